@@ -1,0 +1,131 @@
+"""The frame of a program: parse, run, and turn every outcome into one line and an exit code.
+
+Results go to standard output; progress, warnings and errors go to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+from preprocess.errors import AnswerIsNo, MissingComponentError, PocketHarError, UsageError
+
+EXIT_DEFECT = 70
+EXIT_INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+
+def make_parser(package: str, description: str) -> argparse.ArgumentParser:
+    """The parser of `python -m <package>`; sub-commands set `handler` to a function of the parsed options."""
+    return _Parser(prog=f"python -m {package}", description=description)
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """`--json` and `--debug`, which every command has."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
+    """Parses `argv`, calls the chosen handler and returns the exit code.
+
+    0 success, 1 the answer is no, 2 wrong usage, 3 missing component, 4 bad data, 70 a defect, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        options = parser.parse_args(arguments)
+        if not hasattr(options, "handler"):
+            parser.print_help()
+            return 0
+        with _terminate_as_interrupt():
+            options.handler(options)
+            sys.stdout.flush()
+        return 0
+    except PocketHarError as error:
+        if debug and not isinstance(error, AnswerIsNo):
+            raise
+        _say("no" if isinstance(error, AnswerIsNo) else "error", str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted", "nothing half-written was left behind")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERRUPTED
+    except ModuleNotFoundError as error:
+        if debug:
+            raise
+        missing = MissingComponentError(f"Python package {error.name!r} is not installed; run `pip install -e .`")
+        _say("error", str(missing))
+        return missing.exit_code
+    except OSError as error:
+        if debug:
+            raise
+        _say("error", f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return 4
+    except Exception as error:
+        if debug:
+            raise
+        _say("defect", f"{type(error).__name__}: {error}; run again with --debug and report the traceback")
+        return EXIT_DEFECT
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that temporary files are removed."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _say(kind: str, message: str) -> None:
+    line = " ".join(message.split())
+    print(f"{paint(kind, 'red', sys.stderr)}: {line}", file=sys.stderr)  # noqa: T201
+
+
+def warn(message: str) -> None:
+    """One warning line on standard error."""
+    print(f"{paint('warning', 'yellow', sys.stderr)}: {message}", file=sys.stderr)  # noqa: T201
+
+
+def log(message: str) -> None:
+    """One line of progress on standard error."""
+    print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def show(text: str) -> None:
+    """A result for people, on standard output."""
+    print(text)  # noqa: T201
+
+
+def show_json(document: Any) -> None:
+    """A result for programs: one JSON document on standard output. Non-finite numbers are refused."""
+    print(json.dumps(document, indent=2, allow_nan=False))  # noqa: T201
+
+
+def paint(text: str, colour: str, stream: Any) -> str:
+    """`text` in a colour where the stream is a terminal and NO_COLOR is not set."""
+    codes = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+    if os.environ.get("NO_COLOR") or not stream.isatty():
+        return text
+    return f"\033[{codes[colour]}m{text}\033[0m"
+
+
+Handler = Callable[[argparse.Namespace], None]

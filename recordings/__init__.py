@@ -1,0 +1,1 @@
+"""Recordings of actions: readers, protocols, the synthetic generator, batches and calibration sets."""
