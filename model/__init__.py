@@ -1,0 +1,1 @@
+"""The recogniser: configuration, backbones, fusion, training and evaluation. Importing it loads no framework."""

@@ -1,0 +1,153 @@
+"""Handlers of `python -m model`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from recordings.batches import FeatureLoader
+from recordings.catalogue import Catalogue, scan
+from recordings.protocols import split
+
+from console.files import atomic_file
+from console.program import log, show, show_json, warn
+from console.table import format_table
+from preprocess.errors import UsageError
+from recordings.recording import RecordingRef
+
+from .checkpoint import DEMO_CHECKPOINT, load_checkpoint
+from .classes import label_indices, labels_of
+from .config import preset_config
+from .evaluation import Evaluation, draw_confusion, evaluate, keras_predictor
+from .recogniser import build_recogniser
+from .settings import TrainingSettings
+
+
+def train_command(options: argparse.Namespace) -> None:
+    from .imagenet import imagenet_start
+    from .train import TrainingPlan, train
+
+    settings = TrainingSettings().with_overrides(options.set)
+    catalogue = read_catalogue(options)
+    parts = split(catalogue.refs, options.protocol, seed=options.seed)
+    config = preset_config(
+        options.preset,
+        labels_of([*parts.train, *parts.validation, *parts.test]),
+        visual_depth=options.visual_depth,
+        audio_norm=options.audio_norm,
+    )
+    initial = None
+    if options.init == "imagenet":
+        config, weights = imagenet_start(config)
+        initial = ("imagenet", weights)
+    elif options.init != "random":
+        initial = (options.init, load_checkpoint(Path(options.init)).weights)
+    log(
+        f"{len(config.labels)} classes; {len(parts.train)} recordings to train on, {len(parts.validation)} to "
+        f"validate, {len(parts.test)} left for the test ({options.protocol})"
+    )
+    path = train(
+        TrainingPlan(config, settings, parts, options.seed, initial),
+        options.out,
+        command=training_command(options),
+        workers=options.workers,
+        resume=options.resume,
+        on_error=options.on_error,
+    )
+    history = load_checkpoint(path).history
+    if options.json:
+        show_json({"checkpoint": os.fspath(path), **history})
+        return
+    rows = [
+        [name, str(len(stage["epochs"])), str(best["epoch"]), f"{100 * best['validation_accuracy']:.1f} %"]
+        for name, stage in history["stages"].items()
+        for best in [stage["epochs"][stage["best_epoch"] - 1]]
+    ]
+    show(format_table(["stage", "epochs", "best", "validation accuracy"], rows))
+    show(f"\ncheckpoint: {path}")
+
+
+def training_command(options: argparse.Namespace) -> str:
+    """The command that gives the same checkpoint again, without the folders of this machine."""
+    words = ["python -m model train --data DIR --out DIR", f"--preset {options.preset}"]
+    words += [f"--visual-depth {options.visual_depth}"] if options.visual_depth != 50 else []
+    words += [f"--audio-norm {options.audio_norm}"] if options.audio_norm != "layer" else []
+    words += [f"--protocol {options.protocol} --seed {options.seed}"]
+    words += [f"--init {Path(options.init).name}"] if options.init != "random" else []
+    return " ".join([*words, *(f"--set {assignment}" for assignment in options.set)])
+
+
+def evaluate_command(options: argparse.Namespace) -> None:
+    if options.drop and options.stream != "fused":
+        raise UsageError(f"--drop {options.drop} needs --stream fused; the {options.stream} stream has one input")
+    checkpoint = load_checkpoint(options.checkpoint or DEMO_CHECKPOINT)
+    config = checkpoint.config
+    refs: Sequence[RecordingRef] = read_catalogue(options).refs
+    if options.protocol:
+        refs = split(refs, options.protocol, seed=options.seed).test
+    recogniser = build_recogniser(config)
+    recogniser.set_weights(checkpoint.weights)
+    inputs = {"fused": ("skeleton", "audio"), "visual": ("skeleton",), "audio": ("audio",)}[options.stream]
+    predictor = keras_predictor(recogniser.stream(options.stream), options.stream, drop=options.drop, spec=config.spec)
+    with FeatureLoader(
+        refs,
+        label_indices(refs, config.labels),
+        config.spec,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        inputs=inputs,
+        on_error=options.on_error,
+    ) as loader:
+        evaluation = evaluate(predictor, loader, config.labels, label="evaluating")
+        problems = loader.problems
+    title = options.stream if not options.drop else f"fused without {options.drop}"
+    document = {
+        "checkpoint": os.fspath(options.checkpoint) if options.checkpoint else "demo",
+        "stream": options.stream,
+        "drop": options.drop,
+        "protocol": options.protocol,
+        "skipped": list(problems),
+        **evaluation.to_dict(),
+    }
+    if options.out:
+        with atomic_file(options.out / "evaluation.json") as temporary:
+            temporary.write_text(json.dumps(document, indent=2, allow_nan=False), encoding="utf-8")
+        draw_confusion(evaluation, options.out / "confusion.png", title=title)
+    if options.json:
+        show_json(document)
+    else:
+        show(evaluation_table(evaluation, title))
+
+
+def evaluation_table(evaluation: Evaluation, title: str) -> str:
+    """Per-class accuracy with the class that each is most often taken for."""
+    confusion = evaluation.confusion
+    rows = []
+    for index, label in enumerate(evaluation.labels):
+        total = int(confusion[index].sum())
+        if not total:
+            continue
+        wrong = confusion[index].copy()
+        wrong[index] = 0
+        other = int(wrong.argmax())
+        taken = f"{evaluation.labels[other].name} ({int(wrong[other])})" if wrong[other] else ""
+        rows.append([f"{label.code} {label.name}", str(total), f"{100 * confusion[index, index] / total:.1f} %", taken])
+    table = format_table(["class", "recordings", "accuracy", "most often taken for"], rows)
+    return f"{table}\n\n{title}: {evaluation.score} over {evaluation.score.count} recordings"
+
+
+def read_catalogue(options: argparse.Namespace) -> Catalogue:
+    """Scans --data and reports what was left out."""
+    catalogue = scan(
+        options.data, audio_root=options.audio, missing_list=options.missing_list, on_error=options.on_error
+    )
+    if catalogue.excluded:
+        log(f"{len(catalogue.excluded)} recordings with missing skeletons are excluded")
+    for problem in catalogue.problems[:5]:
+        warn(problem)
+    if len(catalogue.problems) > 5:
+        warn(f"and {len(catalogue.problems) - 5} more; `python -m recordings inspect` lists them")
+    return catalogue

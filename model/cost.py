@@ -1,0 +1,156 @@
+"""Parameters and multiply-accumulates of the recogniser, counted from its configuration without building it.
+
+One MAC is one multiplication with its addition; what papers on ResNet and ConvNeXt call FLOPs are MACs. Convolutions,
+dense layers and the attention's two products count; norms, activations and additions do not.
+Parameters are the trained ones: kernels, biases, norm scales and offsets, LayerScale; no moving statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .config import ConvNeXtConfig, ModelConfig, ResNetConfig
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Cost of one layer at batch size one."""
+
+    name: str
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of a part of the network."""
+
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.layers + other.layers)
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """Cost of the fused recogniser by part. The streams are the backbones without classifiers."""
+
+    visual: Cost
+    audio: Cost
+    fusion: Cost
+
+    @property
+    def total(self) -> Cost:
+        return self.visual + self.audio + self.fusion
+
+
+def model_cost(config: ModelConfig) -> ModelCost:
+    """Cost of the fused model, as exported."""
+    skeleton, audio = config.spec.skeleton, config.spec.audio
+    visual = resnet_cost(config.visual, (skeleton.size, skeleton.size), skeleton.channels)
+    heard = convnext_cost(config.audio, (audio.n_mels, audio.frames), 3)
+    return ModelCost(visual, heard, _fusion_cost(config))
+
+
+def resnet_cost(config: ResNetConfig, size: Size, channels: int, *, classes: int = 0) -> Cost:
+    """Cost of a ResNet over an input of `size` (rows, columns); with its classifier when `classes` is given."""
+    return Cost(tuple(_resnet_layers(config, size, channels, classes)))
+
+
+def convnext_cost(config: ConvNeXtConfig, size: Size, channels: int, *, classes: int = 0) -> Cost:
+    """Cost of a ConvNeXt over an input of `size`; with its norm and classifier when `classes` is given."""
+    return Cost(tuple(_convnext_layers(config, size, channels, classes)))
+
+
+def _resnet_layers(config: ResNetConfig, size: Size, channels: int, classes: int) -> Iterator[LayerCost]:
+    def conv_bn(name: str, kernel: int, into: int, out: int, at: Size) -> LayerCost:
+        weights = kernel * kernel * into * out
+        return LayerCost(name, weights + 2 * out, weights * at[0] * at[1])
+
+    size = _shrink(size, 2)
+    yield conv_bn("visual/stem", 7, channels, config.stem, size)
+    size, width = _shrink(size, 2), config.stem
+    for level, stage in enumerate(config.stages):
+        for index, inner in enumerate(stage.inner):
+            name = f"visual/stage{level}/block{index}"
+            before = size
+            size = _shrink(size, 2) if level > 0 and index == 0 else size
+            if index == 0 and (config.bottleneck or before != size or width != stage.residual):
+                yield conv_bn(f"{name}/shortcut", 1, width, stage.residual, size)
+            if config.bottleneck:
+                early = size if config.stride_on == "1x1" else before
+                yield conv_bn(f"{name}/conv0", 1, width, inner[0], early)
+                yield conv_bn(f"{name}/conv1", 3, inner[0], inner[1], size)
+                yield conv_bn(f"{name}/conv2", 1, inner[1], stage.residual, size)
+            else:
+                yield conv_bn(f"{name}/conv0", 3, width, inner[0], size)
+                yield conv_bn(f"{name}/conv1", 3, inner[0], stage.residual, size)
+            width = stage.residual
+    if classes:
+        yield _dense("visual/classifier", width, classes)
+
+
+def _convnext_layers(config: ConvNeXtConfig, size: Size, channels: int, classes: int) -> Iterator[LayerCost]:
+    width = channels
+    for level, stage in enumerate(config.stages):
+        kernel = 2 if level else 4
+        size = (size[0] // kernel, size[1] // kernel)
+        prefix = f"audio/stage{level}/downsample" if level else "audio/stem"
+        yield LayerCost(f"{prefix}/norm", 2 * (width if level else stage.width), 0)
+        yield _conv(f"{prefix}/conv", kernel, width, stage.width, size)
+        width = stage.width
+        for index, expanded in enumerate(stage.expanded):
+            name = f"audio/stage{level}/block{index}"
+            yield LayerCost(f"{name}/depthwise", 49 * width + width, 49 * width * size[0] * size[1])
+            yield LayerCost(f"{name}/norm", 2 * width, 0)
+            yield _conv(f"{name}/expand", 1, width, expanded, size)
+            yield _conv(f"{name}/project", 1, expanded, width, size)
+            yield LayerCost(f"{name}/scale", width, 0)
+    if classes:
+        yield LayerCost("audio/norm", 2 * width, 0)
+        yield _dense("audio/classifier", width, classes)
+
+
+def _fusion_cost(config: ModelConfig) -> Cost:
+    f = config.fusion
+    skeleton, audio = config.spec.skeleton, config.spec.audio
+    seen: Size = (-(-skeleton.size // 32), -(-skeleton.size // 32))
+    heard: Size = (audio.n_mels // 32, audio.frames // 32)
+    queries, keys = heard[0] * heard[1], seen[0] * seen[1]
+    return Cost(
+        (
+            _conv("fusion/audio", 1, config.audio.stages[-1].width, f.audio_width, heard),
+            _conv("fusion/visual", 1, config.visual.stages[-1].residual, f.visual_width, seen),
+            _conv("fusion/query", 1, f.audio_width, f.heads * f.key_dim, heard),
+            _conv("fusion/key", 1, f.visual_width, f.heads * f.key_dim, seen),
+            _conv("fusion/value", 1, f.visual_width, f.heads * f.value_dim, seen),
+            LayerCost("fusion/attention", 0, queries * keys * f.heads * (f.key_dim + f.value_dim)),
+            _conv("fusion/output", 1, f.heads * f.value_dim, f.audio_width, heard),
+            LayerCost("fusion/norm", 2 * f.audio_width, 0),
+            _dense("fusion/classifier", f.audio_width, config.classes),
+        )
+    )
+
+
+def _conv(name: str, kernel: int, into: int, out: int, size: Size) -> LayerCost:
+    weights = kernel * kernel * into * out
+    return LayerCost(name, weights + out, weights * size[0] * size[1])
+
+
+def _dense(name: str, into: int, out: int) -> LayerCost:
+    return LayerCost(name, into * out + out, into * out)
+
+
+def _shrink(size: Size, stride: int) -> Size:
+    return (-(-size[0] // stride), -(-size[1] // stride))

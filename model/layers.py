@@ -1,0 +1,91 @@
+"""The few layers that Keras lacks, written so that TFLite and ONNX converters recognise them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+
+class LayerNorm(keras.layers.Layer):
+    """Layer normalisation over the last axis, ε = 1e-6, as in ConvNeXt."""
+
+    epsilon = 1e-6
+
+    def build(self, shape: Any) -> None:
+        self.gamma = self.add_weight("gamma", (shape[-1],), initializer="ones")
+        self.beta = self.add_weight("beta", (shape[-1],), initializer="zeros")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        mean = tf.reduce_mean(x, axis=-1, keepdims=True)
+        centred = x - mean
+        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+        return centred * tf.math.rsqrt(variance + self.epsilon) * self.gamma + self.beta
+
+
+class LayerScale(keras.layers.Layer):
+    """A learned factor per channel (Touvron et al., CaiT)."""
+
+    def __init__(self, initial: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._initial = initial
+
+    def build(self, shape: Any) -> None:
+        self.gamma = self.add_weight("gamma", (shape[-1],), initializer=keras.initializers.Constant(self._initial))
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return x * self.gamma
+
+
+class Gelu(keras.layers.Layer):
+    """Exact GELU. Written with erf, since TensorFlow's own uses erfc, which tf2onnx cannot convert."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return 0.5 * x * (1.0 + tf.math.erf(x * (1.0 / math.sqrt(2.0))))
+
+
+class Attention(keras.layers.Layer):
+    """Scaled dot-product attention of several heads over feature maps (Vaswani et al., Eq. 1).
+
+    Inputs: queries [B, h, w, heads·key_dim], keys [B, h', w', heads·key_dim], values [B, h', w', heads·value_dim].
+    Output: [B, h, w, heads·value_dim]. All sizes but B are static.
+    """
+
+    def __init__(self, heads: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._heads = heads
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        query, key, value = inputs
+        rows, columns = query.shape[1:3]
+        key_dim = query.shape[3] // self._heads
+        # The scale goes to the queries: fewer numbers than the scores.
+        scores = tf.matmul(self._split(query * key_dim**-0.5), self._split(key), transpose_b=True)
+        mixed = tf.matmul(tf.nn.softmax(scores), self._split(value))
+        joined = tf.transpose(mixed, (0, 2, 1, 3))
+        return tf.reshape(joined, (-1, rows, columns, value.shape[3]))
+
+    def _split(self, x: tf.Tensor) -> tf.Tensor:
+        """[B, h, w, heads·d] → [B, heads, h·w, d]."""
+        tokens = x.shape[1] * x.shape[2]
+        return tf.transpose(tf.reshape(x, (-1, tokens, self._heads, x.shape[3] // self._heads)), (0, 2, 1, 3))
+
+
+class SeededDropout(keras.layers.Layer):
+    """Dropout whose mask is a pure function of `seed`, so that a resumed training draws the same masks.
+
+    The training loop sets `seed` before each step; it is no weight and is not saved.
+    """
+
+    def __init__(self, rate: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._rate = rate
+        # Set past Keras' tracking: the seed is not part of the model's state.
+        object.__setattr__(self, "seed", tf.Variable([0, 0], dtype=tf.int32, trainable=False))
+
+    def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if not training or self._rate == 0:
+            return x
+        return tf.nn.experimental.stateless_dropout(x, self._rate, seed=self.seed)

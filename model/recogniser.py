@@ -1,0 +1,133 @@
+"""The recogniser in its training form: two backbones, a head for each stream, and their fusion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tf_keras as keras
+
+from preprocess.errors import DataError
+
+from .config import FusionConfig, ModelConfig, Stream
+from .convnext import convnext_features, norm
+from .layers import Attention, LayerNorm, SeededDropout
+from .resnet import resnet_features
+
+Weights = dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """Keras models that share their weights.
+
+    Attributes:
+        config: what they were built from.
+        visual: skeleton [B, S, S, C] → logits [B, classes].
+        audio: audio [B, bands, frames, 3] → logits [B, classes].
+        fused: (skeleton, audio) → logits [B, classes].
+        features: (skeleton, audio) → (visual features, audio features), what the fusion head reads.
+        head: (visual features, audio features) → logits [B, classes].
+    """
+
+    config: ModelConfig
+    visual: keras.Model
+    audio: keras.Model
+    fused: keras.Model
+    features: keras.Model
+    head: keras.Model
+
+    def stream(self, name: Stream) -> keras.Model:
+        return {"fused": self.fused, "visual": self.visual, "audio": self.audio}[name]
+
+    def variables(self) -> dict[str, Any]:
+        """Every variable by its name, each once."""
+        return {v.name.removesuffix(":0"): v for m in (self.visual, self.audio, self.head) for v in m.variables}
+
+    def weights(self) -> Weights:
+        return {name: variable.numpy() for name, variable in self.variables().items()}
+
+    def set_weights(self, weights: Weights) -> None:
+        """Copies `weights` into the model.
+
+        Raises:
+            DataError: a name or a shape does not fit the configuration.
+        """
+        variables = self.variables()
+        if variables.keys() != weights.keys():
+            difference = sorted(variables.keys() ^ weights.keys())
+            raise DataError(
+                f"weights and configuration name {len(difference)} different tensors, the first {difference[0]!r}; "
+                "use a checkpoint written with this configuration"
+            )
+        for name, variable in variables.items():
+            value = weights[name]
+            if tuple(variable.shape) != value.shape:
+                raise DataError(f"weight {name!r} has shape {value.shape}, the configuration {tuple(variable.shape)}")
+            if not np.isfinite(value).all():
+                raise DataError(f"weight {name!r} holds numbers that are not finite; the checkpoint is damaged")
+            variable.assign(value)
+
+    def dropout_layers(self) -> list[SeededDropout]:
+        return [layer for layer in self.head.layers if isinstance(layer, SeededDropout)]
+
+
+def build_recogniser(config: ModelConfig, *, seed: int = 0) -> Recogniser:
+    """Builds all models with random weights drawn from `seed`."""
+    keras.utils.set_random_seed(seed)
+    skeleton = keras.Input(config.spec.skeleton.shape, name="skeleton")
+    audio = keras.Input(config.spec.audio.shape, name="audio")
+    seen = resnet_features(skeleton, config.visual)
+    heard = convnext_features(audio, config.audio)
+
+    visual_features = keras.Input(seen.shape[1:], name="visual_features")
+    audio_features = keras.Input(heard.shape[1:], name="audio_features")
+    head = keras.Model(
+        [visual_features, audio_features],
+        fusion_logits(visual_features, audio_features, config.fusion, config.classes),
+        name="fusion",
+    )
+    return Recogniser(
+        config=config,
+        visual=keras.Model(skeleton, visual_logits(seen, config.classes), name="visual_stream"),
+        audio=keras.Model(audio, audio_logits(heard, config.audio.norm, config.classes), name="audio_stream"),
+        fused=keras.Model([skeleton, audio], head([seen, heard]), name="recogniser"),
+        features=keras.Model([skeleton, audio], [seen, heard], name="features"),
+        head=head,
+    )
+
+
+def visual_logits(features: Any, classes: int) -> Any:
+    """The head of the visual stream alone: global average pooling and a linear classifier."""
+    pooled = keras.layers.GlobalAveragePooling2D(name="visual/pool")(features)
+    return keras.layers.Dense(classes, name="visual/classifier")(pooled)
+
+
+def audio_logits(features: Any, kind: str, classes: int) -> Any:
+    """The head of the audio stream alone: global average pooling, normalisation and a linear classifier."""
+    pooled = keras.layers.GlobalAveragePooling2D(name="audio/pool")(features)
+    return keras.layers.Dense(classes, name="audio/classifier")(norm(pooled, kind, "audio/norm"))
+
+
+def fusion_logits(seen: Any, heard: Any, config: FusionConfig, classes: int) -> Any:
+    """Cross-attention (paper, section 3.4): audio tokens are the queries, visual tokens the keys and values.
+
+    F = LayerNorm(A + Dropout(MHA(Q_A, K_V, V_V))), the mean over tokens, and a linear classifier.
+    """
+
+    def project(x: Any, width: int, name: str) -> Any:
+        return keras.layers.Conv2D(width, 1, kernel_initializer="glorot_uniform", name=f"fusion/{name}")(x)
+
+    a = project(heard, config.audio_width, "audio")
+    v = project(seen, config.visual_width, "visual")
+    query = project(a, config.heads * config.key_dim, "query")
+    key = project(v, config.heads * config.key_dim, "key")
+    value = project(v, config.heads * config.value_dim, "value")
+    mixed = Attention(config.heads, name="fusion/attention")([query, key, value])
+    mixed = project(mixed, config.audio_width, "output")
+    mixed = SeededDropout(config.dropout, name="fusion/dropout")(mixed)
+    fused = LayerNorm(name="fusion/norm")(keras.layers.Add(name="fusion/add")([a, mixed]))
+    pooled = keras.layers.GlobalAveragePooling2D(name="fusion/pool")(fused)
+    return keras.layers.Dense(classes, name="fusion/classifier")(pooled)

@@ -1,0 +1,220 @@
+"""The training loop of one stage: steps, schedule, early stopping, and a state that resumes to the same result."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+import tf_keras as keras
+from recordings.batches import Batch, FeatureLoader
+
+from console.files import atomic_file
+from console.program import log
+from console.progress import Progress, format_duration
+from preprocess.errors import AnswerIsNo
+
+from .recogniser import Recogniser
+from .settings import StageName, StageSettings
+
+_STAGE_SEEDS = {"visual": 1, "audio": 2, "fusion": 3}
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass
+class StageState:
+    """Everything that the next epoch depends on besides the data; saved after every epoch."""
+
+    epoch: int = 0
+    learning_rate: float = 0.0
+    best_loss: float = math.inf
+    best_epoch: int = -1
+    since_reduction: int = 0
+    finished: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Stage:
+    """One of the three stages, ready to run or to resume.
+
+    Args:
+        recogniser: the models; the stage's own variables are trained in place.
+        name: which stage.
+        settings: its constants.
+        silence: audio tensor [bands, frames, 3] of a silent recording, for modality dropout.
+        seed: seeds dropout and modality dropout.
+        state_path: where the state is kept.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        name: StageName,
+        settings: StageSettings,
+        *,
+        silence: npt.NDArray[np.float32],
+        seed: int,
+        state_path: Path,
+    ) -> None:
+        self.name = name
+        self._recogniser = recogniser
+        self._settings = settings
+        self._silence = tf.constant(silence)
+        self._seed = seed
+        self._state_path = state_path
+        self._model = {"visual": recogniser.visual, "audio": recogniser.audio, "fusion": recogniser.head}[name]
+        self._variables = {v.name.removesuffix(":0"): v for v in self._model.variables}
+        self._best: Arrays = {}
+        self._optimizer = _make_optimizer(settings, self._model.trainable_variables)
+        self._loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing)
+        self._train_step = tf.function(self._train_step_eager, reduce_retracing=True)
+        self._logits = tf.function(self._logits_eager, reduce_retracing=True)
+        self.state = StageState(learning_rate=settings.learning_rate)
+
+    def run(self, training: FeatureLoader, validation: FeatureLoader) -> None:
+        """Trains until the last epoch or early stopping; the model then holds the best epoch's weights."""
+        while not self.state.finished:
+            self._run_epoch(training, validation)
+            self._save()
+        for name, variable in self._variables.items():
+            variable.assign(self._best[name])
+
+    def resume(self) -> bool:
+        """Takes up the saved state; False when there is none."""
+        if not self._state_path.is_file():
+            return False
+        with np.load(self._state_path, allow_pickle=False) as archive:
+            self.state = StageState(**json.loads(archive["state.json"].tobytes().decode()))
+            for name, variable in self._variables.items():
+                variable.assign(archive[f"weights/{name}"])
+                self._best[name] = archive[f"best/{name}"]
+            for index, variable in enumerate(self._optimizer.variables):
+                variable.assign(archive[f"optimizer/{index}"])
+        return True
+
+    def _save(self) -> None:
+        arrays: dict[str, Any] = {f"weights/{name}": v.numpy() for name, v in self._variables.items()}
+        arrays |= {f"best/{name}": value for name, value in self._best.items()}
+        arrays |= {f"optimizer/{i}": v.numpy() for i, v in enumerate(self._optimizer.variables)}
+        arrays["state.json"] = np.frombuffer(json.dumps(asdict(self.state)).encode(), dtype=np.uint8)
+        with atomic_file(self._state_path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+
+    def _run_epoch(self, training: FeatureLoader, validation: FeatureLoader) -> None:
+        state, settings = self.state, self._settings
+        start = time.monotonic()
+        losses = []
+        steps = training.steps_per_epoch
+        with Progress(f"{self.name} epoch {state.epoch + 1}/{settings.epochs}", steps) as progress:
+            for step, batch in enumerate(training.epoch(state.epoch)):
+                if settings.schedule == "cosine":
+                    done = (state.epoch * steps + step) / (settings.epochs * steps)
+                    state.learning_rate = 0.5 * settings.learning_rate * (1 + math.cos(math.pi * done))
+                losses.append(self._step(batch, state.epoch, step))
+                progress.advance(note=f"loss {losses[-1]:.3f}")
+        seconds = time.monotonic() - start
+        validation_loss, validation_accuracy = self._validate(validation)
+        entry = {
+            "epoch": state.epoch + 1,
+            "loss": float(np.mean(losses)),
+            "validation_loss": validation_loss,
+            "validation_accuracy": validation_accuracy,
+            "learning_rate": state.learning_rate,
+        }
+        state.history.append(entry)
+        log(
+            f"{self.name} epoch {state.epoch + 1}/{settings.epochs}: loss {entry['loss']:.3f}, validation loss "
+            f"{validation_loss:.3f}, accuracy {100 * validation_accuracy:.1f} %, {format_duration(seconds)}, "
+            f"{100 * training.waiting_s / seconds:.0f} % waiting for data"
+        )
+        self._judge(validation_loss)
+        state.epoch += 1
+        state.finished = state.finished or state.epoch >= settings.epochs
+
+    def _judge(self, validation_loss: float) -> None:
+        """Keeps the best weights, lowers the rate on a plateau, and stops early."""
+        state, settings = self.state, self._settings
+        if validation_loss < state.best_loss:
+            state.best_loss, state.best_epoch, state.since_reduction = validation_loss, state.epoch, 0
+            self._best = {name: v.numpy() for name, v in self._variables.items()}
+            return
+        state.since_reduction += 1
+        if settings.schedule == "plateau" and state.since_reduction >= settings.plateau_patience:
+            state.learning_rate *= settings.plateau_factor
+            state.since_reduction = 0
+        if settings.early_stopping and state.epoch - state.best_epoch >= settings.early_stopping:
+            state.finished = True
+
+    def _step(self, batch: Batch, epoch: int, step: int) -> float:
+        self._optimizer.learning_rate.assign(self.state.learning_rate)
+        rng = np.random.default_rng([self._seed, _STAGE_SEEDS[self.name], epoch, step])
+        dropout_seed = rng.integers(0, 2**31, 2).astype(np.int32)
+        for layer in self._recogniser.dropout_layers():
+            layer.seed.assign(dropout_seed)
+        lost = _draw_lost(rng, len(batch.labels), self._settings.modality_dropout)
+        loss = float(self._train_step(self._inputs(batch), tf.constant(batch.labels), tf.constant(lost)))
+        if not math.isfinite(loss):
+            raise AnswerIsNo(
+                f"the loss became {loss} in stage {self.name}, epoch {epoch + 1}, step {step + 1}; "
+                f"try a lower rate, e.g. --set {self.name}.learning_rate={self._settings.learning_rate / 3:.1g}"
+            )
+        return loss
+
+    def _inputs(self, batch: Batch) -> list[tf.Tensor]:
+        arrays = {"visual": (batch.skeleton,), "audio": (batch.audio,), "fusion": (batch.skeleton, batch.audio)}
+        return [tf.constant(array) for array in arrays[self.name]]
+
+    def _train_step_eager(self, inputs: list[tf.Tensor], labels: tf.Tensor, lost: tf.Tensor) -> tf.Tensor:
+        targets = tf.one_hot(labels, self._recogniser.config.classes)
+        if self.name == "fusion":
+            skeleton, audio = inputs
+            skeleton = tf.where((lost == 1)[:, None, None, None], tf.zeros_like(skeleton), skeleton)
+            audio = tf.where((lost == 2)[:, None, None, None], self._silence, audio)
+            # Both backbones are frozen: outside the tape, in inference mode.
+            inputs = self._recogniser.features([skeleton, audio], training=False)
+        else:
+            inputs = inputs[0]
+        with tf.GradientTape() as tape:
+            loss = self._loss(targets, self._model(inputs, training=True))
+        gradients = tape.gradient(loss, self._model.trainable_variables)
+        self._optimizer.apply_gradients(zip(gradients, self._model.trainable_variables, strict=True))
+        return loss
+
+    def _logits_eager(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        if self.name == "fusion":
+            return self._recogniser.fused(inputs, training=False)
+        return self._model(inputs[0], training=False)
+
+    def _validate(self, validation: FeatureLoader) -> tuple[float, float]:
+        """Mean cross-entropy and accuracy."""
+        loss_sum, correct, count = 0.0, 0, 0
+        for batch in validation.epoch(0):
+            logits = self._logits(self._inputs(batch))
+            entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(batch.labels, logits)
+            loss_sum += float(tf.reduce_sum(entropy))
+            correct += int((logits.numpy().argmax(axis=1) == batch.labels).sum())
+            count += len(batch.labels)
+        return loss_sum / count, correct / count
+
+
+def _make_optimizer(settings: StageSettings, variables: list[Any]) -> Any:
+    optimizer = keras.optimizers.AdamW(
+        settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        global_clipnorm=settings.clip_norm or None,
+    )
+    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if not v.name.endswith("kernel:0")])
+    optimizer.build(variables)
+    return optimizer
+
+
+def _draw_lost(rng: np.random.Generator, count: int, rate: float) -> npt.NDArray[np.int32]:
+    """For every recording 0 (complete), 1 (no skeleton) or 2 (no sound)."""
+    lost = rng.random(count) < rate
+    return np.where(lost, rng.integers(1, 3, count), 0).astype(np.int32)

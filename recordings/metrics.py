@@ -1,0 +1,99 @@
+"""Measures of a classifier and of the distance between two of them. Pure functions of arrays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from preprocess.errors import AnswerIsNo, DataError
+
+Logits = npt.NDArray[np.floating[Any]]
+Labels = npt.NDArray[np.integer[Any]]
+_Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy over `count` recordings with its 95 % interval (Wilson 1927)."""
+
+    correct: int
+    count: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.count
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson_interval(self.correct, self.count)
+
+    def to_dict(self) -> dict[str, Any]:
+        low, high = self.interval
+        return {
+            "accuracy": self.accuracy,
+            "interval95": [low, high],
+            "correct": self.correct,
+            "count": self.count,
+        }
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{100 * self.accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def wilson_interval(correct: int, count: int, z: float = _Z95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion.
+
+    Raises:
+        DataError: `count` is not positive or `correct` is outside [0, count].
+    """
+    if count <= 0 or not 0 <= correct <= count:
+        raise DataError(f"{correct} correct of {count} is no proportion; evaluate at least one recording")
+    p = correct / count
+    centre = (p + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def score(logits: Logits, labels: Labels) -> Score:
+    """Top-1 accuracy of `logits` [N, classes] against `labels` [N]."""
+    require_finite(logits, "logits")
+    return Score(int((logits.argmax(axis=1) == labels).sum()), len(labels))
+
+
+def confusion_matrix(logits: Logits, labels: Labels) -> npt.NDArray[np.int64]:
+    """Counts [classes, classes]: rows are the true classes, columns the predicted ones."""
+    require_finite(logits, "logits")
+    classes = logits.shape[1]
+    flat = np.asarray(labels, dtype=np.int64) * classes + logits.argmax(axis=1)
+    return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
+
+
+def agreement(a: Logits, b: Logits) -> float:
+    """Share of rows on which two classifiers choose the same class."""
+    require_finite(a, "logits")
+    require_finite(b, "logits")
+    return float((a.argmax(axis=1) == b.argmax(axis=1)).mean())
+
+
+def snr_db(reference: Logits, test: Logits) -> float:
+    """10·log10 of the reference's power over the power of the difference; infinite when they are equal."""
+    require_finite(reference, "reference values")
+    require_finite(test, "tested values")
+    exact = np.asarray(reference, dtype=np.float64)
+    noise = float(np.sum((exact - test) ** 2))
+    signal = float(np.sum(exact**2))
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+
+
+def require_finite(values: npt.NDArray[Any], what: str) -> None:
+    """Raises AnswerIsNo when a number is not finite: such a result is a failure wherever it appears."""
+    broken = int(values.size - np.isfinite(values).sum())
+    if broken:
+        raise AnswerIsNo(f"{broken} of {values.size} {what} are not finite; the model is broken")
