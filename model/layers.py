@@ -50,7 +50,7 @@ class Attention(keras.layers.Layer):
     """Scaled dot-product attention of several heads over feature maps (Vaswani et al., Eq. 1).
 
     Inputs: queries [B, h, w, heads·key_dim], keys [B, h', w', heads·key_dim], values [B, h', w', heads·value_dim].
-    Output: [B, h, w, heads·value_dim]. All sizes but B are static.
+    Output: tokens [B, h·w, heads·value_dim]. All sizes but B are static.
     """
 
     def __init__(self, heads: int, **options: Any) -> None:
@@ -59,13 +59,13 @@ class Attention(keras.layers.Layer):
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
         query, key, value = inputs
-        rows, columns = query.shape[1:3]
+        tokens = query.shape[1] * query.shape[2]
         key_dim = query.shape[3] // self._heads
         # The scale goes to the queries: fewer numbers than the scores.
         scores = tf.matmul(self._split(query * key_dim**-0.5), self._split(key), transpose_b=True)
         mixed = tf.matmul(tf.nn.softmax(scores), self._split(value))
         joined = tf.transpose(mixed, (0, 2, 1, 3))
-        return tf.reshape(joined, (-1, rows, columns, value.shape[3]))
+        return tf.reshape(joined, (-1, tokens, value.shape[3]))
 
     def _split(self, x: tf.Tensor) -> tf.Tensor:
         """[B, h, w, heads·d] → [B, heads, h·w, d]."""

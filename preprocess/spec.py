@@ -65,7 +65,7 @@ class HeatmapSpec:
         _require(self.sampled_frames >= 2, "sampled_frames", self.sampled_frames, "the motion map needs at least 2")
         _require(self.sigma_px > 0, "sigma_px", self.sigma_px, "use a positive number of pixels")
         _require(self.field_of_view_torso > 0, "field_of_view_torso", self.field_of_view_torso, "use a positive length")
-        _require(0 <= self.min_confidence <= 1, "min_confidence", self.min_confidence, "use a number in [0, 1]")
+        _require(0 < self.min_confidence <= 1, "min_confidence", self.min_confidence, "use a number in (0, 1]")
         _require(self.max_bodies >= 1, "max_bodies", self.max_bodies, "keep at least one body")
         _require(self.default_torso_m > 0, "default_torso_m", self.default_torso_m, "use a positive length in metres")
         _require(self.min_torso_m > 0, "min_torso_m", self.min_torso_m, "use a positive length in metres")
@@ -135,7 +135,7 @@ class LogMelSpec:
             f"use 0 <= fmin_hz < fmax_hz <= {self.sample_rate_hz / 2:g}, half the sample rate",
         )
         _require(self.frames >= DELTA_WIDTH, "frames", self.frames, f"Δ needs at least {DELTA_WIDTH} frames")
-        _require(self.amin > 0, "amin", self.amin, "use a positive power")
+        _require(0 < self.amin <= 1, "amin", self.amin, "use a power in (0, 1]")
         _require(self.top_db > 0, "top_db", self.top_db, "use a positive range in dB")
         _require(len(self.mean) == 3, "mean", self.mean, "give one number for each of log-Mel, Δ and Δ²")
         _require(len(self.std) == 3, "std", self.std, "give one number for each of log-Mel, Δ and Δ²")

@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from preprocess.errors import DataError
 from preprocess.layouts import SkeletonLayout
+
+
+class MissingSkeletonError(DataError):
+    """The file is well formed and no frame of it has a body: the sensor lost the person. Leave the recording out."""
 
 
 @dataclass(frozen=True, slots=True)

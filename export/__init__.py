@@ -1,0 +1,1 @@
+"""From a checkpoint to a verified artefact: TFLite or ONNX, float32 or INT8."""

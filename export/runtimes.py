@@ -1,0 +1,174 @@
+"""Running a model file with the runtimes that people deploy: LiteRT, tflite-runtime, ONNX Runtime.
+
+Every runner takes float32 tensors and gives float32 logits; quantizing and dequantizing at the border is its work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import multiprocessing
+import os
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from preprocess.errors import DataError, MissingComponentError
+
+from .manifest import TensorInfo
+
+Array = npt.NDArray[Any]
+RUNTIMES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime", "onnxruntime": "onnxruntime"}
+RUNTIMES_OF_FORMAT = {"tflite": ("litert", "tflite-runtime"), "onnx": ("onnxruntime",)}
+
+
+class Runner(Protocol):
+    """A loaded model file. Calling it maps {name: float32 [1, ...]} to logits float32 [classes]."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+    def __call__(self, tensors: dict[str, Array]) -> Array: ...
+
+
+def is_installed(runtime: str) -> bool:
+    return importlib.util.find_spec(RUNTIMES[runtime]) is not None
+
+
+def open_model(path: Path, runtime: str, *, threads: int = 1) -> Runner:
+    """Loads a model file.
+
+    Raises:
+        DataError: the runtime cannot read the file.
+        MissingComponentError: the runtime is not installed.
+    """
+    if not is_installed(runtime):
+        raise MissingComponentError(f"runtime {runtime} is not installed; run `pip install {runtime}`")
+    try:
+        if runtime == "tflite-runtime":
+            return IsolatedRunner(path, runtime, threads=threads)
+        return open_here(path, runtime, threads=threads)
+    except (ValueError, RuntimeError) as error:
+        raise DataError(f"{runtime} cannot load {path}: {error}") from error
+
+
+def open_here(path: Path, runtime: str, *, threads: int) -> Runner:
+    """Loads a model file in this process."""
+    if runtime == "onnxruntime":
+        return OnnxRunner(path, threads=threads)
+    return TfliteRunner(path, runtime, threads=threads)
+
+
+class TfliteRunner:
+    """A TFLite file in LiteRT or in tflite-runtime."""
+
+    def __init__(self, path: Path, runtime: str, *, threads: int) -> None:
+        # The modules have the same interface; each carries its own native library.
+        interpreter_module = importlib.import_module(f"{RUNTIMES[runtime]}.interpreter")
+        self._interpreter = interpreter_module.Interpreter(model_path=str(path), num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self._in = {d["name"]: d["index"] for d in self._interpreter.get_input_details()}
+        self._out = self._interpreter.get_output_details()[0]["index"]
+        self.inputs = tuple(_tflite_tensor(d) for d in self._interpreter.get_input_details())
+        self.outputs = tuple(_tflite_tensor(d) for d in self._interpreter.get_output_details())
+
+    def __call__(self, tensors: dict[str, Array]) -> Array:
+        for info in self.inputs:
+            self._interpreter.set_tensor(self._in[info.name], quantize(tensors[info.name], info))
+        self._interpreter.invoke()
+        return dequantize(self._interpreter.get_tensor(self._out)[0], self.outputs[0])
+
+
+class OnnxRunner:
+    """An ONNX file in ONNX Runtime on the CPU."""
+
+    def __init__(self, path: Path, *, threads: int) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.inputs = tuple(_onnx_tensor(i) for i in self._session.get_inputs())
+        self.outputs = tuple(_onnx_tensor(o) for o in self._session.get_outputs())
+
+    def __call__(self, tensors: dict[str, Array]) -> Array:
+        feed = {info.name: tensors[info.name] for info in self.inputs}
+        logits: Array = self._session.run([self.outputs[0].name], feed)[0][0]
+        return logits
+
+
+class IsolatedRunner:
+    """A model file in a process of its own: tflite-runtime's native library crashes where TensorFlow is loaded."""
+
+    def __init__(self, path: Path, runtime: str, *, threads: int) -> None:
+        # A plain child, not multiprocessing's: that would import this program's main module, TensorFlow included.
+        self._connection, theirs = multiprocessing.Pipe()
+        code = f"from export.runtimes import serve; serve({theirs.fileno()}, {os.fspath(path)!r}, {runtime!r}, {threads})"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        theirs.close()
+        self.inputs, self.outputs = self._receive()
+
+    def __call__(self, tensors: dict[str, Array]) -> Array:
+        self._connection.send(tensors)
+        logits: Array = self._receive()
+        return logits
+
+    def _receive(self) -> Any:
+        try:
+            answer = self._connection.recv()
+        except EOFError:
+            raise RuntimeError(f"its process ended with code {self._process.wait()}") from None
+        if isinstance(answer, Exception):
+            raise RuntimeError(str(answer))
+        return answer
+
+
+def serve(handle: int, path: str, runtime: str, threads: int) -> None:
+    """The isolated process: answers tensors with logits until the other end closes."""
+    connection = Connection(handle)
+    with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
+        try:
+            runner = open_here(Path(path), runtime, threads=threads)
+            connection.send((runner.inputs, runner.outputs))
+            while True:
+                connection.send(runner(connection.recv()))
+        except (ValueError, RuntimeError) as error:
+            connection.send(error)
+
+
+def quantize(values: Array, info: TensorInfo) -> Array:
+    """Float values in the representation of the tensor: round to nearest, saturate."""
+    if info.dtype == "float32":
+        return np.asarray(values, dtype=np.float32)
+    limits = np.iinfo(info.dtype)
+    steps = np.rint(values / np.float32(info.scale)) + info.zero_point
+    return np.clip(steps, limits.min, limits.max).astype(info.dtype)
+
+
+def dequantize(stored: Array, info: TensorInfo) -> Array:
+    """Inverse of `quantize` up to rounding, float32."""
+    if info.dtype == "float32":
+        return stored
+    return (stored.astype(np.float32) - info.zero_point) * np.float32(info.scale)
+
+
+def _tflite_tensor(detail: dict[str, Any]) -> TensorInfo:
+    scale, zero_point = detail["quantization"]
+    shape = tuple(int(n) for n in detail["shape"])
+    return TensorInfo(detail["name"], shape, np.dtype(detail["dtype"]).name, float(scale), int(zero_point))
+
+
+def _onnx_tensor(node: Any) -> TensorInfo:
+    names = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}
+    return TensorInfo(node.name, tuple(node.shape), names.get(node.type, node.type))

@@ -1,0 +1,195 @@
+"""The official protocols against published numbers, the drawn ones by their properties."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from preprocess.errors import DataError, UsageError
+from recordings.protocols import PROTOCOLS, X_SUB_TRAINING_SUBJECTS, Split, split
+from recordings.recording import RecordingRef
+
+# The 302 recordings with missing skeletons that NTU RGB+D's authors list
+# (Matlab/NTU_RGBD_samples_with_missing_skeletons.txt), counted by performer and camera 1, 2, 3.
+MISSING_BY_SUBJECT_AND_CAMERA = {
+    1: (1, 7, 2), 2: (1, 1, 4), 3: (0, 1, 0), 4: (0, 2, 0), 5: (0, 1, 3), 6: (0, 1, 1), 7: (1, 7, 22), 8: (1, 10, 18),
+    10: (0, 4, 1), 11: (0, 1, 2), 14: (0, 0, 1), 15: (1, 7, 5), 16: (2, 12, 7), 17: (3, 9, 9), 18: (3, 5, 4),
+    19: (4, 3, 6), 20: (0, 6, 1), 21: (0, 0, 1), 22: (0, 1, 1), 23: (0, 4, 0), 24: (0, 2, 0), 25: (4, 5, 28),
+    26: (0, 6, 0), 27: (1, 6, 17), 28: (4, 2, 4), 29: (0, 1, 0), 31: (0, 2, 6), 32: (0, 1, 1), 33: (0, 0, 3),
+    34: (0, 2, 7), 35: (0, 3, 6), 39: (0, 1, 1), 40: (2, 0, 0),
+}  # fmt: skip
+
+
+def ntu_ref(subject: int, camera: int, action: int = 1, replication: int = 1, setup: int = 1) -> RecordingRef:
+    name = f"S{setup:03d}C{camera:03d}P{subject:03d}R{replication:03d}A{action:03d}"
+    return RecordingRef(name, "ntu", Path(f"{name}.skeleton"), None, action, subject, camera, setup, replication)
+
+
+def msr_ref(action: int, subject: int, replication: int) -> RecordingRef:
+    name = f"a{action:02d}_s{subject:02d}_e{replication:02d}"
+    path = Path(f"{name}_skeleton.txt")
+    return RecordingRef(name, "msr", path, None, action, subject, None, None, replication)
+
+
+def all_ntu(actions: int = 6) -> list[RecordingRef]:
+    """Every performer before every camera."""
+    every = itertools.product(range(1, 41), (1, 2, 3), range(1, actions + 1), (1, 2))
+    return [ntu_ref(subject, camera, action, replication) for subject, camera, action, replication in every]
+
+
+def all_msr() -> list[RecordingRef]:
+    """The 320 recordings of MSR Daily Activity 3D."""
+    return [msr_ref(action, subject, e) for action in range(1, 17) for subject in range(1, 11) for e in (1, 2)]
+
+
+def names(refs: Iterable[RecordingRef]) -> set[str]:
+    return {ref.name for ref in refs}
+
+
+def sizes(parts: Split) -> tuple[int, int, int]:
+    return len(parts.train), len(parts.validation), len(parts.test)
+
+
+def assert_partition(parts: Split, refs: list[RecordingRef]) -> None:
+    assert sorted([*parts.train, *parts.validation, *parts.test], key=lambda r: r.name) == sorted(
+        refs, key=lambda r: r.name
+    )
+    for part in (parts.train, parts.validation, parts.test):
+        assert list(part) == sorted(part, key=lambda r: r.name)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "train", "test"),
+    [
+        ("x-sub", 40_320 - 40_091, 16_560 - 16_487),
+        ("x-view", 37_920 - 37_646, 18_960 - 18_932),
+    ],
+)
+def test_official_rules_on_the_authors_302_recordings(protocol: str, train: int, test: int) -> None:
+    """Published sizes with and without these 302 differ by what each part loses."""
+    refs = [
+        ntu_ref(subject, camera, setup=number + 1)
+        for subject, counts in MISSING_BY_SUBJECT_AND_CAMERA.items()
+        for camera, count in enumerate(counts, start=1)
+        for number in range(count)
+    ]
+    assert len(refs) == 302
+    assert sizes(split(refs, protocol, validation_fraction=0)) == (train, 0, test)
+
+
+def test_x_sub_trains_on_the_published_subjects() -> None:
+    published = {1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38}
+    assert published == X_SUB_TRAINING_SUBJECTS
+    refs = all_ntu()
+    parts = split(refs, "x-sub")
+    assert {ref.subject for ref in (*parts.train, *parts.validation)} == published
+    assert {ref.subject for ref in parts.test} == set(range(1, 41)) - published
+    assert_partition(parts, refs)
+
+
+def test_x_view_trains_on_cameras_2_and_3() -> None:
+    refs = all_ntu()
+    parts = split(refs, "x-view")
+    assert {ref.camera for ref in (*parts.train, *parts.validation)} == {2, 3}
+    assert {ref.camera for ref in parts.test} == {1}
+    assert len(parts.test) == len(refs) / 3  # as 18,960 of 56,880
+    assert_partition(parts, refs)
+
+
+@pytest.mark.parametrize("protocol", ["x-sub", "x-view"])
+@pytest.mark.parametrize("fraction", [0.1, 0.25])
+def test_validation_takes_its_share_of_every_action(protocol: str, fraction: float) -> None:
+    parts = split(all_ntu(), protocol, validation_fraction=fraction)
+    train, validation = (Counter(ref.action for ref in part) for part in (parts.train, parts.validation))
+    for action, count in validation.items():
+        assert count == round(fraction * (count + train[action]))
+
+
+@pytest.mark.parametrize("protocol", ["x-sub", "x-view"])
+def test_the_official_test_part_depends_on_no_seed(protocol: str) -> None:
+    first, second = (split(all_ntu(), protocol, seed=seed) for seed in (1, 2))
+    assert first.test == second.test
+    assert first.validation != second.validation
+
+
+def test_60_20_20_of_msr_is_12_4_4_for_every_action() -> None:
+    refs = all_msr()
+    parts = split(refs, "60/20/20", seed=5)
+    assert sizes(parts) == (192, 64, 64)
+    for part, count in ((parts.train, 12), (parts.validation, 4), (parts.test, 4)):
+        assert Counter(ref.action for ref in part) == dict.fromkeys(range(1, 17), count)
+    assert_partition(parts, refs)
+
+
+@pytest.mark.parametrize("refs", [all_msr(), all_ntu()], ids=["msr", "ntu"])
+def test_60_20_20_subject_separates_people(refs: list[RecordingRef]) -> None:
+    parts = split(refs, "60/20/20-subject", seed=5)
+    people = [{ref.subject for ref in part} for part in (parts.train, parts.validation, parts.test)]
+    total = len(set.union(*people))
+    assert sum(map(len, people)) == total
+    assert [len(part) / total for part in people] == [0.6, 0.2, 0.2]
+    assert_partition(parts, refs)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_order_does_not_matter_and_the_seed_does(protocol: str) -> None:
+    refs = all_ntu()
+    shuffled = random.Random(0).sample(refs, len(refs))
+    assert split(refs, protocol, seed=3) == split(shuffled, protocol, seed=3)
+    assert split(refs, protocol, seed=3) != split(refs, protocol, seed=4)
+
+
+def test_an_actions_draw_does_not_depend_on_other_actions() -> None:
+    refs = all_msr()
+    few = split([ref for ref in refs if ref.action == 9], "60/20/20")
+    every = split(refs, "60/20/20")
+    assert names(few.test) == names(ref for ref in every.test if ref.action == 9)
+
+
+def test_the_same_action_number_of_two_formats_is_two_actions() -> None:
+    refs = [*all_msr(), *all_ntu(actions=1)]
+    parts = split(refs, "60/20/20")
+    assert sum(ref.format == "ntu" for ref in parts.test) == 48
+    assert sum(ref.format == "msr" for ref in parts.test) == 64
+
+
+def test_three_recordings_of_an_action_give_every_part_one() -> None:
+    assert sizes(split([msr_ref(1, subject, 1) for subject in (1, 2, 3)], "60/20/20")) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("refs", "protocol", "message"),
+    [
+        (all_msr(), "x-view", "x-view needs camera numbers; a01_s01_e01 has none, use 60/20/20"),
+        (all_msr(), "x-sub", "x-sub lists the subjects of NTU RGB\\+D; a01_s01_e01 is none of it"),
+        (
+            [ntu_ref(1, 1), ntu_ref(1, 2)],
+            "60/20/20",
+            "leaves the validation and test part empty for these 2 recordings",
+        ),
+        ([ntu_ref(3, 1), ntu_ref(6, 1)], "x-sub", "leaves the train and validation part empty"),
+        ([ntu_ref(s, 2, replication=r) for s in (1, 2) for r in (1, 2)], "x-view", "leaves the test part empty"),
+        ([ntu_ref(1, 1), ntu_ref(2, 1)], "60/20/20-subject", "needs at least 3 subjects; the recordings have 2"),
+        ([], "60/20/20", "leaves the train and validation and test part empty for these 0 recordings"),
+    ],
+)
+def test_recordings_that_do_not_suit_the_protocol(refs: list[RecordingRef], protocol: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        split(refs, protocol)
+
+
+def test_options_out_of_range() -> None:
+    with pytest.raises(
+        UsageError, match="protocol 'xsub' does not exist; use one of x-sub, x-view, 60/20/20, 60/20/20-sub"
+    ):
+        split(all_msr(), "xsub")
+    with pytest.raises(UsageError, match="seed is -1; use 0 or more"):
+        split(all_msr(), "60/20/20", seed=-1)
+    for fraction in (-0.1, 1.0, float("nan")):
+        with pytest.raises(UsageError, match=f"validation_fraction is {fraction}"):
+            split(all_ntu(), "x-sub", validation_fraction=fraction)

@@ -1,0 +1,224 @@
+"""`python -m recordings inspect`, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from recordings.__main__ import main
+from recordings.catalogue import scan
+from recordings.reading import read_recording
+
+RATE_HZ = 16_000
+
+
+def ntu_text(frames: int, bodies: int, seed: int) -> str:
+    rng = np.random.default_rng(seed)
+    lines = [str(frames)]
+    for _ in range(frames):
+        lines.append(str(bodies))
+        for body in range(bodies):
+            lines += [f"{72057594037931101 + body} 0 1 1 0 0 0 0 0 2", "25"]
+            for x, y, z in rng.normal((body, 0, 3), 0.4, (25, 3)):
+                lines.append(f"{x:.6f} {y:.6f} {z:.6f} 250 200 950 500 0 0 0 0 2")
+    return "\n".join(lines) + "\n"
+
+
+def msr_text(frames: int, seed: int) -> str:
+    rng = np.random.default_rng(seed)
+    lines = [f"{frames} 20"]
+    for _ in range(frames):
+        lines.append("40")
+        for x, y, z in rng.normal(0, 0.4, (20, 3)):
+            lines += [f"{x:.6f} {y:.6f} {z:.6f} 1.0", "0.5 0.5 2000 1.0"]
+    return "\n".join(lines) + "\n"
+
+
+def write_sound(path: Path, seconds: float, seed: int) -> None:
+    noise = np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * RATE_HZ))
+    soundfile.write(path, noise, RATE_HZ, subtype="PCM_16")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three NTU recordings (the third without a body in any frame) and one of MSR."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, frames, bodies in (
+        ("S001C001P001R001A007", 20, 1),
+        ("S001C002P001R001A007", 30, 2),
+        ("S001C003P002R001A058", 10, 0),
+    ):
+        (folder / f"{name}.skeleton").write_text(ntu_text(frames, bodies, seed=frames))
+        write_sound(folder / f"{name}.wav", frames / 10, seed=frames)
+    (folder / "a04_s09_e01_skeleton.txt").write_text(msr_text(40, seed=4))
+    write_sound(folder / "a04_s09_e01.wav", 4, seed=4)
+    return folder
+
+
+def document(capsys: pytest.CaptureFixture[str], *argv: str) -> dict:
+    assert main([*argv, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_counts_from_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert document(capsys, "inspect", str(folder)) == {
+        "folder": str(folder),
+        "recordings": 4,
+        "with_sound": 4,
+        "formats": {"msr": 1, "ntu": 3},
+        "actions": [
+            {"format": "msr", "code": "a04", "name": "call cellphone", "recordings": 1},
+            {"format": "ntu", "code": "A007", "name": "throw", "recordings": 2},
+            {"format": "ntu", "code": "A058", "name": "handshaking", "recordings": 1},
+        ],
+        "subjects": [
+            {"format": "msr", "subject": 9, "recordings": 1},
+            {"format": "ntu", "subject": 1, "recordings": 2},
+            {"format": "ntu", "subject": 2, "recordings": 1},
+        ],
+        "cameras": [{"camera": n, "recordings": 1} for n in (1, 2, 3)],
+        "excluded": [],
+        "problems": [],
+    }
+
+
+def test_full_reads_every_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert document(capsys, "inspect", str(folder), "--full")["contents"] == {
+        "frames": {"minimum": 20, "median": 30.0, "maximum": 40, "total": 90},
+        "bodies": [{"bodies": 1, "recordings": 2}, {"bodies": 2, "recordings": 1}],
+        "sound_s": {"minimum": 1.0, "median": 2.5, "maximum": 4.0, "total": 10.0},
+        "sample_rates_hz": [{"rate": RATE_HZ, "recordings": 4}],
+        "missing_skeletons": ["S001C003P002R001A058"],
+        "unreadable": [],
+    }
+
+
+def test_full_with_damaged_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "S001C001P001R001A007.skeleton").write_text("20\n1\n")
+    (folder / "a04_s09_e01.wav").write_bytes(b"no sound")
+    unreadable = document(capsys, "inspect", str(folder), "--full", "--on-error", "skip")["contents"]["unreadable"]
+    assert len(unreadable) == 2
+    assert "A007.skeleton, line 2: the file ends" in unreadable[0] + unreadable[1]
+    assert "a04_s09_e01.wav: not a readable WAV file" in unreadable[0] + unreadable[1]
+
+    assert main(["inspect", str(folder), "--full"]) == 4
+    output = capsys.readouterr()
+    assert "unreadable: 2" in output.out
+    assert output.err.count("\n") == 1
+    assert output.err.startswith("error: 2 file(s) cannot be read; the first: ")
+
+
+def test_table_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = folder / "missing.txt"
+    missing.write_text("a\nb\n\nS001C001P001R001A007\n")
+    (folder / "a04_s09_e01.wav").unlink()
+    options = ["--missing-list", str(missing), "--on-error", "skip", "--full"]
+    assert main(["inspect", str(folder), *options]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("2 recordings (2 ntu), 2 with sound\n")
+    for line in (
+        "A007  throw           ntu           1",
+        "recordings by subject: 1: 1, 2: 1",
+        "recordings by camera: 2: 1, 3: 1",
+        "left out by the list of missing skeletons: 1\n  S001C001P001R001A007",
+        "skipped: 1\n",
+        "frames: 30 to 30, median 30, 30 in all",
+        "recordings by number of bodies: 2: 1",
+        "without a skeleton in any frame: 1\n  S001C003P002R001A058",
+    ):
+        assert line in text
+
+
+def test_sound_in_another_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound = folder.parent / "sound"
+    sound.mkdir()
+    for path in folder.glob("*.wav"):
+        path.rename(sound / path.name)
+    assert main(["inspect", str(folder)]) == 4
+    assert "its sound S001C001P001R001A007.wav is not there" in capsys.readouterr().err
+    assert document(capsys, "inspect", str(folder), "--audio", str(sound))["with_sound"] == 4
+
+
+@pytest.mark.parametrize("name", ["S001C002P001R001A007", "a04_s09_e01"], ids=["ntu, two bodies", "msr"])
+@pytest.mark.parametrize("sound", [True, False], ids=["with sound", "without"])
+def test_drawing(folder: Path, capsys: pytest.CaptureFixture[str], name: str, sound: bool) -> None:
+    from matplotlib.image import imread
+
+    if not sound:
+        (folder / f"{name}.wav").unlink()
+    out = folder.parent / "new" / "drawing.png"
+    assert document(capsys, "inspect", str(folder), "--draw", name, "--out", str(out))["drawing"] == str(out)
+    picture = imread(out)
+    assert picture.shape[:2] == ((1155, 1650) if sound else (770, 1650))
+    assert picture[..., :3].std() > 0.1
+    assert [path.name for path in out.parent.iterdir()] == ["drawing.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (
+            ["--draw", "S001C002P001R001A008", "--out", "x.png"],
+            2,
+            "no such recording; there is for example S001C002P001",
+        ),
+        (["--draw", "S001C002P001R001A007"], 2, "--draw NAME and --out FILE.png go together"),
+        (["--out", "x.png"], 2, "--draw NAME and --out FILE.png go together"),
+        (["--draw", "S001C002P001R001A007", "--out", "x.png", "--full"], 2, "give one of them"),
+        (["--draw", "S001C002P001R001A007", "--out", "x.jpg"], 2, "give a name that ends in .png"),
+        (["--draw", "S001C003P002R001A058", "--out", "x.png"], 4, "none of its 10 frames has a body"),
+        (["--missing-list", "absent.txt"], 4, "absent.txt: the list of missing skeletons does not exist"),
+        (["--on-error", "ignore"], 2, "invalid choice"),
+    ],
+)
+def test_an_error_is_one_line_and_a_code(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], code: int, message: str
+) -> None:
+    assert main(["inspect", str(folder), *options]) == code
+    output = capsys.readouterr()
+    assert message in output.err
+    assert output.err.count("\n") == 1
+    assert output.out == ""
+
+
+def test_a_folder_without_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(tmp_path)]) == 4
+    assert "no recordings here; file names are SsssCcccPpppRrrrAaaa.skeleton" in capsys.readouterr().err
+
+
+def test_a_recording_read_whole(folder: Path) -> None:
+    by_name = {ref.name: ref for ref in scan(folder).refs}
+    ntu = read_recording(by_name["S001C002P001R001A007"], sample_rate_hz=32_000)
+    assert (ntu.joints.shape, ntu.confidence.shape, ntu.layout.name) == ((30, 2, 25, 3), (30, 2, 25), "ntu25")
+    assert (ntu.waveform.shape, ntu.sample_rate_hz) == ((3 * 32_000,), 32_000)
+    msr = read_recording(by_name["a04_s09_e01"], sample_rate_hz=32_000)
+    assert (msr.joints.shape, msr.layout.name) == ((40, 1, 20, 3), "msr20")
+
+
+def test_a_recording_without_sound_has_an_empty_waveform(folder: Path) -> None:
+    (folder / "a04_s09_e01.wav").unlink()
+    ref = scan(folder, require_audio=False).refs[-1]
+    assert read_recording(ref, sample_rate_hz=32_000).waveform.shape == (0,)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = """
+import sys
+from recordings.__main__ import main
+try:
+    main(["inspect", "--help"])
+except SystemExit:
+    pass
+heavy = {"librosa", "matplotlib", "soundfile", "soxr", "scipy", "tensorflow"} & set(sys.modules)
+sys.exit(f"imported {heavy}" if heavy else 0)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "--on-error" in result.stdout

@@ -1,0 +1,517 @@
+"""The synthetic recordings: reproducible, in the NTU format, human, in time with their sound, and neither too easy
+nor leaking the action."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from preprocess.errors import UsageError
+from preprocess.layouts import NTU25
+from recordings.catalogue import scan
+from recordings.protocols import split
+from recordings.reading import read_recording
+from recordings.synthetic import generate
+from recordings.synthetic.actions import SYNTHETIC_ACTIONS, act
+from recordings.synthetic.command import add_synthesize_command
+from recordings.synthetic.difficulty import Difficulty
+from recordings.synthetic.figure import ANKLES, FEET, FRAME_RATE_HZ, HANDS, Array, pose
+from recordings.synthetic.generate import slot, synthesize
+from recordings.synthetic.grains import Studio
+from recordings.synthetic.performance import Performance, perform
+from recordings.synthetic.sensor import place_camera
+from recordings.synthetic.sounds import dry_sound
+from recordings.synthetic.subject import make_subject
+from recordings.synthetic.take import SoundEvent
+from recordings.synthetic.writer import WavFormat, wav_bytes
+
+DRINK, BRUSH, SIT, STAND, CLAP, READ, WRITE, CHEER = 1, 3, 8, 9, 10, 11, 12, 22
+WAVE, KICK, HOP, JUMP, PHONE, TYPE, RUB, PALMS = 23, 24, 26, 27, 28, 30, 34, 39
+LOOK_ALIKE = ((DRINK, BRUSH, PHONE), (CLAP, RUB, PALMS), (READ, WRITE, TYPE))
+RATE_HZ = 32_000
+X_SUB_TRAINING = {1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38}
+
+
+def motion(action: int, seed: int, difficulty: Difficulty | None = None) -> tuple[Array, list[SoundEvent]]:
+    """Joints [T, 25, 3] in the room, without a sensor, and the sound events."""
+    subject = make_subject(seed, seed % 40 + 1, spread=1.0)
+    tracks, events = act(action, subject, np.random.default_rng([seed, action]), difficulty or Difficulty())
+    return pose(subject.body, tracks), events
+
+
+def performance(action: int, seed: int, difficulty: Difficulty) -> Performance:
+    return perform(
+        action,
+        subject=make_subject(seed, 1, spread=1.0),
+        camera=place_camera(seed, setup=1, camera=1, replication=1, step_deg=45),
+        rng=np.random.default_rng(seed),
+        difficulty=difficulty,
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("synthetic") / "data"
+    synthesize(out, count=48, seed=5, workers=1)
+    return out
+
+
+# Reproducible
+
+
+def test_workers_do_not_change_a_byte(dataset: Path, tmp_path: Path) -> None:
+    synthesize(tmp_path / "data", count=48, seed=5, workers=2)
+    assert contents(tmp_path / "data") == contents(dataset)
+
+
+def test_a_smaller_set_is_the_beginning_of_a_larger_one(dataset: Path, tmp_path: Path) -> None:
+    synthesize(tmp_path / "data", count=5, seed=5, workers=1)
+    small = contents(tmp_path / "data")
+    assert len(small) == 10
+    assert small.items() <= contents(dataset).items()
+
+
+def test_another_seed_gives_other_people_and_recordings(dataset: Path, tmp_path: Path) -> None:
+    synthesize(tmp_path / "data", count=5, seed=6, workers=1)
+    other, first = contents(tmp_path / "data"), contents(dataset)
+    assert all(other[name] != first[name] for name in other)
+    assert make_subject(5, 1, spread=1.0) != make_subject(6, 1, spread=1.0)
+
+
+# Files
+
+
+def test_skeleton_file_field_by_field(dataset: Path) -> None:
+    for path in sorted(dataset.glob("nturgb+d_skeletons/*.skeleton")):
+        lines = iter(path.read_text(encoding="ascii").splitlines())
+        frames = int(next(lines))
+        assert 50 <= frames <= 110
+        for _ in range(frames):
+            bodies = int(next(lines))
+            ids = [check_body(lines) for _ in range(bodies)]
+            assert len(set(ids)) == bodies
+        assert next(lines, None) is None
+
+
+def check_body(lines: object) -> int:
+    """One body of 27 lines, checked against the sensor's geometry; gives its id."""
+    header = next(lines).split()  # type: ignore[call-overload]
+    assert len(header) == 10
+    assert int(header[0]) > 2**56
+    assert next(lines) == "25"  # type: ignore[call-overload]
+    for _ in range(25):
+        fields = next(lines).split()  # type: ignore[call-overload]
+        assert len(fields) == 12
+        x, y, z, depth_x, depth_y, color_x, color_y, *quaternion = map(float, fields[:-1])
+        assert np.linalg.norm(quaternion) == pytest.approx(1, abs=1e-5)
+        assert fields[-1] in ("0", "1", "2")
+        if fields[-1] == "0":
+            assert (x, y, z) == (0, 0, 0)
+            continue
+        assert 1 < z < 6
+        assert depth_x == pytest.approx(256 + 366.0 * x / z, abs=0.01)
+        assert depth_y == pytest.approx(212 - 366.0 * y / z, abs=0.01)
+        assert color_x == pytest.approx(960 + 1058.0 * x / z, abs=40)  # the two cameras stand 52 mm apart
+        assert color_y == pytest.approx(540 - 1058.0 * y / z, abs=0.1)
+    return int(header[0])
+
+
+def test_sound_lasts_as_long_as_the_motion(dataset: Path) -> None:
+    for path in sorted(dataset.glob("audio/*.wav")):
+        frames = int((dataset / "nturgb+d_skeletons" / f"{path.stem}.skeleton").open().readline())
+        info = soundfile.info(path)
+        assert info.duration == pytest.approx(frames / FRAME_RATE_HZ, abs=0.06)
+        samples, _ = soundfile.read(path)
+        assert np.isfinite(samples).all()
+        assert 0.05 < np.abs(samples).max() < 1
+
+
+@pytest.mark.parametrize(
+    ("wav_format", "subtype", "step"),
+    [
+        (WavFormat(), "PCM_16", 2**-15),
+        (WavFormat(channels=2), "PCM_16", 2**-15),
+        (WavFormat(encoding="pcm24"), "PCM_24", 2**-23),
+        (WavFormat(encoding="float32"), "FLOAT", 0),
+    ],
+    ids=str,
+)
+def test_wav_is_read_back_by_libsndfile(tmp_path: Path, wav_format: WavFormat, subtype: str, step: float) -> None:
+    waveform = np.random.default_rng(0).uniform(-1, 1, 1001).astype(np.float32)
+    (tmp_path / "sound.wav").write_bytes(wav_bytes(waveform, 44_100, wav_format))
+    samples, rate = soundfile.read(tmp_path / "sound.wav", always_2d=True)
+    info = soundfile.info(tmp_path / "sound.wav")
+    assert (rate, info.subtype, samples.shape) == (44_100, subtype, (1001, wav_format.channels))
+    np.testing.assert_allclose(samples[:, 0], waveform, atol=1.01 * step)
+
+
+def test_unusual_files_are_a_few_and_of_every_kind() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [generate._draw_file_format(rng, Difficulty()) for _ in range(2000)]
+    usual = sum(choice == (RATE_HZ, WavFormat()) for choice in drawn)
+    assert 0.92 < usual / 2000 < 0.96
+    assert len(set(drawn)) == 7
+
+
+def test_the_real_reader_reads_every_recording(dataset: Path) -> None:
+    refs = scan(dataset).recordings
+    assert len(refs) == 48
+    for ref in refs:
+        recording = read_recording(ref, sample_rate_hz=RATE_HZ)
+        assert recording.layout == NTU25
+        assert recording.joints.shape[2:] == (25, 3)
+        assert recording.waveform.size
+
+
+# Names and parts
+
+
+def test_names_are_unique_up_to_the_limit() -> None:
+    names = [slot(index, subjects=40).name for index in range(65_280)]
+    assert len(set(names)) == 65_280
+    pattern = re.compile(r"S0(0[1-9]|1[0-7])C00[123]P0(0[1-9]|[123]\d|40)R00[12]A0\d\d")
+    assert all(pattern.fullmatch(name) for name in names)
+
+
+@pytest.mark.parametrize("subjects", [1, 2, 3, 7, 40])
+def test_names_are_unique_for_few_subjects(subjects: int) -> None:
+    limit = 17 * 3 * 2 * subjects * 16
+    assert len({slot(index, subjects=subjects) for index in range(limit)}) == limit
+    with pytest.raises(UsageError, match=f"count is {limit + 1}; {subjects} subjects have names for 1 to {limit} "):
+        synthesize(Path("unused"), count=limit + 1, seed=0, subjects=subjects)
+
+
+def test_actions_and_subjects_are_balanced_and_every_camera_is_used() -> None:
+    slots = [slot(index, subjects=40) for index in range(16 * 80)]
+    for field, expected in (("action", 80), ("subject", 32)):
+        counts = np.unique([getattr(s, field) for s in slots], return_counts=True)[1]
+        assert set(counts) == {expected}
+    assert {(s.camera, s.replication) for s in slots} == {(c, r) for c in (1, 2, 3) for r in (1, 2)}
+
+
+@pytest.mark.parametrize("count", [32, 48, 4000])
+def test_both_parts_of_cross_subject_have_every_action(count: int) -> None:
+    slots = [slot(index, subjects=40) for index in range(count)]
+    for training in (True, False):
+        assert {s.action for s in slots if (s.subject in X_SUB_TRAINING) is training} == set(SYNTHETIC_ACTIONS)
+
+
+def test_the_official_protocols_split_a_small_set(dataset: Path) -> None:
+    for protocol in ("x-sub", "x-view"):
+        parts = split(scan(dataset).recordings, protocol)
+        assert parts.train
+        assert parts.test
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": 0}, "count is 0; 40 subjects have names for 1 to 65280 recordings"),
+        ({"subjects": 41}, "subjects is 41; use 1 to 40"),
+        ({"seed": -1}, "seed is -1; use a whole number of at least 0"),
+        ({"workers": 0}, "workers is 0; use at least 1"),
+    ],
+)
+def test_wrong_numbers_are_refused_before_any_work(tmp_path: Path, options: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        synthesize(tmp_path / "data", **({"count": 16, "seed": 0} | options))  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_action_is_refused() -> None:
+    with pytest.raises(UsageError, match="action 2 is not one that the generator performs; use one of A001, A003"):
+        performance(2, 0, Difficulty())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("lost_joint_rate", 1.5, "use a number in [0, 1]"),
+        ("look_alike_share", -0.1, "use a number in [0, 1]"),
+        ("snr_db", (9.0, 3.0), "give the smaller number first"),
+        ("jitter_m", float("nan"), "use finite numbers"),
+        ("style_spread", -1.0, "use a number of at least 0"),
+    ],
+)
+def test_impossible_difficulty_is_refused(field: str, value: object, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        replace(Difficulty(), **{field: value})
+
+
+# The figure
+
+
+@pytest.mark.parametrize("action", SYNTHETIC_ACTIONS)
+def test_bones_keep_their_lengths(action: int) -> None:
+    joints, _ = motion(action, seed=action)
+    for a, b in NTU25.limbs:
+        lengths = np.linalg.norm(joints[:, a] - joints[:, b], axis=-1)
+        assert np.ptp(lengths) < 1e-9
+        assert 0.03 < lengths[0] < 0.55
+
+
+@pytest.mark.parametrize("action", set(SYNTHETIC_ACTIONS) - {HOP, JUMP, KICK})
+def test_feet_stay_where_they_are_on_the_floor(action: int) -> None:
+    for seed in range(5):
+        joints, _ = motion(action, seed)
+        assert np.ptp(joints[:, ANKLES], axis=0).max() < 1e-6
+        assert joints[:, FEET, 1].min() > 0.02
+        assert joints[:, FEET, 1].max() < 0.05
+
+
+@pytest.mark.parametrize("action", [HOP, JUMP, KICK])
+def test_feet_leave_the_floor_and_never_go_below(action: int) -> None:
+    for seed in range(5):
+        joints, _ = motion(action, seed)
+        feet = joints[:, [*FEET, *ANKLES], 1]
+        assert feet.min() > -0.03  # a toe that points down may touch the floor before the ankle has landed
+        assert np.ptp(feet.max(axis=1)) > 0.05
+        lowest = joints[:, ANKLES, 1].min(axis=1)
+        on_floor = lowest < lowest.min() + 1e-3
+        assert on_floor.mean() > 0.2
+        if action == KICK:
+            assert on_floor.all()
+        else:
+            assert not on_floor.all()
+
+
+@pytest.mark.parametrize("action", SYNTHETIC_ACTIONS)
+def test_the_figure_is_upright_and_its_hands_stay_outside_the_trunk(action: int) -> None:
+    for seed in range(4):
+        joints, _ = motion(action, seed)
+        assert (joints[:, 3, 1] > joints[:, 20, 1]).all()  # head above the shoulders
+        assert (joints[:, 20, 1] > joints[:, 0, 1] + 0.2).all()  # shoulders above the pelvis
+        assert np.abs(np.diff(joints, axis=0)).max() * FRAME_RATE_HZ < 12  # metres per second
+        from_axis = joints[:, HANDS] - joints[:, None, 1]
+        beside_spine = np.abs(from_axis[..., 1]) < 0.12
+        assert (np.hypot(from_axis[..., 0], from_axis[..., 2])[beside_spine] > 0.08).all()
+
+
+def test_left_handed_people_use_the_other_hand() -> None:
+    for subject in (replace(make_subject(0, 1, spread=1.0), left_handed=left) for left in (False, True)):
+        tracks, _ = act(WAVE, subject, np.random.default_rng(0), Difficulty())
+        highest = pose(subject.body, tracks)[:, HANDS, 1].max(axis=0)
+        assert np.argmax(highest) == (0 if subject.left_handed else 1)
+
+
+# Sound in time with motion
+
+
+def interpolated_minima(distance: Array, below: float) -> Array:
+    """Times in seconds of the local minima of a curve sampled at 30 Hz, by a parabola through three samples."""
+    middle = np.flatnonzero((distance[1:-1] <= distance[:-2]) & (distance[1:-1] < distance[2:])) + 1
+    middle = middle[distance[middle] < below]
+    left, here, right = distance[middle - 1], distance[middle], distance[middle + 1]
+    return (middle + 0.5 * (left - right) / (left - 2 * here + right)) / FRAME_RATE_HZ
+
+
+def onsets(events: list[SoundEvent], seconds: float) -> Array:
+    """Times at which the sound's envelope (2 ms) rises to its local maximum, from the samples alone."""
+    studio = Studio(RATE_HZ, make_subject(0, 1, spread=1.0), 1.0, np.random.default_rng(0))
+    sound = dry_sound(events, int(seconds * RATE_HZ), studio)
+    envelope = np.abs(sound[: len(sound) // 64 * 64]).reshape(-1, 64).max(axis=1)
+    high = np.flatnonzero(envelope > 0.3 * envelope.max())
+    first = high[np.diff(high, prepend=-100) > 25]  # 50 ms of quiet before
+    return first * 64 / RATE_HZ
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_claps_sound_when_the_hands_meet(seed: int) -> None:
+    joints, events = motion(CLAP, seed, Difficulty(look_alike_share=0))
+    distance = np.linalg.norm(joints[:, HANDS[0]] - joints[:, HANDS[1]], axis=-1)
+    heard = onsets(events, len(joints) / FRAME_RATE_HZ)
+    seen = interpolated_minima(distance, below=0.06)
+    assert len(heard) >= 2
+    inner = heard[(heard > 0.1) & (heard < len(joints) / FRAME_RATE_HZ - 0.1)]
+    assert np.abs(inner[:, None] - seen).min(axis=1).max() < 0.035
+
+
+@pytest.mark.parametrize("action", [HOP, JUMP])
+def test_landings_sound_when_feet_touch_the_floor(action: int) -> None:
+    for seed in range(4):
+        joints, events = motion(action, seed)
+        height = joints[:, ANKLES, 1].min(axis=1)
+        in_air = height > height.min() + 2e-3
+        touches = (np.flatnonzero(in_air[:-1] & ~in_air[1:]) + 1) / FRAME_RATE_HZ
+        starts = np.array([event.start_s for event in events if event.kind == "thump"])
+        assert len(starts) == len(touches) > 0
+        np.testing.assert_allclose(starts, touches, atol=1.5 / FRAME_RATE_HZ)
+
+
+@pytest.mark.parametrize("action", SYNTHETIC_ACTIONS)
+def test_every_performance_makes_a_sound(action: int) -> None:
+    for seed in range(10):
+        joints, events = motion(action, seed)
+        assert events
+        assert all(0 <= event.start_s < len(joints) / FRAME_RATE_HZ for event in events)
+
+
+# Neither too easy nor leaking
+
+
+@cache
+def five_frames(action: int, count: int) -> Array:
+    """Features [count, 375] of performances: joints of 5 frames relative to the first pelvis, in torso lengths."""
+    features = []
+    for seed in range(count):
+        joints, _ = motion(action, seed)
+        if make_subject(seed, seed % 40 + 1, spread=1.0).left_handed:
+            joints = joints[:, NTU25.mirror] * [-1.0, 1.0, 1.0]
+        torso = np.linalg.norm(joints[0, 0] - joints[0, 20])
+        frames = ((np.arange(5) + 0.5) * len(joints) / 5).astype(int)
+        features.append(((joints[frames] - joints[0, 0]) / torso).ravel())
+    return np.array(features)
+
+
+def nearest_neighbour_accuracy(groups: list[Array]) -> float:
+    """Leave-one-out accuracy of the nearest neighbour over classes of features."""
+    features = np.concatenate(groups)
+    labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    squared = np.sum(features**2, axis=1)
+    distance = squared[:, None] + squared - 2 * features @ features.T
+    np.fill_diagonal(distance, np.inf)
+    return float(np.mean(labels[distance.argmin(axis=1)] == labels))
+
+
+def test_look_alike_groups_overlap_in_motion_and_differ_from_each_other() -> None:
+    for group in LOOK_ALIKE:
+        assert nearest_neighbour_accuracy([five_frames(action, 60) for action in group]) < 0.8
+    merged = [np.concatenate([five_frames(action, 60) for action in group]) for group in LOOK_ALIKE]
+    assert nearest_neighbour_accuracy(merged) > 0.85
+
+
+def test_sound_alike_groups_use_the_same_sounds() -> None:
+    for group in ((HOP, JUMP, KICK), (SIT, STAND), (CHEER, WAVE, PHONE)):
+        kinds = [{event.kind for seed in range(6) for event in motion(action, seed)[1]} for action in group]
+        assert all(other == kinds[0] for other in kinds)
+
+
+def test_duration_does_not_depend_on_the_action() -> None:
+    for seed in range(5):
+        rng_state = [np.random.default_rng(seed) for _ in SYNTHETIC_ACTIONS]
+        subject = make_subject(seed, 1, spread=1.0)
+        frames = {
+            len(act(action, subject, rng, Difficulty())[0].pelvis)
+            for action, rng in zip(SYNTHETIC_ACTIONS, rng_state, strict=True)
+        }
+        assert len(frames) == 1
+
+
+# The sensor
+
+
+def test_without_faults_every_visible_joint_is_tracked() -> None:
+    clean = Difficulty(jitter_m=0, lost_joint_rate=0, occlusion_rate=0, bystander_rate=0, gap_rate=0)
+    result = performance(JUMP, 3, clean)
+    assert result.present.all()
+    assert set(np.unique(result.states)) <= {1, 2}
+    lengths = np.linalg.norm(result.joints[..., 0, :] - result.joints[..., 1, :], axis=-1)
+    assert np.ptp(lengths) < 1e-5
+
+
+def test_lost_joints_come_at_the_given_rate() -> None:
+    knobs = Difficulty(lost_joint_rate=0.05, occlusion_rate=0, bystander_rate=0)
+    lost = [np.mean(performance(WRITE, seed, knobs).states == 0) for seed in range(40)]
+    assert np.mean(lost) == pytest.approx(0.05 * 16 / 25, rel=0.2)
+
+
+def test_hands_jitter_more_than_the_trunk() -> None:
+    clean = Difficulty(jitter_m=0, lost_joint_rate=0, occlusion_rate=0, bystander_rate=0)
+    noise = performance(WAVE, 1, replace(clean, jitter_m=0.01)).joints - performance(WAVE, 1, clean).joints
+    deviation = noise.std(axis=(0, 1, 3))
+    assert deviation[list(HANDS)].min() > 1.5 * deviation[[0, 1, 20]].max()
+    assert 0.005 < deviation[[0, 1, 20]].mean() < 0.015
+
+
+def test_a_bystander_is_a_second_body_that_moves_less() -> None:
+    result = performance(CLAP, 2, Difficulty(bystander_rate=1))
+    assert result.joints.shape[1] == 2
+    motion_of = [result.joints[result.present[:, p], p].var(axis=0).sum() for p in range(2)]
+    assert motion_of[0] > motion_of[1]
+
+
+def test_silence_and_drowning_follow_their_knobs() -> None:
+    loud = Difficulty(snr_db=(40, 40), drowned_rate=0, silent_rate=0, distractor_rate=0)
+    levels = {}
+    for name, knobs in (("loud", loud), ("silent", replace(loud, silent_rate=1))):
+        sound = performance(CLAP, 4, knobs).waveform
+        blocks = np.sqrt(np.mean(sound[: len(sound) // 800 * 800].reshape(-1, 800) ** 2, axis=1))
+        levels[name] = blocks.max() / np.median(blocks)
+    assert levels["loud"] > 10
+    assert levels["silent"] < 3
+
+
+# Whole or not at all
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def interrupted(*args: object, **options: object) -> int:
+        written.append(args)
+        if len(written) > 3:
+            raise KeyboardInterrupt
+        return 0
+
+    monkeypatch.setattr(generate, "write_one", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(tmp_path / "data", count=16, seed=0, workers=1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_program_and_its_workers(tmp_path: Path, interrupt: signal.Signals) -> None:
+    out = tmp_path / "data"
+    command = [sys.executable, "-m", "recordings", "synthesize", "--out", str(out), "--count", "4000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        deadline = time.monotonic() + 30
+        while not list(tmp_path.glob(".tmp-*/audio/*.wav")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        program.send_signal(interrupt)
+        _, errors = program.communicate(timeout=30)
+    assert program.returncode == 130
+    assert "Traceback" not in errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_folder_is_kept_unless_forced(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    with pytest.raises(UsageError, match="exists; choose another --out or replace it with --force"):
+        synthesize(tmp_path, count=1, seed=0, workers=1)
+    out = tmp_path / "data"
+    synthesize(out, count=2, seed=0, workers=1)
+    synthesize(out, count=1, seed=0, workers=1, force=True)
+    assert len(contents(out)) == 2
+
+
+# The command
+
+
+def test_command_reports_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_synthesize_command(parser.add_subparsers())
+    arguments = ["synthesize", "--out", str(tmp_path / "data"), "--count", "3", "--seed", "1", "--workers", "1"]
+    options = parser.parse_args([*arguments, "--json"])
+    options.handler(options)
+    report = json.loads(capsys.readouterr().out)
+    assert report["recordings"] == 3
+    assert report["size_bytes"] == sum(len(data) for data in contents(tmp_path / "data").values())
+    options = parser.parse_args([*arguments, "--force"])
+    options.handler(options)
+    assert "3 recordings of 16 actions" in capsys.readouterr().out
