@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -79,6 +81,28 @@ def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
             raise
         _say("defect", f"{type(error).__name__}: {error}; run again with --debug and report the traceback")
         return EXIT_DEFECT
+
+
+def run_as_main(parser: argparse.ArgumentParser) -> NoReturn:
+    """`run_program` for a `__main__` module: native libraries are kept quiet unless --debug is given."""
+    if "--debug" not in sys.argv:
+        _silence_native_libraries()
+    sys.exit(run_program(parser))
+
+
+def _silence_native_libraries() -> None:
+    """Sends file descriptor 2 to nowhere and Python's standard error to where it pointed.
+
+    TensorFlow, its converter and the runtimes write dozens of lines there that no setting turns off.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 @contextlib.contextmanager

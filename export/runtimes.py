@@ -110,9 +110,11 @@ class IsolatedRunner:
     def __init__(self, path: Path, runtime: str, *, threads: int) -> None:
         # A plain child, not multiprocessing's: that would import this program's main module, TensorFlow included.
         self._connection, theirs = multiprocessing.Pipe()
-        code = f"from export.runtimes import serve; serve({theirs.fileno()}, {os.fspath(path)!r}, {runtime!r}, {threads})"
+        code = (
+            f"from export.runtimes import serve; serve({theirs.fileno()}, {os.fspath(path)!r}, {runtime!r}, {threads})"
+        )
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", f"from export.runtimes import serve; {call}"],
             pass_fds=[theirs.fileno()],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )

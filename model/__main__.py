@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from console.program import add_common_options, make_parser, run_program
+from console.program import add_common_options, make_parser, run_as_main, run_program
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -95,4 +94,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_main(build_parser())

@@ -8,14 +8,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from recordings.batches import FeatureLoader
-from recordings.catalogue import Catalogue, scan
-from recordings.protocols import split
-
 from console.files import atomic_file
 from console.program import log, show, show_json, warn
 from console.table import format_table
 from preprocess.errors import UsageError
+from recordings.batches import FeatureLoader
+from recordings.catalogue import Catalogue, scan
+from recordings.protocols import split
 from recordings.recording import RecordingRef
 
 from .checkpoint import DEMO_CHECKPOINT, load_checkpoint
@@ -109,7 +108,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         "stream": options.stream,
         "drop": options.drop,
         "protocol": options.protocol,
-        "skipped": list(problems),
+        "skipped": {problem.name: problem.reason for problem in problems},
         **evaluation.to_dict(),
     }
     if options.out:

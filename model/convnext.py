@@ -8,6 +8,7 @@ import tf_keras as keras
 
 from .config import ConvNeXtConfig
 from .layers import Gelu, LayerNorm, LayerScale
+from .resnet import BATCH_NORM_MOMENTUM
 
 
 def convnext_features(x: Any, config: ConvNeXtConfig, *, name: str = "audio") -> Any:
@@ -27,7 +28,7 @@ def convnext_features(x: Any, config: ConvNeXtConfig, *, name: str = "audio") ->
 def norm(x: Any, kind: str, name: str) -> Any:
     """The normalisation that the configuration asks for."""
     if kind == "batch":
-        return keras.layers.BatchNormalization(epsilon=1e-3, name=name)(x)
+        return keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=1e-3, name=name)(x)
     return LayerNorm(name=name)(x)
 
 

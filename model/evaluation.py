@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from recordings.batches import Batch, FeatureLoader
 
 from console.files import atomic_file
 from console.progress import track
 from preprocess.logmel import waveform_to_logmel
 from preprocess.spec import PreprocessSpec
+from recordings.batches import Batch, FeatureLoader
 from recordings.metrics import Score, confusion_matrix, score
 
 from .config import Label, Stream

@@ -9,6 +9,8 @@ import tf_keras as keras
 from .config import ResNetConfig, ResNetStage
 
 _EPSILON = 1.001e-5
+# Keras' 0.99 averages over hundreds of steps; a small data set has some tens in an epoch.
+BATCH_NORM_MOMENTUM = 0.9
 
 
 def resnet_features(x: Any, config: ResNetConfig, *, name: str = "visual") -> Any:
@@ -50,4 +52,4 @@ def _conv_bn(x: Any, width: int, kernel: int, name: str, *, stride: int = 1, pad
     x = keras.layers.Conv2D(
         width, kernel, stride, padding=padding, use_bias=False, kernel_initializer="he_normal", name=name
     )(x)
-    return keras.layers.BatchNormalization(epsilon=_EPSILON, name=f"{name}/bn")(x)
+    return keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=_EPSILON, name=f"{name}/bn")(x)

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from recordings.batches import FeatureLoader
-from recordings.protocols import Split
-from recordings.statistics import audio_statistics
 
 from console.files import atomic_file
 from console.program import log
 from preprocess.errors import UsageError
+from recordings.batches import FeatureLoader
+from recordings.protocols import Split
 from recordings.recording import RecordingRef
+from recordings.statistics import audio_statistics
 
 from .checkpoint import Checkpoint, save_checkpoint
 from .classes import label_indices

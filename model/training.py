@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 import tf_keras as keras
-from recordings.batches import Batch, FeatureLoader
 
 from console.files import atomic_file
 from console.program import log
 from console.progress import Progress, format_duration
 from preprocess.errors import AnswerIsNo
+from recordings.batches import Batch, FeatureLoader
 
 from .recogniser import Recogniser
 from .settings import StageName, StageSettings

@@ -241,14 +241,13 @@ def limb_maps(points: DoubleArray, weights: FloatArray, spec: HeatmapSpec, *, la
     Args and result as `joint_maps`.
     """
     frames, views = points.shape[:2]
-    first, second = np.array(layout.limbs).T
-    weight = np.minimum(weights[..., first], weights[..., second])[:, None]  # [F, 1, B, limbs]
-    segments = np.stack([points[..., first, :], points[..., second, :]])  # [end, F, 3, B, limbs, (column, row)]
+    joint_a, joint_b = np.array(layout.limbs).T
+    weight = np.minimum(weights[..., joint_a], weights[..., joint_b])[:, None]  # [F, 1, B, limbs]
+    segments = np.stack([points[..., joint_a, :], points[..., joint_b, :]])  # [end, F, 3, B, limbs, (column, row)]
     radius = CUTOFF_SIGMA * spec.sigma_px
     low = np.ceil(np.minimum(*segments) - radius)
     high = np.floor(np.maximum(*segments) + radius) + 1
     drawn = np.nonzero((weight > 0) & (low < spec.size).all(-1) & (high > 0).all(-1))
-    image = views * drawn[0] + drawn[1]
     weight = weight[drawn[0], 0, drawn[2], drawn[3]]
     low = np.maximum(low[drawn], 0).astype(np.intp)
     extent = np.minimum(high[drawn], spec.size).astype(np.intp) - low
@@ -259,7 +258,7 @@ def limb_maps(points: DoubleArray, weights: FloatArray, spec: HeatmapSpec, *, la
         pair[tall] = pair[tall, ::-1]
     maps = np.zeros((frames * views, spec.size, spec.size), np.float32)
     canvases = [*maps, *maps.swapaxes(1, 2)]
-    canvas = image + len(maps) * tall
+    canvas = views * drawn[0] + drawn[1] + len(maps) * tall
 
     order = np.argsort(extent[:, 0], kind="stable")
     for first in range(0, len(order), _LIMBS_PER_BATCH):
@@ -268,8 +267,8 @@ def limb_maps(points: DoubleArray, weights: FloatArray, spec: HeatmapSpec, *, la
         corner = np.minimum(low[batch], (spec.size - width, spec.size - height))
         patches = _limb_patches(start[batch], stop[batch], corner, (width, height), spec)
         patches *= weight[batch, None, None]
-        for canvas, (column, row), patch in zip(image[batch].tolist(), corner.tolist(), patches, strict=True):
-            target = canvases[canvas][row : row + height, column : column + width]
+        for index, (column, row), patch in zip(canvas[batch].tolist(), corner.tolist(), patches, strict=True):
+            target = canvases[index][row : row + height, column : column + width]
             target += patch
     return _at_most_one(maps).reshape(frames, views, spec.size, spec.size)
 

@@ -313,7 +313,7 @@ class FeatureLoader:
 
     def _results(self, tasks: Iterable[_Task]) -> Iterator[Arrays | PocketHarError]:
         if self._workers == 0:
-            return (_result_or_error(self._job, task) for task in tasks)
+            return _run_here(self._job, tasks)
         if self._pool is None or self._pool.closed:
             prefetch = self._batch_size + 2 * self._workers
             self._pool = WorkerPool(self._job, self._shapes, workers=self._workers, prefetch=prefetch)
@@ -364,6 +364,17 @@ class _Assembly:
         batch = Batch(arrays.get("skeleton"), arrays.get("audio"), labels, tuple(self.names))
         self._clear()
         return batch
+
+
+def _run_here(job: _SampleMaker, tasks: Iterable[_Task]) -> Iterator[Arrays | PocketHarError]:
+    """Computes in this process, with one thread as workers do: matrix products of more threads round differently."""
+    from threadpoolctl import ThreadpoolController
+
+    blas = ThreadpoolController().select(user_api="blas")
+    for task in tasks:
+        with blas.limit(limits=1):
+            result = _result_or_error(job, task)
+        yield result
 
 
 def _result_or_error(job: _SampleMaker, task: _Task) -> Arrays | PocketHarError:

@@ -96,7 +96,7 @@ def _joint_image(points: list[Point], scores: list[float], size: int, sigma: flo
     for (x, y), score in zip(points, scores, strict=True):
         if score >= least:
             image += score * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
-    return np.minimum(image, 1.0)
+    return image.clip(max=1.0)
 
 
 def _limb_image(segments: list[tuple[Point, Point, float]], size: int, sigma: float, least: float) -> Array:
@@ -105,7 +105,7 @@ def _limb_image(segments: list[tuple[Point, Point, float]], size: int, sigma: fl
     for a, b, score in segments:
         if score >= least:
             image += score * np.exp(-(distance_to_segment(size, a, b) ** 2) / (2 * sigma**2))
-    return np.minimum(image, 1.0)
+    return image.clip(max=1.0)
 
 
 def distance_to_segment(size: int, a: Point, b: Point) -> Array:
@@ -115,7 +115,8 @@ def distance_to_segment(size: int, a: Point, b: Point) -> Array:
     squared = dx * dx + dy * dy
     share = ((columns - a[0]) * dx + (rows - a[1]) * dy) / squared if squared else np.zeros((size, size))
     share = np.clip(share, 0.0, 1.0)
-    return np.hypot(columns - (a[0] + share * dx), rows - (a[1] + share * dy))
+    distance: Array = np.hypot(columns - (a[0] + share * dx), rows - (a[1] + share * dy))
+    return distance
 
 
 def librosa_logmel(waveform: Array, spec: Any) -> Array:

@@ -105,6 +105,16 @@ def test_any_number_of_workers_in_any_process_gives_the_same_epochs(refs, segmen
             assert len(children) == workers
 
 
+def test_the_number_of_threads_does_not_change_a_bit(refs):
+    """Matrices of the presets' size are large enough for BLAS to share them between threads."""
+    nano = PreprocessSpec.preset("nano")
+    digests = set()
+    for workers in (0, 1):
+        with FeatureLoader(refs[:3], range(3), nano, batch_size=3, workers=workers) as batches:
+            digests.add(digest(batches.epoch(0)))
+    assert len(digests) == 1
+
+
 def test_a_fresh_process_gives_the_same_epoch(refs):
     code = (
         "from test_batches import *\n"

@@ -213,7 +213,7 @@ def _jump(take: Take) -> None:
 def _kick(take: Take) -> None:
     now = take.moment(0.06, 0.2)
     while now < take.seconds - 0.9:
-        length = take.uniform(0.8, 1.1) / take.tempo
+        length = min(take.uniform(0.8, 1.1) / take.tempo, 0.95 * (take.seconds - now))  # the foot lands within the take
         size = float(np.clip(take.uniform(0.75, 1.15) * take.amplitude, 0.6, 1.25))
         back = take.ramp(now, 0.3 * length) - take.ramp(now + 0.3 * length, 0.2 * length)
         out = take.ramp(now + 0.3 * length, 0.25 * length) - take.ramp(now + 0.58 * length, 0.42 * length)

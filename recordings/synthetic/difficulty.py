@@ -38,7 +38,7 @@ class Difficulty:
     gap_rate: float = 0.03
     camera_step_deg: float = 45.0
     style_spread: float = 1.0
-    look_alike_share: float = 0.5
+    look_alike_share: float = 0.4
     sound_alike_share: float = 0.6
     snr_db: tuple[float, float] = (4.0, 26.0)
     drowned_rate: float = 0.05

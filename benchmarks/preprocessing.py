@@ -1,0 +1,242 @@
+"""Time of the preprocessing on one thread, beside its peers: `python -m benchmarks.preprocessing`.
+
+Ours and the peers run in turn, so that whatever else the machine does meets all of them alike. Before the clock starts
+their results are compared: a fast wrong answer is not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.provenance import provenance
+from console.files import atomic_file
+from console.program import add_common_options, make_parser, run_program, show, show_json, warn
+from console.table import format_table
+from preprocess.errors import AnswerIsNo, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from preprocess import HeatmapSpec, LogMelSpec
+
+    FloatArray = npt.NDArray[np.float32]
+
+SCHEMA_VERSION = 1
+DEFAULT_OUT = Path("benchmarks/results/preprocessing.json")
+AGREEMENT = {"heatmaps": 1e-4, "log-Mel": 1e-3}  # largest difference from the peers, in map units and dB
+WIDE_SPREAD = 0.10  # (p90 − p10) / median above which a timing is called unsteady
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+_FRAMES = 100  # of the recording, about 3.3 s at Kinect's 30 frames a second
+
+# A standing person in Kinect v2's order, metres: x to the side, y up.
+_STANDING = (
+    (0, 0), (0, 0.28), (0, 0.62), (0, 0.76), (-0.18, 0.5), (-0.26, 0.24), (-0.3, 0.02), (-0.31, -0.06), (0.18, 0.5),
+    (0.26, 0.24), (0.3, 0.02), (0.31, -0.06), (-0.08, -0.02), (-0.1, -0.42), (-0.11, -0.8), (-0.12, -0.86),
+    (0.08, -0.02), (0.1, -0.42), (0.11, -0.8), (0.12, -0.86), (0, 0.54), (-0.32, -0.13), (-0.27, -0.07), (0.32, -0.13),
+    (0.27, -0.07),
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark in a process whose libraries use one thread each."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    single = dict.fromkeys(_THREAD_VARIABLES, "1")
+    if single.items() <= os.environ.items():
+        return run_program(_parser(), arguments)
+    child = [sys.executable, "-m", "benchmarks.preprocessing", *arguments]
+    return subprocess.run(child, env={**os.environ, **single}, check=False).returncode
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("benchmarks.preprocessing", "Times the preprocessing and its peers on one thread.")
+    parser.add_argument("--preset", default="paper", help="paper or nano (default: paper)")
+    parser.add_argument("--runs", type=int, default=100, help="timed runs of each (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the recording (default: 0)")
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"result file (default: {DEFAULT_OUT})")
+    add_common_options(parser)
+    parser.set_defaults(handler=_run)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    from preprocess import PreprocessSpec
+
+    if options.runs < 10:
+        raise UsageError(f"--runs is {options.runs}; a median needs at least 10")
+    spec = PreprocessSpec.preset(options.preset)
+    groups = {
+        "heatmaps": _heatmap_group(spec.skeleton, options.seed),
+        "log-Mel": _logmel_group(spec.audio, options.seed),
+    }
+    differences = {name: _agreement(name, group) for name, group in groups.items()}
+    timings = {name: _time_in_turn(group, options.runs) for name, group in groups.items()}
+    results = [
+        {"input": name, "code": code, **_summary(samples)}
+        for name, group in timings.items()
+        for code, samples in group.items()
+    ]
+    command = (
+        f"python -m benchmarks.preprocessing --preset {options.preset} --runs {options.runs} --seed {options.seed}"
+    )
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "benchmark": "preprocessing",
+        "provenance": provenance(command, packages=("numpy", "librosa", "scipy")),
+        "preset": options.preset,
+        "seed": options.seed,
+        "threads": 1,
+        "recording_frames": _FRAMES,
+        "largest_difference": differences,
+        "results": results,
+    }
+    with atomic_file(options.out) as path:
+        path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    _report(document, as_json=options.json)
+
+
+def _heatmap_group(spec: HeatmapSpec, seed: int) -> dict[str, Callable[[], FloatArray]]:
+    """One moving person, drawn by `preprocess` and by a loop over joints and limbs."""
+    import numpy as np
+
+    from preprocess import skeleton_to_heatmaps
+
+    rng = np.random.default_rng(seed)
+    standing = np.column_stack([_STANDING, np.zeros(len(_STANDING))]) + np.array([0.3, 0.1, 3.0])
+    swing = np.sin(2 * np.pi * np.arange(_FRAMES)[:, None, None] / 30 + rng.uniform(0, 6, (25, 1)))
+    joints = (standing + swing * rng.normal(0, 0.06, (25, 3)))[:, None].astype(np.float32)
+    confidence = np.ones(joints.shape[:-1], np.float32)
+    return {
+        "pocket-har": lambda: skeleton_to_heatmaps(joints, confidence, spec).tensor,
+        "NumPy loop": lambda: _heatmaps_by_loop(joints, confidence, spec),
+    }
+
+
+def _heatmaps_by_loop(joints: FloatArray, confidence: FloatArray, spec: HeatmapSpec) -> FloatArray:
+    """The definition written down directly: every joint and limb over the whole image, float32, no cut-off."""
+    import numpy as np
+
+    from preprocess.heatmaps import normalize_skeleton, project_views, sample_frames, select_bodies
+
+    layout = spec.skeleton_layout
+    bodies = select_bodies(joints.astype(np.float64), confidence, spec)
+    positions, _ = normalize_skeleton(joints[:, bodies].astype(np.float64), confidence[:, bodies], spec, layout=layout)
+    frames = sample_frames(len(joints), spec.sampled_frames)
+    points = project_views(positions[frames], spec).astype(np.float32)
+    score = confidence[frames][:, bodies]
+    row, column = np.mgrid[: spec.size, : spec.size].astype(np.float32)
+    scale = np.float32(-1 / (2 * spec.sigma_px**2))
+
+    tensor = np.zeros(spec.shape, np.float32)
+    for frame, view, body in np.ndindex(points.shape[:3]):
+        place = points[frame, view, body]
+        for (x, y), c in zip(place, score[frame, body], strict=True):
+            tensor[..., 6 * frame + view] += c * np.exp(scale * ((column - x) ** 2 + (row - y) ** 2))
+        for a, b in layout.limbs:
+            (ax, ay), (dx, dy) = place[a], place[b] - place[a]
+            share = np.clip(((column - ax) * dx + (row - ay) * dy) / max(dx * dx + dy * dy, np.float32(1e-12)), 0, 1)
+            squared = (column - ax - share * dx) ** 2 + (row - ay - share * dy) ** 2
+            tensor[..., 6 * frame + 3 + view] += min(score[frame, body, a], score[frame, body, b]) * np.exp(
+                scale * squared
+            )
+    tensor = np.minimum(tensor, 1)
+    xy = tensor[..., 0:-1:6]
+    tensor[..., -1] = np.abs(np.diff(xy, axis=-1)).max(-1)
+    return tensor
+
+
+def _logmel_group(spec: LogMelSpec, seed: int) -> dict[str, Callable[[], FloatArray]]:
+    """Noise through `preprocess`, through librosa as it is called everywhere, and with its Mel filters kept."""
+    import librosa
+    import numpy as np
+    from librosa.filters import mel
+
+    from preprocess import waveform_to_logmel
+
+    waveform = np.random.default_rng(seed).normal(0, 0.1, spec.samples).astype(np.float32)
+    framing = {"n_fft": spec.n_fft, "hop_length": spec.hop_samples, "win_length": spec.window_samples}
+    bands = {"sr": spec.sample_rate_hz, "n_mels": spec.n_mels, "fmin": spec.fmin_hz, "fmax": spec.fmax_hz}
+    filters = mel(n_fft=spec.n_fft, **bands)
+
+    def finish(power: FloatArray) -> FloatArray:
+        decibel = librosa.power_to_db(power, amin=spec.amin, top_db=spec.top_db)
+        return np.stack([decibel, librosa.feature.delta(decibel), librosa.feature.delta(decibel, order=2)], axis=-1)
+
+    return {
+        "pocket-har": lambda: waveform_to_logmel(waveform, spec),
+        "librosa": lambda: finish(librosa.feature.melspectrogram(y=waveform, **framing, **bands)),
+        "librosa, filters kept": lambda: finish(filters @ np.abs(librosa.stft(waveform, **framing)) ** 2),
+    }
+
+
+def _agreement(name: str, group: dict[str, Callable[[], FloatArray]]) -> float:
+    """The largest difference between ours (the first) and any peer.
+
+    Raises:
+        AnswerIsNo: it exceeds AGREEMENT.
+    """
+    ours, *peers = (run() for run in group.values())
+    difference = max(float(abs(ours - peer).max()) for peer in peers)
+    if not difference <= AGREEMENT[name]:
+        raise AnswerIsNo(f"{name} differs from a peer by {difference:.3g}, more than {AGREEMENT[name]:g}; not timed")
+    return difference
+
+
+def _time_in_turn(group: dict[str, Callable[[], FloatArray]], runs: int) -> dict[str, list[float]]:
+    """Milliseconds of every run; one run of each in every round, in the same order."""
+    samples: dict[str, list[float]] = {code: [] for code in group}
+    for _ in range(runs):
+        for code, run in group.items():
+            start = time.perf_counter()
+            run()
+            samples[code].append((time.perf_counter() - start) * 1e3)
+    return samples
+
+
+def _summary(samples_ms: list[float]) -> dict[str, Any]:
+    import numpy as np
+
+    low, median, high = np.quantile(samples_ms, (0.1, 0.5, 0.9)).tolist()
+    return {"median_ms": median, "p10_ms": low, "p90_ms": high, "samples_ms": [round(s, 4) for s in samples_ms]}
+
+
+def _report(document: dict[str, Any], *, as_json: bool) -> None:
+    unsteady = [r for r in document["results"] if r["p90_ms"] - r["p10_ms"] > WIDE_SPREAD * r["median_ms"]]
+    if unsteady:
+        names = ", ".join(f"{r['code']} ({r['input']})" for r in unsteady)
+        warn(f"times spread by more than {WIDE_SPREAD:.0%}: {names}; leave the machine alone and run again")
+    if as_json:
+        show_json(document)
+        return
+    ours = {r["input"]: r["median_ms"] for r in document["results"] if r["code"] == "pocket-har"}
+    rows = [
+        [
+            r["input"],
+            r["code"],
+            *(f"{r[key]:.2f}" for key in ("median_ms", "p10_ms", "p90_ms")),
+            f"{r['median_ms'] / ours[r['input']]:.1f}×",
+        ]
+        for r in document["results"]
+    ]
+    machine = document["provenance"]["machine"]
+    title = f"Preprocessing, preset {document['preset']}, one thread of {machine['cpu']}"
+    show(format_table(["input", "code", "median ms", "p10 ms", "p90 ms", "time"], rows, title=title))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,56 @@
+"""`python -m export tflite|onnx`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from console.program import add_common_options, make_parser, run_as_main, run_program
+
+FORMATS = {"tflite": "TFLite, for LiteRT and tflite-runtime", "onnx": "ONNX, for ONNX Runtime"}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = make_parser("export", "Turn a checkpoint into a verified model file for a device.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for file_format, description in FORMATS.items():
+        _add_format(commands, file_format, description)
+    return parser
+
+
+def _add_format(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], file_format: str, description: str
+) -> None:
+    parser = commands.add_parser(file_format, help=description, description=f"Export to {description}, and verify.")
+    parser.add_argument("--int8", action="store_true", help="static full-integer quantization (default: float32)")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
+    parser.add_argument("--preset", choices=("nano", "paper"), help="with --init random: size of the model")
+    parser.add_argument(
+        "--init", choices=("random",), help="random weights of --preset, to study cost without training"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="your recordings (default: synthetic ones, cached)")
+    parser.add_argument("--audio", type=Path, metavar="DIR", help="folder of the WAVs, where they are not below --data")
+    parser.add_argument("--protocol", metavar="NAME", help="split: calibrate on its training part, verify on its test")
+    parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what a bad recording does")
+    parser.add_argument("--calibration", type=int, metavar="N", help="recordings to calibrate with")
+    parser.add_argument("--recordings", type=int, metavar="N", help="recordings to verify on")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the artefact (default: artifacts/NAME)")
+    parser.add_argument("--force", action="store_true", help="replace the artefact if it exists")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that prepare inputs (default 2)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the choice of recordings (default 0)")
+    add_common_options(parser)
+    parser.set_defaults(handler=_export, file_format=file_format)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from .commands import export_command
+
+    export_command(options)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_program(build_parser(), argv)
+
+
+if __name__ == "__main__":
+    run_as_main(build_parser())

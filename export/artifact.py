@@ -1,0 +1,178 @@
+"""Making an artefact: convert, embed, verify, measure, describe, and only then give it its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from console.files import atomic_folder
+from model.checkpoint import Checkpoint
+from model.cost import model_cost
+from model.recogniser import Recogniser, build_recogniser
+from quantize.recipes import Recipe
+from recordings.batches import preprocess_recording
+from recordings.calibration import CalibrationSet
+from recordings.reading import read_recording
+from recordings.recording import RecordingRef
+
+from .manifest import MANIFEST_NAME, Manifest, file_sha256
+from .measure import measure
+from .onnx_file import convert_to_onnx, embed_onnx_metadata
+from .runtimes import RUNTIMES_OF_FORMAT, Runner
+from .sources import DataSource
+from .tflite_file import convert_to_tflite, finish_tflite
+from .verification import Verification, verify
+
+_GOLDEN_RECORDINGS = 3
+_LIBRARIES = (
+    "numpy",
+    "tensorflow",
+    "tf-keras",
+    "ai-edge-litert",
+    "tflite-runtime",
+    "onnx",
+    "tf2onnx",
+    "onnxruntime",
+    "librosa",
+)
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to export.
+
+    Attributes:
+        name: of the artefact.
+        file_format: `tflite` or `onnx`.
+        recipe: precision.
+        checkpoint: configuration and weights.
+        origin: where the weights come from, for the manifest: name and hash.
+        random_weights: the weights carry no meaning, only cost and arithmetic do.
+        calibration_count, held_out_count: recordings to calibrate with and to verify on.
+        command: for the manifest.
+    """
+
+    name: str
+    file_format: str
+    recipe: Recipe
+    checkpoint: Checkpoint
+    origin: dict[str, str]
+    random_weights: bool
+    calibration_count: int
+    held_out_count: int
+    command: str
+
+
+def export_artifact(
+    request: ExportRequest, source: DataSource, out: Path, *, force: bool
+) -> tuple[Manifest, Verification]:
+    """Writes the artefact's folder, whole or not at all.
+
+    The folder is written as well when the verification fails: its manifest says so, and the caller must.
+
+    Raises:
+        UsageError: `out` exists and `force` is not set.
+        DataError: recordings are bad, or a runtime cannot load the file.
+        AnswerIsNo: a number is not finite; nothing is written then.
+    """
+    with atomic_folder(out, force=force) as folder:
+        config = request.checkpoint.config
+        recogniser = build_recogniser(config)
+        recogniser.set_weights(request.checkpoint.weights)
+        calibration, held_out = source.draw(
+            config,
+            calibration=request.calibration_count if request.recipe.integer_only else 0,
+            held_out=request.held_out_count,
+        )
+        path = folder / f"model.{request.file_format}"
+        _write_model(request, recogniser, calibration, path)
+        with source.loader(held_out, config) as loader:
+            verification, runner = verify(
+                path, request.file_format, request.recipe, recogniser, loader, random_weights=request.random_weights
+            )
+        golden = _write_golden(folder / "golden", held_out[:_GOLDEN_RECORDINGS], recogniser, runner)
+        manifest = _describe(request, path, calibration, verification, runner, golden)
+        (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest, verification
+
+
+def _write_model(
+    request: ExportRequest, recogniser: Recogniser, calibration: CalibrationSet | None, path: Path
+) -> None:
+    config = recogniser.config
+    labels = [{"code": label.code, "name": label.name} for label in config.labels]
+    embedded = json.dumps({"labels": labels, "preprocess": config.spec.to_dict()}, ensure_ascii=False)
+    if request.file_format == "tflite":
+        path.write_bytes(finish_tflite(convert_to_tflite(recogniser, request.recipe, calibration), embedded))
+    else:
+        convert_to_onnx(recogniser, request.recipe, calibration, path)
+        embed_onnx_metadata(path, embedded)
+
+
+def _write_golden(
+    folder: Path, refs: Sequence[RecordingRef], recogniser: Recogniser, runner: Runner
+) -> tuple[str, ...]:
+    """Raw inputs, preprocessed tensors and this file's logits, for any device to check itself against."""
+    folder.mkdir()
+    spec = recogniser.config.spec
+    names = []
+    for ref in refs:
+        recording = read_recording(ref, sample_rate_hz=spec.audio.sample_rate_hz)
+        tensors = {name: array[None] for name, array in preprocess_recording(recording, spec).items()}
+        path = folder / f"{ref.name}.npz"
+        np.savez_compressed(
+            path,
+            joints=recording.joints,
+            confidence=recording.confidence,
+            waveform=recording.waveform,
+            logits=runner(tensors),
+            **tensors,
+        )
+        names.append(f"golden/{path.name}")
+    return tuple(names)
+
+
+def _describe(
+    request: ExportRequest,
+    path: Path,
+    calibration: CalibrationSet | None,
+    verification: Verification,
+    runner: Runner,
+    golden: tuple[str, ...],
+) -> Manifest:
+    config = request.checkpoint.config
+    cost = model_cost(config)
+    parts = {"visual": cost.visual, "audio": cost.audio, "fusion": cost.fusion, "fused": cost.total}
+    return Manifest(
+        name=request.name,
+        format=request.file_format,
+        model_file=path.name,
+        sha256=file_sha256(path),
+        size_bytes=path.stat().st_size,
+        preset=config.preset,
+        recipe=request.recipe.name,
+        preprocess=config.spec.to_dict(),
+        labels=tuple({"code": label.code, "name": label.name} for label in config.labels),
+        inputs=runner.inputs,
+        outputs=runner.outputs,
+        calibration=calibration.provenance() if calibration else None,
+        cost={name: {"parameters": part.parameters, "macs": part.macs} for name, part in parts.items()},
+        verification=verification.to_dict(),
+        measurement=measure(path, RUNTIMES_OF_FORMAT[request.file_format][0]),
+        checkpoint=request.origin,
+        golden=golden,
+        versions={name: version for name in _LIBRARIES if (version := _version(name))},
+        command=request.command,
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,196 @@
+"""Handlers of `python -m export`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from console.files import check_free
+from console.program import show, show_json
+from console.table import format_table
+from preprocess.errors import AnswerIsNo, DataError, UsageError
+from quantize.recipes import FLOAT32, STATIC_WI8_AI8
+
+from .manifest import Manifest, file_sha256
+from .paper import PAPER_TABLE_1
+
+# At paper size one recording takes half a second in the calibrator and a second in all runtimes.
+_CALIBRATION = {"nano": 256, "paper": 32}
+_HELD_OUT = {"nano": 1000, "paper": 16}
+
+
+def export_command(options: argparse.Namespace) -> None:
+    """Exports, shows the verification and the comparison with the paper.
+
+    Raises:
+        AnswerIsNo: the artefact was written but missed a tolerance.
+    """
+    if options.checkpoint and options.init:
+        raise UsageError("--init random and --checkpoint exclude each other; give one of them")
+    if options.preset and not options.init:
+        raise UsageError(f"--preset {options.preset} needs --init random; a checkpoint has its own preset")
+    for name in ("calibration", "recordings", "workers"):
+        value = getattr(options, name)
+        if value is not None and value < (0 if name == "workers" else 1):
+            raise UsageError(f"--{name} is {value}; use a positive number")
+    recipe = STATIC_WI8_AI8 if options.int8 else FLOAT32
+    preset = _preset_of(options)
+    name = f"{preset}{'-random' if options.init else ''}-{recipe.short}-{options.file_format}"
+    out = options.out or Path("artifacts") / name
+    # Refused before TensorFlow is loaded and minutes are spent.
+    check_free(out, force=options.force)
+    manifest = _export(options, recipe, name, preset, out)
+    if options.json:
+        show_json({"artifact": str(out), "name": manifest.name, **_results(manifest)})
+    else:
+        _show(manifest, out)
+    failures = manifest.verification["failures"]
+    if failures:
+        raise AnswerIsNo(f"{out} is not verified: {'; '.join(failures)}")
+
+
+def _export(options: argparse.Namespace, recipe: Any, name: str, preset: str, out: Path) -> Manifest:
+    from .artifact import ExportRequest, export_artifact
+    from .sources import DataSource
+
+    checkpoint, origin = _weights(options, preset)
+    request = ExportRequest(
+        name=name,
+        file_format=options.file_format,
+        recipe=recipe,
+        checkpoint=checkpoint,
+        origin=origin,
+        random_weights=bool(options.init),
+        calibration_count=options.calibration or _CALIBRATION[preset],
+        held_out_count=options.recordings or _HELD_OUT[preset],
+        command=_command(options),
+    )
+    source = DataSource(
+        folder=options.data,
+        audio=options.audio,
+        protocol=options.protocol,
+        on_error=options.on_error,
+        seed=options.seed,
+        workers=options.workers,
+    )
+    return export_artifact(request, source, out, force=options.force)[0]
+
+
+def _preset_of(options: argparse.Namespace) -> str:
+    if options.init:
+        return options.preset or "nano"
+    from model.checkpoint import DEMO_CHECKPOINT, load_checkpoint
+
+    preset = load_checkpoint(options.checkpoint or DEMO_CHECKPOINT).config.preset
+    if preset not in _CALIBRATION:
+        raise DataError(f"checkpoint has preset {preset!r}; this release knows {', '.join(_CALIBRATION)}")
+    return preset
+
+
+def _weights(options: argparse.Namespace, preset: str) -> tuple[Any, dict[str, str]]:
+    from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
+
+    if options.init:
+        from model.config import Label, preset_config
+        from model.recogniser import build_recogniser
+        from recordings.actions import NTU60_ACTIONS
+
+        labels = tuple(Label(f"A{i:03d}", action) for i, action in enumerate(NTU60_ACTIONS, start=1))
+        config = preset_config(preset, labels)
+        weights = build_recogniser(config, seed=options.seed).weights()
+        return Checkpoint(config, weights, {}), {"name": f"random weights, seed {options.seed}", "sha256": ""}
+    path = options.checkpoint or DEMO_CHECKPOINT
+    name = path.name if options.checkpoint else "demo"
+    return load_checkpoint(path), {"name": name, "sha256": file_sha256(path)}
+
+
+def _command(options: argparse.Namespace) -> str:
+    words = [f"python -m export {options.file_format}"]
+    words += ["--int8"] if options.int8 else []
+    words += [f"--checkpoint {options.checkpoint.name}"] if options.checkpoint else []
+    words += [f"--preset {options.preset or 'nano'} --init random"] if options.init else []
+    words += ["--data DIR"] if options.data else []
+    words += [f"--protocol {options.protocol}"] if options.protocol else []
+    words += [f"--calibration {options.calibration}"] if options.calibration else []
+    words += [f"--recordings {options.recordings}"] if options.recordings else []
+    words += [f"--seed {options.seed}"] if options.seed else []
+    return " ".join(words)
+
+
+def _results(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "recipe": manifest.recipe,
+        "size_bytes": manifest.size_bytes,
+        "cost": manifest.cost,
+        "calibration": manifest.calibration,
+        "verification": manifest.verification,
+        "measurement": manifest.measurement,
+    }
+
+
+def _show(manifest: Manifest, out: Path) -> None:
+    show(verification_table(manifest))
+    show("")
+    show(paper_table(manifest))
+    show("")
+    verdict = "verified" if manifest.verification["verified"] else "NOT VERIFIED"
+    show(f"{verdict}: {out / manifest.model_file} ({manifest.size_bytes / 1e6:.2f} MB, {manifest.recipe})")
+
+
+def verification_table(manifest: Manifest) -> str:
+    """The artefact in every runtime against the float model."""
+    found = manifest.verification
+
+    def accuracy(entry: dict[str, Any]) -> str:
+        low, high = entry["interval95"]
+        return f"{100 * entry['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+    by_class = found["judged_by_class"]
+    rows = [["float model (TensorFlow)", accuracy(found["float"]) if by_class else "random weights", "", ""]]
+    for runtime, entry in found["runtimes"].items():
+        rows.append(
+            [
+                f"{manifest.name} in {runtime}",
+                accuracy(entry) if by_class else "",
+                f"{100 * entry['agreement']:.1f} %",
+                f"{entry['snr_db']:.1f} dB",
+            ]
+        )
+    for runtime, pair in found["between_runtimes"].items():
+        rows.append(
+            [f"{runtime} against the first", "", f"{100 * pair['agreement']:.1f} %", f"{pair['snr_db']:.1f} dB"]
+        )
+    for runtime in found["missing_runtimes"]:
+        rows.append([f"{runtime}: not installed", "", "", ""])
+    return format_table(
+        ["model", "accuracy [95 % interval]", "agreement", "logits' SNR"],
+        rows,
+        title=f"Verification on {found['recordings']} held-out recordings",
+    )
+
+
+def paper_table(manifest: Manifest) -> str:
+    """This artefact beside the fused row of the paper's Table 1."""
+    paper, cost, measured = PAPER_TABLE_1["fused"], manifest.cost["fused"], manifest.measurement
+    assert measured is not None
+    peak, latency = measured["peak_bytes"], measured["latency_ms_median"]
+    rows = [
+        ["parameters (computed)", f"{cost['parameters'] / 1e6:.2f} M", f"{paper.parameters / 1e6:.1f} M"],
+        ["MACs (computed)¹", f"{cost['macs'] / 1e9:.3f} G", f"{paper.macs / 1e9:.1f} G"],
+        ["file size (measured)", f"{manifest.size_bytes / 1e6:.2f} MB", f"{paper.size_bytes / 1e6:.1f} MB"],
+        ["peak RAM (measured)²", f"{peak / 1e6:.0f} MB", f"{paper.peak_bytes / 1e6:.0f} MB"],
+        [
+            "latency (measured)³",
+            f"{latency:.1f} ms ({1e3 / latency:.0f} FPS)",
+            f"{paper.latency_ms:.0f} ms ({1e3 / paper.latency_ms:.0f} FPS)",
+        ],
+    ]
+    notes = (
+        "¹ the paper's FLOPs are multiply-accumulates with a three-channel image; the heatmaps have 31 channels\n"
+        "² of a fresh process, beyond the runtime itself\n"
+        f"³ {measured['runtime']}, {measured['threads']} thread, {measured['machine']}, median of {measured['runs']} "
+        "runs; the paper's machine is another"
+    )
+    table = format_table(["fused model", manifest.name, "paper, Table 1"], rows)
+    return f"{table}\n{notes}"

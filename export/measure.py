@@ -1,0 +1,92 @@
+"""Latency and memory of a model file in a process that does nothing else: `python -m export.measure`.
+
+Imports the runtime and NumPy alone, so that the peak belongs to the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preprocess.errors import DataError
+
+from .runtimes import open_here
+
+
+def measure(path: Path, runtime: str, *, threads: int = 1, warmup: int = 5, runs: int = 30) -> dict[str, Any]:
+    """Runs the file in a fresh process.
+
+    Returns latency in ms (median and 90th percentile over `runs` inferences of random inputs), peak memory in bytes
+    beyond what the process held before loading the file, and the conditions.
+
+    Raises:
+        DataError: the process failed.
+    """
+    command = [sys.executable, "-m", "export.measure", str(path), runtime, str(threads), str(warmup), str(runs)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if result.returncode:
+        last = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}"]
+        raise DataError(f"measuring {path.name} in {runtime} failed: {last[0]}")
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+def _measure_here(path: Path, runtime: str, threads: int, warmup: int, runs: int) -> dict[str, Any]:
+    # The runtime's own library is not the model's: import it before the first reading.
+    __import__({"litert": "ai_edge_litert.interpreter", "onnxruntime": "onnxruntime"}[runtime])
+    rng = np.random.default_rng(0)
+    before = _peak_bytes()
+    model = open_here(path, runtime, threads=threads)
+    feed = {t.name: rng.random(t.shape, dtype=np.float32) for t in model.inputs}
+    inputs_bytes = sum(array.nbytes for array in feed.values())
+    for _ in range(warmup):
+        model(feed)
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        model(feed)
+        times.append(1e3 * (time.perf_counter() - start))
+    return {
+        "runtime": runtime,
+        "threads": threads,
+        "machine": platform.machine(),
+        "runs": runs,
+        "latency_ms_median": float(np.median(times)),
+        "latency_ms_p90": float(np.percentile(times, 90)),
+        "peak_bytes": _peak_bytes() - before - inputs_bytes,
+    }
+
+
+def _peak_bytes() -> int:
+    """Largest resident set of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss, which on Linux starts at the parent's size.
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("path", type=Path)
+    parser.add_argument("runtime")
+    parser.add_argument("numbers", type=int, nargs=3)
+    options = parser.parse_args()
+    json.dump(_measure_here(options.path, options.runtime, *options.numbers), sys.stdout)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,95 @@
+"""Where the calibration set and the held-out recordings of an export come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.classes import label_indices
+from model.config import ModelConfig
+from preprocess.errors import UsageError
+from recordings.batches import FeatureLoader
+from recordings.calibration import CalibrationSet, balanced_order, calibration_set
+from recordings.catalogue import scan
+from recordings.protocols import split
+from recordings.recording import RecordingRef
+from recordings.synthetic.cached import CALIBRATION_SEED, HELD_OUT_SEED, cached_recordings
+
+Refs = Sequence[RecordingRef]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """What an export reads.
+
+    Attributes:
+        folder: recordings of the user, or None for synthetic ones.
+        audio: folder of their sound, where it lies elsewhere.
+        protocol: calibrate on its training part and verify on its test part; None: draw both from all recordings.
+        on_error: `raise` or `skip`.
+        seed: of every choice.
+        workers: processes that prepare inputs.
+    """
+
+    folder: Path | None
+    audio: Path | None
+    protocol: str | None
+    on_error: str
+    seed: int
+    workers: int
+
+    def draw(self, config: ModelConfig, *, calibration: int, held_out: int) -> tuple[CalibrationSet | None, Refs]:
+        """A calibration set of at most `calibration` recordings (None for 0), and at most `held_out` others.
+
+        Raises:
+            UsageError: there are not enough recordings for both.
+        """
+        to_calibrate, to_verify = self._parts(config, calibration, held_out)
+        if not to_verify:
+            raise UsageError(f"{self.folder} holds too few recordings to calibrate with and to verify on")
+        chosen = None
+        if calibration:
+            chosen = calibration_set(
+                to_calibrate,
+                label_indices(to_calibrate, config.labels),
+                config.spec,
+                count=calibration,
+                seed=self.seed,
+                workers=self.workers,
+            )
+        return chosen, self._balanced(to_verify, config, held_out)
+
+    def loader(self, refs: Refs, config: ModelConfig) -> FeatureLoader:
+        return FeatureLoader(
+            refs,
+            label_indices(refs, config.labels),
+            config.spec,
+            batch_size=16,
+            workers=self.workers,
+            on_error=self.on_error,
+        )
+
+    def _parts(self, config: ModelConfig, calibration: int, held_out: int) -> tuple[Refs, Refs]:
+        if self.folder is None:
+            known = {label.code for label in config.labels}
+            first = cached_recordings(max(calibration, 1), seed=CALIBRATION_SEED, workers=self.workers)
+            second = cached_recordings(held_out, seed=HELD_OUT_SEED, workers=self.workers)
+            refs = scan(first).refs, scan(second).refs
+            if not {f"A{ref.action:03d}" for ref in refs[1]} <= known:
+                raise UsageError("the model's classes are not those of the synthetic recordings; give --data DIR")
+            return refs
+        refs_all = scan(self.folder, audio_root=self.audio, on_error=self.on_error).refs
+        if self.protocol:
+            parts = split(refs_all, self.protocol, seed=self.seed)
+            return parts.train, parts.test
+        order = balanced_order(label_indices(refs_all, config.labels).tolist(), seed=self.seed)
+        count = min(calibration, len(refs_all) // 2)
+        return [refs_all[i] for i in order[:count]], [refs_all[i] for i in order[count:]]
+
+    def _balanced(self, refs: Refs, config: ModelConfig, count: int) -> Refs:
+        """At most `count` of `refs`, balanced over classes, in their own order."""
+        if len(refs) <= count:
+            return refs
+        order = balanced_order(label_indices(refs, config.labels).tolist(), seed=self.seed)
+        return [refs[i] for i in sorted(order[:count])]

@@ -1,0 +1,211 @@
+"""Comparison of an artefact with the float model it was made from, on held-out recordings and in every runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from console.progress import track
+from model.evaluation import keras_predictor
+from model.recogniser import Recogniser
+from preprocess.spec import PreprocessSpec
+from quantize.recipes import Recipe
+from recordings.batches import FeatureLoader
+from recordings.metrics import Score, agreement, score, snr_db
+
+from . import tolerances
+from .manifest import TensorInfo
+from .runtimes import RUNTIMES_OF_FORMAT, Runner, is_installed, open_model
+from .serving import INPUT_NAMES, OUTPUT_NAME
+from .tflite_file import read_tflite_graph
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RuntimeResult:
+    """What one runtime answered."""
+
+    runtime: str
+    score: Score
+    agreement: float
+    snr_db: float
+    drop_points: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome.
+
+    Attributes:
+        float_score: accuracy of the float model.
+        runtimes: the artefact in every runtime that is installed.
+        between: agreement and SNR of each further runtime against the first.
+        missing: runtimes that could not take part.
+        judged_by_class: False with random weights, where classes carry no meaning.
+        failures: one line for each tolerance that was missed; empty when the artefact is verified.
+    """
+
+    float_score: Score
+    runtimes: tuple[RuntimeResult, ...]
+    between: dict[str, dict[str, float]]
+    missing: tuple[str, ...]
+    judged_by_class: bool
+    failures: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "verified": not self.failures,
+            "recordings": self.float_score.count,
+            "float": self.float_score.to_dict(),
+            "runtimes": {
+                r.runtime: {
+                    **r.score.to_dict(),
+                    "agreement": r.agreement,
+                    "snr_db": r.snr_db,
+                    "drop_points": r.drop_points,
+                }
+                for r in self.runtimes
+            },
+            "between_runtimes": self.between,
+            "missing_runtimes": list(self.missing),
+            "judged_by_class": self.judged_by_class,
+            "failures": list(self.failures),
+        }
+
+
+def verify(
+    path: Path,
+    file_format: str,
+    recipe: Recipe,
+    recogniser: Recogniser,
+    held_out: FeatureLoader,
+    *,
+    random_weights: bool,
+) -> tuple[Verification, Runner]:
+    """Loads the file in every runtime and compares it with `recogniser` on all of `held_out`.
+
+    Returns the outcome and the first runtime's runner.
+
+    Raises:
+        AnswerIsNo: a logit is not finite.
+    """
+    names = RUNTIMES_OF_FORMAT[file_format]
+    installed = [name for name in names if is_installed(name)]
+    runners = {name: open_model(path, name) for name in installed}
+    failures = _check_contract(path, file_format, recipe, recogniser.config.spec, runners)
+    reference, truth, answers = _run(recogniser, runners, held_out)
+    float_score = score(reference, truth)
+    results = []
+    for name in installed:
+        own = score(answers[name], truth)
+        results.append(
+            RuntimeResult(
+                runtime=name,
+                score=own,
+                agreement=agreement(reference, answers[name]),
+                snr_db=snr_db(reference, answers[name]),
+                drop_points=100 * (float_score.correct - own.correct) / own.count,
+            )
+        )
+    first = installed[0]
+    between = {
+        name: {
+            "agreement": agreement(answers[first], answers[name]),
+            "snr_db": snr_db(answers[first], answers[name]),
+        }
+        for name in installed[1:]
+    }
+    for result in results:
+        failures += _judge(result, recipe, random_weights=random_weights)
+    for name, pair in between.items():
+        if not random_weights and pair["agreement"] < tolerances.RUNTIMES_MIN_AGREEMENT:
+            failures.append(
+                f"{first} and {name} agree on {100 * pair['agreement']:.1f} % of the recordings, "
+                f"less than {100 * tolerances.RUNTIMES_MIN_AGREEMENT:g} %"
+            )
+    missing = tuple(name for name in names if name not in installed)
+    outcome = Verification(float_score, tuple(results), between, missing, not random_weights, tuple(failures))
+    return outcome, runners[first]
+
+
+def _run(
+    recogniser: Recogniser, runners: dict[str, Runner], held_out: FeatureLoader
+) -> tuple[Array, npt.NDArray[np.int32], dict[str, Array]]:
+    """Logits of the float model, labels, and logits of every runner, in one pass over the recordings."""
+    predictor = keras_predictor(recogniser.fused, "fused", drop=None, spec=recogniser.config.spec)
+    reference, truth = [], []
+    answers: dict[str, list[Array]] = {name: [] for name in runners}
+    for batch in track(held_out.epoch(0), "verifying", held_out.steps_per_epoch):
+        assert batch.skeleton is not None
+        assert batch.audio is not None
+        reference.append(predictor(batch))
+        truth.append(batch.labels)
+        for index in range(len(batch.labels)):
+            tensors = {"skeleton": batch.skeleton[index : index + 1], "audio": batch.audio[index : index + 1]}
+            for name, runner in runners.items():
+                answers[name].append(runner(tensors))
+    return (
+        np.concatenate(reference),
+        np.concatenate(truth),
+        {name: np.stack(rows) for name, rows in answers.items()},
+    )
+
+
+def _check_contract(
+    path: Path, file_format: str, recipe: Recipe, spec: PreprocessSpec, runners: dict[str, Runner]
+) -> list[str]:
+    """Names, shapes and types that every artefact has; for an integer-only TFLite file, the walk over its graph."""
+    dtype = "int8" if recipe.integer_only and file_format == "tflite" else "float32"
+    wanted = {"skeleton": ((1, *spec.skeleton.shape), dtype), "audio": ((1, *spec.audio.shape), dtype)}
+    failures = []
+    for name, runner in runners.items():
+        found = {t.name: (t.shape, t.dtype) for t in runner.inputs}
+        if found != wanted:
+            failures.append(f"inputs in {name} are {found}, not {wanted}")
+        outputs = [(t.name, t.dtype) for t in runner.outputs]
+        if outputs != [(OUTPUT_NAME, dtype)]:
+            failures.append(f"outputs in {name} are {outputs}, not {[(OUTPUT_NAME, dtype)]}")
+    if dtype == "int8":
+        graph = read_tflite_graph(path)
+        if graph.float_tensors:
+            failures.append(
+                f"{len(graph.float_tensors)} tensors are floating-point, the first {graph.float_tensors[0]!r}"
+            )
+        failures += _check_heatmap_scale(runners)
+    assert set(wanted) == set(INPUT_NAMES)
+    return failures
+
+
+def _check_heatmap_scale(runners: dict[str, Runner]) -> list[str]:
+    """Heatmaps lie in [0, 1], so their scale is 1/255 and their zero point −128: a device writes pixels directly."""
+    skeletons: Sequence[TensorInfo] = [t for r in runners.values() for t in r.inputs if t.name == "skeleton"]
+    return [
+        f"input skeleton has scale {t.scale} and zero point {t.zero_point}, not 1/255 and -128"
+        for t in skeletons
+        if abs(t.scale * 255 - 1) > 1e-5 or t.zero_point != -128
+    ]
+
+
+def _judge(result: RuntimeResult, recipe: Recipe, *, random_weights: bool) -> list[str]:
+    limits = tolerances.INT8 if recipe.integer_only else tolerances.FLOAT32
+    failures = []
+    if result.snr_db < limits.min_snr_db:
+        failures.append(f"{result.runtime}: logits' SNR is {result.snr_db:.1f} dB, less than {limits.min_snr_db:g} dB")
+    if random_weights:
+        return failures
+    if result.agreement < limits.min_agreement:
+        failures.append(
+            f"{result.runtime}: agrees with the float model on {100 * result.agreement:.1f} % of the recordings, "
+            f"less than {100 * limits.min_agreement:g} %"
+        )
+    if result.drop_points > limits.max_drop_points:
+        failures.append(
+            f"{result.runtime}: accuracy drops by {result.drop_points:.2f} points, more than {limits.max_drop_points:g}"
+        )
+    return failures

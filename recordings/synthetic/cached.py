@@ -1,0 +1,41 @@
+"""Synthetic recordings made once and kept in the user's cache folder, for commands that are given no data."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from console.program import log
+
+from .difficulty import Difficulty
+
+# To be raised with every change of the generator that changes its recordings, so that old ones are not taken for new.
+GENERATOR_VERSION = 1
+CALIBRATION_SEED = 8001
+HELD_OUT_SEED = 9001
+
+
+def cached_recordings(count: int, *, seed: int, workers: int) -> Path:
+    """The folder of `count` recordings drawn from `seed`; made when it is not there yet.
+
+    It lies under `POCKET_HAR_CACHE`, or `XDG_CACHE_HOME`/pocket-har, or ~/.cache/pocket-har, and may be deleted at
+    any time.
+    """
+    from .generate import synthesize
+
+    key = hashlib.sha256(repr((GENERATOR_VERSION, asdict(Difficulty()))).encode()).hexdigest()[:8]
+    folder = cache_folder() / f"synthetic-{key}-seed{seed}-{count}"
+    if not folder.exists():
+        log(f"no --data given: synthesizing {count} recordings (seed {seed}), kept in {cache_folder()}")
+        synthesize(folder, count=count, seed=seed, workers=workers)
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where the project keeps what it can make again."""
+    if own := os.environ.get("POCKET_HAR_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pocket-har"
