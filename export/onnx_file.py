@@ -50,7 +50,8 @@ def embed_onnx_metadata(path: Path, metadata: str) -> None:
 
 def read_onnx_metadata(path: Path) -> str:
     """The JSON text that `embed_onnx_metadata` stored."""
-    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}[METADATA_NAME]
+    entries: dict[str, str] = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    return entries[METADATA_NAME]
 
 
 def read_onnx_operators(path: Path) -> dict[str, int]:

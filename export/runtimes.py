@@ -110,9 +110,7 @@ class IsolatedRunner:
     def __init__(self, path: Path, runtime: str, *, threads: int) -> None:
         # A plain child, not multiprocessing's: that would import this program's main module, TensorFlow included.
         self._connection, theirs = multiprocessing.Pipe()
-        code = (
-            f"from export.runtimes import serve; serve({theirs.fileno()}, {os.fspath(path)!r}, {runtime!r}, {threads})"
-        )
+        call = f"serve({theirs.fileno()}, {os.fspath(path)!r}, {runtime!r}, {threads})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"from export.runtimes import serve; {call}"],
             pass_fds=[theirs.fileno()],
@@ -154,7 +152,7 @@ def quantize(values: Array, info: TensorInfo) -> Array:
     if info.dtype == "float32":
         return np.asarray(values, dtype=np.float32)
     limits = np.iinfo(info.dtype)
-    steps = np.rint(values / np.float32(info.scale)) + info.zero_point
+    steps: Array = np.rint(values / np.float32(info.scale)) + info.zero_point
     return np.clip(steps, limits.min, limits.max).astype(info.dtype)
 
 
@@ -162,7 +160,8 @@ def dequantize(stored: Array, info: TensorInfo) -> Array:
     """Inverse of `quantize` up to rounding, float32."""
     if info.dtype == "float32":
         return stored
-    return (stored.astype(np.float32) - info.zero_point) * np.float32(info.scale)
+    values: Array = (stored.astype(np.float32) - info.zero_point) * np.float32(info.scale)
+    return values
 
 
 def _tflite_tensor(detail: dict[str, Any]) -> TensorInfo:

@@ -23,7 +23,7 @@ def serving_module(recogniser: Recogniser) -> tf.Module:
     # The variables alone: saving the Keras model as well would trace its training form.
     module.weights = list(recogniser.fused.variables)
 
-    @tf.function(
+    @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[
             tf.TensorSpec((1, *spec.skeleton.shape), tf.float32, name="skeleton"),
             tf.TensorSpec((1, *spec.audio.shape), tf.float32, name="audio"),

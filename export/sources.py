@@ -11,7 +11,7 @@ from model.config import ModelConfig
 from preprocess.errors import UsageError
 from recordings.batches import FeatureLoader
 from recordings.calibration import CalibrationSet, balanced_order, calibration_set
-from recordings.catalogue import scan
+from recordings.catalogue import OnError, scan
 from recordings.protocols import split
 from recordings.recording import RecordingRef
 from recordings.synthetic.cached import CALIBRATION_SEED, HELD_OUT_SEED, cached_recordings
@@ -35,7 +35,7 @@ class DataSource:
     folder: Path | None
     audio: Path | None
     protocol: str | None
-    on_error: str
+    on_error: OnError
     seed: int
     workers: int
 
@@ -52,7 +52,7 @@ class DataSource:
         if calibration:
             chosen = calibration_set(
                 to_calibrate,
-                label_indices(to_calibrate, config.labels),
+                label_indices(to_calibrate, config.labels).tolist(),
                 config.spec,
                 count=calibration,
                 seed=self.seed,

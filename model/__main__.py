@@ -40,7 +40,7 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--protocol",
         default="x-sub",
         metavar="NAME",
-        help="split: x-sub, x-view, 60/20/20 or 60/20/20-subject (default x-sub)",
+        help="split: x-sub, x-view, 60/20/20, 60/20/20-subject or all (default x-sub)",
     )
     parser.add_argument(
         "--init", default="random", metavar="random|imagenet|FILE", help="initial weights; FILE is a checkpoint"

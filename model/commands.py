@@ -12,7 +12,7 @@ from console.files import atomic_file
 from console.program import log, show, show_json, warn
 from console.table import format_table
 from preprocess.errors import UsageError
-from recordings.batches import FeatureLoader
+from recordings.batches import INPUTS, FeatureLoader, Input
 from recordings.catalogue import Catalogue, scan
 from recordings.protocols import split
 from recordings.recording import RecordingRef
@@ -89,7 +89,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         refs = split(refs, options.protocol, seed=options.seed).test
     recogniser = build_recogniser(config)
     recogniser.set_weights(checkpoint.weights)
-    inputs = {"fused": ("skeleton", "audio"), "visual": ("skeleton",), "audio": ("audio",)}[options.stream]
+    inputs: dict[str, tuple[Input, ...]] = {"fused": INPUTS, "visual": ("skeleton",), "audio": ("audio",)}
     predictor = keras_predictor(recogniser.stream(options.stream), options.stream, drop=options.drop, spec=config.spec)
     with FeatureLoader(
         refs,
@@ -97,7 +97,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         config.spec,
         batch_size=options.batch_size,
         workers=options.workers,
-        inputs=inputs,
+        inputs=inputs[options.stream],
         on_error=options.on_error,
     ) as loader:
         evaluation = evaluate(predictor, loader, config.labels, label="evaluating")

@@ -69,7 +69,8 @@ def evaluate(predictor: Predictor, loader: FeatureLoader, labels: tuple[Label, .
     Raises:
         AnswerIsNo: a logit is not finite.
     """
-    logits, truth, names = [], [], []
+    logits, truth = [], []
+    names: list[str] = []
     for batch in track(loader.epoch(0), label, loader.steps_per_epoch):
         logits.append(predictor(batch))
         truth.append(batch.labels)

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 
-class LayerNorm(keras.layers.Layer):
+class LayerNorm(keras.layers.Layer):  # type: ignore[misc]
     """Layer normalisation over the last axis, ε = 1e-6, as in ConvNeXt."""
 
     epsilon = 1e-6
@@ -25,7 +25,7 @@ class LayerNorm(keras.layers.Layer):
         return centred * tf.math.rsqrt(variance + self.epsilon) * self.gamma + self.beta
 
 
-class LayerScale(keras.layers.Layer):
+class LayerScale(keras.layers.Layer):  # type: ignore[misc]
     """A learned factor per channel (Touvron et al., CaiT)."""
 
     def __init__(self, initial: float, **options: Any) -> None:
@@ -39,14 +39,14 @@ class LayerScale(keras.layers.Layer):
         return x * self.gamma
 
 
-class Gelu(keras.layers.Layer):
+class Gelu(keras.layers.Layer):  # type: ignore[misc]
     """Exact GELU. Written with erf, since TensorFlow's own uses erfc, which tf2onnx cannot convert."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         return 0.5 * x * (1.0 + tf.math.erf(x * (1.0 / math.sqrt(2.0))))
 
 
-class Attention(keras.layers.Layer):
+class Attention(keras.layers.Layer):  # type: ignore[misc]
     """Scaled dot-product attention of several heads over feature maps (Vaswani et al., Eq. 1).
 
     Inputs: queries [B, h, w, heads·key_dim], keys [B, h', w', heads·key_dim], values [B, h', w', heads·value_dim].
@@ -73,7 +73,7 @@ class Attention(keras.layers.Layer):
         return tf.transpose(tf.reshape(x, (-1, tokens, self._heads, x.shape[3] // self._heads)), (0, 2, 1, 3))
 
 
-class SeededDropout(keras.layers.Layer):
+class SeededDropout(keras.layers.Layer):  # type: ignore[misc]
     """Dropout whose mask is a pure function of `seed`, so that a resumed training draws the same masks.
 
     The training loop sets `seed` before each step; it is no weight and is not saved.

@@ -14,7 +14,8 @@ import tensorflow as tf
 from console.files import atomic_file
 from console.program import log
 from preprocess.errors import UsageError
-from recordings.batches import FeatureLoader
+from recordings.batches import FeatureLoader, Input
+from recordings.catalogue import OnError
 from recordings.protocols import Split
 from recordings.recording import RecordingRef
 from recordings.statistics import audio_statistics
@@ -29,7 +30,7 @@ from .training import Stage
 
 CHECKPOINT_NAME = "checkpoint.npz"
 _STATISTICS_RECORDINGS = 2000
-_INPUTS: dict[str, tuple[str, ...]] = {
+_INPUTS: dict[StageName, tuple[Input, ...]] = {
     "visual": ("skeleton",),
     "audio": ("audio",),
     "fusion": ("skeleton", "audio"),
@@ -66,7 +67,7 @@ class TrainingPlan:
         }
 
 
-def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: bool, on_error: str) -> Path:
+def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: bool, on_error: OnError) -> Path:
     """Runs or resumes the three stages in folder `out` and returns the path of the checkpoint.
 
     Raises:
@@ -139,7 +140,7 @@ def _loader(
     config: ModelConfig,
     name: StageName,
     workers: int,
-    on_error: str,
+    on_error: OnError,
     *,
     training: bool,
 ) -> FeatureLoader:

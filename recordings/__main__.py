@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Sequence
 
-from console.program import make_parser, run_program
+from console.program import make_parser, run_as_main, run_program
 
 from .commands import add_inspect_command
 from .synthetic.command import add_synthesize_command
@@ -13,12 +13,16 @@ from .synthetic.command import add_synthesize_command
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program and returns its exit code."""
+    return run_program(build_parser(), argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
     parser = make_parser("recordings", "Look at recordings of actions (skeleton and sound), or make synthetic ones.")
     subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
     add_inspect_command(subparsers)
     add_synthesize_command(subparsers)
-    return run_program(parser, argv)
+    return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_main(build_parser())

@@ -21,6 +21,7 @@ from preprocess.logmel import fit_length, log_mel, stack_deltas
 from preprocess.spec import PreprocessSpec
 
 from .augment import AudioAugmentation, SkeletonAugmentation, augment_skeleton, augment_waveform, spec_augment
+from .catalogue import OnError
 from .reading import READERS, read_recording
 from .recording import Recording, RecordingRef
 from .sound import read_waveform
@@ -202,7 +203,7 @@ class FeatureLoader:
         drop_remainder: bool = False,
         skeleton_augmentation: SkeletonAugmentation | None = None,
         audio_augmentation: AudioAugmentation | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
     ) -> None:
         """Checks the options; nothing is read yet.
 

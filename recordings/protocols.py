@@ -42,10 +42,11 @@ def split(refs: Sequence[RecordingRef], protocol: str, *, seed: int = 0, validat
     Args:
         refs: recordings, each name once.
         protocol: one of `PROTOCOLS`: `x-sub` and `x-view`, the official ones of NTU RGB+D 60; `60/20/20`, drawn within
-            each action; `60/20/20-subject`, where all recordings of a person are in one part.
+            each action; `60/20/20-subject`, where all recordings of a person are in one part; `all`, which leaves
+            nothing to test on, for a model that is tested on another folder.
         seed: of every draw, 0 or more.
-        validation_fraction: share of the official training part that becomes validation, drawn within each action,
-            in [0, 1); 60/20/20 does not use it. An action with three recordings or more gives at least one.
+        validation_fraction: share of the training part (of all but 60/20/20) that becomes validation, drawn within each
+            action, in [0, 1). An action with three recordings or more gives at least one.
 
     Raises:
         UsageError: the protocol does not exist, the seed or the fraction is out of range.
@@ -58,7 +59,9 @@ def split(refs: Sequence[RecordingRef], protocol: str, *, seed: int = 0, validat
     if not 0 <= validation_fraction < 1:
         raise UsageError(f"validation_fraction is {validation_fraction}; use a number of at least 0 and below 1")
     parts = _RULES[protocol](_by_name(refs), seed, validation_fraction)
-    may_be_empty = {"validation"} if validation_fraction == 0 and protocol in ("x-sub", "x-view") else set()
+    may_be_empty = {"test"} if protocol == "all" else set()
+    if validation_fraction == 0 and not protocol.startswith("60/20/20"):
+        may_be_empty.add("validation")
     empty = [name for name in ("train", "validation", "test") if not getattr(parts, name) and name not in may_be_empty]
     if empty:
         raise DataError(
@@ -89,6 +92,10 @@ def _official(refs: Refs, training: list[bool], seed: int, validation_fraction: 
     test = tuple(ref for ref, chosen in zip(refs, training, strict=True) if not chosen)
     validation, train = _draw_within_actions(candidates, (validation_fraction,), seed)
     return Split(train, validation, test)
+
+
+def _all(refs: Refs, seed: int, validation_fraction: float) -> Split:
+    return _official(refs, [True] * len(refs), seed, validation_fraction)
 
 
 def _stratified(refs: Refs, seed: int, _: float) -> Split:
@@ -145,5 +152,6 @@ _RULES: dict[str, Callable[[Refs, int, float], Split]] = {
     "x-view": _x_view,
     "60/20/20": _stratified,
     "60/20/20-subject": _by_subject,
+    "all": _all,
 }
 PROTOCOLS = tuple(_RULES)
