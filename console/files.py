@@ -47,10 +47,7 @@ def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         temporary.chmod(0o777 & ~_umask())
         check_free(path, force=force)
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".tmp-old-{path.name}-", dir=path.parent))
-            path.rename(old / path.name)
-            temporary.rename(path)
-            shutil.rmtree(old)
+            _swap(temporary, path)
         else:
             temporary.rename(path)
     finally:
@@ -65,6 +62,19 @@ def check_free(path: Path, *, force: bool) -> None:
         path.rmdir()
         return
     raise UsageError(f"{path} exists; choose another --out or replace it with --force")
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Renames `new` to `path`; what stood there comes back when that fails or is interrupted."""
+    aside = Path(tempfile.mkdtemp(prefix=f".tmp-old-{path.name}-", dir=path.parent))
+    old = aside / path.name
+    try:
+        path.rename(old)
+        new.rename(path)
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
@@ -54,10 +55,11 @@ def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
             options.handler(options)
             sys.stdout.flush()
         return 0
+    except AnswerIsNo as error:
+        _say("no", str(error))
+        return error.exit_code
     except PocketHarError as error:
-        if debug and not isinstance(error, AnswerIsNo):
-            raise
-        _say("no" if isinstance(error, AnswerIsNo) else "error", str(error))
+        _say("error", str(error), debug=debug)
         return error.exit_code
     except KeyboardInterrupt:
         _say("interrupted", "nothing half-written was left behind")
@@ -66,20 +68,14 @@ def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
     except ModuleNotFoundError as error:
-        if debug:
-            raise
         missing = MissingComponentError(f"Python package {error.name!r} is not installed; run `pip install -e .`")
-        _say("error", str(missing))
+        _say("error", str(missing), debug=debug)
         return missing.exit_code
     except OSError as error:
-        if debug:
-            raise
-        _say("error", f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        _say("error", f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", debug=debug)
         return 4
     except Exception as error:
-        if debug:
-            raise
-        _say("defect", f"{type(error).__name__}: {error}; run again with --debug and report the traceback")
+        _say("defect", f"{type(error).__name__}: {error}; run again with --debug and report the traceback", debug=debug)
         return EXIT_DEFECT
 
 
@@ -119,7 +115,9 @@ def _terminate_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _say(kind: str, message: str) -> None:
+def _say(kind: str, message: str, *, debug: bool = False) -> None:
+    if debug:
+        traceback.print_exc()
     line = " ".join(message.split())
     print(f"{paint(kind, 'red', sys.stderr)}: {line}", file=sys.stderr)  # noqa: T201
 

@@ -93,7 +93,13 @@ def export_artifact(
         _write_model(request, recogniser, calibration, path)
         with source.loader(held_out, config) as loader:
             verification, runner = verify(
-                path, request.file_format, request.recipe, recogniser, loader, random_weights=request.random_weights
+                path,
+                request.file_format,
+                request.recipe,
+                recogniser,
+                loader,
+                recordings=len(held_out),
+                random_weights=request.random_weights,
             )
         golden = _write_golden(folder / "golden", held_out[:_GOLDEN_RECORDINGS], recogniser, runner)
         manifest = _describe(request, path, calibration, verification, runner, golden)

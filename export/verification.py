@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from console.progress import track
+from console.progress import Progress
 from model.evaluation import keras_predictor
 from model.recogniser import Recogniser
 from preprocess.spec import PreprocessSpec
@@ -86,11 +86,12 @@ def verify(
     recogniser: Recogniser,
     held_out: FeatureLoader,
     *,
+    recordings: int,
     random_weights: bool,
 ) -> tuple[Verification, Runner]:
     """Loads the file in every runtime and compares it with `recogniser` on all of `held_out`.
 
-    Returns the outcome and the first runtime's runner.
+    `recordings` is how many that are, for the progress bar. Returns the outcome and the first runtime's runner.
 
     Raises:
         AnswerIsNo: a logit is not finite.
@@ -99,7 +100,7 @@ def verify(
     installed = [name for name in names if is_installed(name)]
     runners = {name: open_model(path, name) for name in installed}
     failures = _check_contract(path, file_format, recipe, recogniser.config.spec, runners)
-    reference, truth, answers = _run(recogniser, runners, held_out)
+    reference, truth, answers = _run(recogniser, runners, held_out, recordings)
     float_score = score(reference, truth)
     results = []
     for name in installed:
@@ -135,21 +136,23 @@ def verify(
 
 
 def _run(
-    recogniser: Recogniser, runners: dict[str, Runner], held_out: FeatureLoader
+    recogniser: Recogniser, runners: dict[str, Runner], held_out: FeatureLoader, recordings: int
 ) -> tuple[Array, npt.NDArray[np.int32], dict[str, Array]]:
     """Logits of the float model, labels, and logits of every runner, in one pass over the recordings."""
     predictor = keras_predictor(recogniser.fused, "fused", drop=None, spec=recogniser.config.spec)
     reference, truth = [], []
     answers: dict[str, list[Array]] = {name: [] for name in runners}
-    for batch in track(held_out.epoch(0), "verifying", held_out.steps_per_epoch):
-        assert batch.skeleton is not None
-        assert batch.audio is not None
-        reference.append(predictor(batch))
-        truth.append(batch.labels)
-        for index in range(len(batch.labels)):
-            tensors = {"skeleton": batch.skeleton[index : index + 1], "audio": batch.audio[index : index + 1]}
-            for name, runner in runners.items():
-                answers[name].append(runner(tensors))
+    with Progress("verifying", recordings) as progress:
+        for batch in held_out.epoch(0):
+            assert batch.skeleton is not None
+            assert batch.audio is not None
+            reference.append(predictor(batch))
+            truth.append(batch.labels)
+            for index in range(len(batch.labels)):
+                tensors = {"skeleton": batch.skeleton[index : index + 1], "audio": batch.audio[index : index + 1]}
+                for name, runner in runners.items():
+                    answers[name].append(runner(tensors))
+                progress.advance()
     return (
         np.concatenate(reference),
         np.concatenate(truth),

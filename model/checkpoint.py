@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .config import ModelConfig
 
 _CONFIG = "config.json"
 _HISTORY = "history.json"
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, TypeError, ValueError, OSError, EOFError)
 DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "nano.npz"
 
 
@@ -46,16 +48,32 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise DataError(f"checkpoint {path} does not exist; train one with `python -m model train`")
+    arrays = read_arrays(path)
+    try:
+        config, history = (_decode(arrays.pop(name)) for name in (_CONFIG, _HISTORY))
+    except KeyError as error:
+        raise DataError(
+            f"checkpoint {path} holds no {error.args[0]}; it was not written by `python -m model train`"
+        ) from error
+    except ValueError as error:
+        raise DataError(f"checkpoint {path} is damaged, its configuration is not JSON: {error}") from error
+    for name, array in arrays.items():
+        if array.dtype != np.float32:
+            raise DataError(f"checkpoint {path}: weight {name!r} is {array.dtype}, not float32; the file is damaged")
+    return Checkpoint(ModelConfig.from_dict(config), arrays, history)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """All arrays of an `.npz` file; pickled objects are refused.
+
+    Raises:
+        DataError: the file is damaged or no `.npz`.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise DataError(f"checkpoint {path} is damaged or no checkpoint: {error}") from error
-    if _CONFIG not in arrays or _HISTORY not in arrays:
-        raise DataError(f"checkpoint {path} holds no configuration; it was not written by `python -m model train`")
-    config = ModelConfig.from_dict(_decode(arrays.pop(_CONFIG)))
-    history = _decode(arrays.pop(_HISTORY))
-    return Checkpoint(config, arrays, history)
+            return {name: archive[name] for name in archive.files}
+    except _UNREADABLE as error:
+        raise DataError(f"{path} is damaged or no file of arrays: {error}") from error
 
 
 def _encode(text: str) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -6,6 +6,8 @@ A model is always rebuilt from its configuration, never unpickled.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -20,6 +22,15 @@ STREAMS: tuple[Stream, ...] = ("fused", "visual", "audio")
 def _require(condition: bool, name: str, value: object, remedy: str) -> None:
     if not condition:
         raise DataError(f"{name} is {value!r}; {remedy}")
+
+
+def _require_widths(name: str, widths: Iterable[object]) -> None:
+    wrong = [width for width in widths if type(width) is not int or width < 1]
+    _require(not wrong, name, wrong, "use positive whole numbers")
+
+
+def _require_stages(name: str, blocks: list[int]) -> None:
+    _require(len(blocks) == 4 and min(blocks) > 0, name, blocks, "give four stages of at least one block")
 
 
 @dataclass(frozen=True)
@@ -51,10 +62,11 @@ class ResNetConfig:
     stride_on: Literal["3x3", "1x1"] = "3x3"
 
     def __post_init__(self) -> None:
+        _require_stages("number of ResNet blocks by stage", [len(stage.inner) for stage in self.stages])
         kinds = {len(inner) for stage in self.stages for inner in stage.inner}
         _require(kinds in ({1}, {2}), "ResNet inner widths", kinds, "give every block one or every block two widths")
         widths = [self.stem, *(s.residual for s in self.stages), *(w for s in self.stages for i in s.inner for w in i)]
-        _require(min(widths) > 0, "ResNet width", min(widths), "use positive numbers of channels")
+        _require_widths("ResNet width", widths)
         _require(self.stride_on in ("3x3", "1x1"), "stride_on", self.stride_on, "use 3x3 or 1x1")
 
     @property
@@ -85,9 +97,10 @@ class ConvNeXtConfig:
     layer_scale_init: float = 1e-6
 
     def __post_init__(self) -> None:
-        widths = [w for stage in self.stages for w in (stage.width, *stage.expanded)]
-        _require(min(widths) > 0, "ConvNeXt width", min(widths), "use positive numbers of channels")
+        _require_stages("number of ConvNeXt blocks by stage", [len(stage.expanded) for stage in self.stages])
+        _require_widths("ConvNeXt width", (w for stage in self.stages for w in (stage.width, *stage.expanded)))
         _require(self.norm in ("layer", "batch"), "norm", self.norm, "use layer or batch")
+        _require(math.isfinite(self.layer_scale_init), "layer_scale_init", self.layer_scale_init, "use a finite number")
 
 
 @dataclass(frozen=True)
@@ -112,7 +125,7 @@ class FusionConfig:
 
     def __post_init__(self) -> None:
         widths = (self.audio_width, self.visual_width, self.heads, self.key_dim, self.value_dim)
-        _require(min(widths) > 0, "fusion width", min(widths), "use positive numbers")
+        _require_widths("fusion width", widths)
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "use a rate in [0, 1)")
 
 
@@ -149,7 +162,8 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives an equal configuration back."""
-        return {"version": CONFIG_VERSION, **asdict(self), "spec": self.spec.to_dict()}
+        plain = json.loads(json.dumps(asdict(self)))
+        return {"version": CONFIG_VERSION, **plain, "spec": self.spec.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Any) -> ModelConfig:
@@ -164,17 +178,17 @@ class ModelConfig:
         try:
             visual, audio = dict(data["visual"]), dict(data["audio"])
             visual["stages"] = tuple(
-                ResNetStage(s["residual"], tuple(tuple(b) for b in s["inner"])) for s in visual["stages"]
+                ResNetStage(**{**s, "inner": tuple(tuple(b) for b in s["inner"])}) for s in visual["stages"]
             )
-            audio["stages"] = tuple(ConvNeXtStage(s["width"], tuple(s["expanded"])) for s in audio["stages"])
-            return cls(
-                preset=data["preset"],
-                visual=ResNetConfig(**visual),
-                audio=ConvNeXtConfig(**audio),
-                fusion=FusionConfig(**data["fusion"]),
-                spec=PreprocessSpec.from_dict(data["spec"]),
-                labels=tuple(Label(**label) for label in data["labels"]),
-            )
+            audio["stages"] = tuple(ConvNeXtStage(**{**s, "expanded": tuple(s["expanded"])}) for s in audio["stages"])
+            parts = {
+                "visual": ResNetConfig(**visual),
+                "audio": ConvNeXtConfig(**audio),
+                "fusion": FusionConfig(**data["fusion"]),
+                "spec": PreprocessSpec.from_dict(data["spec"]),
+                "labels": tuple(Label(**label) for label in data["labels"]),
+            }
+            return cls(**{name: value for name, value in data.items() if name != "version"} | parts)
         except (KeyError, TypeError) as error:
             raise DataError(f"configuration has a missing, unknown or mistyped field: {error}") from error
 

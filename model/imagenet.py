@@ -33,8 +33,7 @@ def imagenet_start(config: ModelConfig) -> tuple[ModelConfig, Weights]:
     import tf_keras as keras
 
     visual = replace(config.visual, stride_on="1x1")
-    audio = replace(config.audio, norm="layer")
-    if visual != resnet(50, stride_on="1x1") or audio != convnext() or config.audio.norm != "layer":
+    if visual != resnet(50, stride_on="1x1") or config.audio != convnext():
         raise UsageError("--init imagenet fits ResNet-50 and ConvNeXt-Tiny as published; use --preset paper")
     try:
         seen = keras.applications.ResNet50(weights="imagenet", include_top=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from preprocess.errors import UsageError
+from preprocess.errors import DataError, UsageError
 from recordings.augment import AudioAugmentation, SkeletonAugmentation
 
 StageName = Literal["visual", "audio", "fusion"]
@@ -45,14 +46,14 @@ class StageSettings:
         rules = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 1,
-            "learning_rate": self.learning_rate > 0,
+            "learning_rate": 0 < self.learning_rate < math.inf,
             "schedule": self.schedule in ("plateau", "cosine"),
             "plateau_factor": 0 < self.plateau_factor < 1,
             "plateau_patience": self.plateau_patience >= 1,
             "early_stopping": self.early_stopping >= 0,
-            "weight_decay": self.weight_decay >= 0,
+            "weight_decay": 0 <= self.weight_decay < math.inf,
             "label_smoothing": 0 <= self.label_smoothing < 1,
-            "clip_norm": self.clip_norm >= 0,
+            "clip_norm": 0 <= self.clip_norm < math.inf,
             "modality_dropout": 0 <= self.modality_dropout < 1,
         }
         for name, good in rules.items():
@@ -101,4 +102,7 @@ class TrainingSettings:
             value = kind(text)
         except ValueError as error:
             raise UsageError(f"--set {assignment!r}: {text!r} is no {kind.__name__}") from error
-        return replace(self, **{part: replace(group, **{name: value})})
+        try:
+            return replace(self, **{part: replace(group, **{name: value})})
+        except (DataError, UsageError) as error:
+            raise UsageError(f"--set {assignment!r}: {error}") from error

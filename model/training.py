@@ -17,9 +17,10 @@ import tf_keras as keras
 from console.files import atomic_file
 from console.program import log
 from console.progress import Progress, format_duration
-from preprocess.errors import AnswerIsNo
+from preprocess.errors import AnswerIsNo, DataError
 from recordings.batches import Batch, FeatureLoader
 
+from .checkpoint import read_arrays
 from .recogniser import Recogniser
 from .settings import StageName, StageSettings
 
@@ -89,13 +90,13 @@ class Stage:
         """Takes up the saved state; False when there is none."""
         if not self._state_path.is_file():
             return False
-        with np.load(self._state_path, allow_pickle=False) as archive:
-            self.state = StageState(**json.loads(archive["state.json"].tobytes().decode()))
-            for name, variable in self._variables.items():
-                variable.assign(archive[f"weights/{name}"])
-                self._best[name] = archive[f"best/{name}"]
-            for index, variable in enumerate(self._optimizer.variables):
-                variable.assign(archive[f"optimizer/{index}"])
+        arrays = read_arrays(self._state_path)
+        self.state = StageState(**json.loads(arrays["state.json"].tobytes().decode()))
+        for name, variable in self._variables.items():
+            variable.assign(arrays[f"weights/{name}"])
+            self._best[name] = arrays[f"best/{name}"]
+        for index, variable in enumerate(self._optimizer.variables):
+            variable.assign(arrays[f"optimizer/{index}"])
         return True
 
     def _save(self) -> None:
@@ -118,8 +119,13 @@ class Stage:
                     state.learning_rate = 0.5 * settings.learning_rate * (1 + math.cos(math.pi * done))
                 losses.append(self._step(batch, state.epoch, step))
                 progress.advance(note=f"loss {losses[-1]:.3f}")
+        if not losses:
+            raise DataError(
+                f"too few usable recordings for one batch of {settings.batch_size}; try --set {self.name}.batch_size=1"
+            )
         seconds = time.monotonic() - start
         validation_loss, validation_accuracy = self._validate(validation)
+        self._require_finite(validation_loss, "validation")
         entry = {
             "epoch": state.epoch + 1,
             "loss": float(np.mean(losses)),
@@ -159,12 +165,15 @@ class Stage:
             layer.seed.assign(dropout_seed)
         lost = _draw_lost(rng, len(batch.labels), self._settings.modality_dropout)
         loss = float(self._train_step(self._inputs(batch), tf.constant(batch.labels), tf.constant(lost)))
+        self._require_finite(loss, f"step {step + 1}")
+        return loss
+
+    def _require_finite(self, loss: float, when: str) -> None:
         if not math.isfinite(loss):
             raise AnswerIsNo(
-                f"the loss became {loss} in stage {self.name}, epoch {epoch + 1}, step {step + 1}; "
+                f"the loss became {loss} in stage {self.name}, epoch {self.state.epoch + 1}, {when}; "
                 f"try a lower rate, e.g. --set {self.name}.learning_rate={self._settings.learning_rate / 3:.1g}"
             )
-        return loss
 
     def _inputs(self, batch: Batch) -> list[tf.Tensor]:
         arrays = {"visual": (batch.skeleton,), "audio": (batch.audio,), "fusion": (batch.skeleton, batch.audio)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ AnyFloatArray = npt.NDArray[np.floating[Any]]
 _DELTA_WEIGHTS = tuple(k / 60 for k in (0, 1, 2, 3, 4))
 _DELTA2_WEIGHTS = tuple(k / 462 for k in (-20, -17, -8, 7, 28))
 
+_FFT_BLOCK_FRAMES = 48  # frames transformed at once: their spectra stay in the cache, and memory stays small
 _MEL_BLOCK_BANDS = 16  # bands of a matrix product; few enough to skip most of the filters' zeros
 
 
@@ -100,9 +102,9 @@ def log_mel(waveform: FloatArray, spec: LogMelSpec) -> FloatArray:
         raise DataError(f"waveform has shape {waveform.shape}; fit_length gives the {spec.samples} samples needed")
     mel = np.empty((spec.n_mels, spec.frames), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # refused below
-        power = _power_spectrum(waveform, spec)
-        for block in _mel_blocks(spec):
-            np.matmul(block.weights, power[:, block.bins].T, out=mel[block.bands])
+        for frames, power in _power_spectra(waveform, spec):
+            for block in _mel_blocks(spec):
+                np.matmul(block.weights, power[:, block.bins].T, out=mel[block.bands, frames])
     peak = float(mel.max())
     if not np.isfinite(peak):
         raise DataError(f"waveform peaks at {np.abs(waveform).max():g}, its power overflows; scale it to [-1, 1]")
@@ -112,8 +114,8 @@ def log_mel(waveform: FloatArray, spec: LogMelSpec) -> FloatArray:
     return decibel
 
 
-def _power_spectrum(waveform: FloatArray, spec: LogMelSpec) -> FloatArray:
-    """|STFT|² with `center=True` and zero padding: float32 [frames, n_fft // 2 + 1].
+def _power_spectra(waveform: FloatArray, spec: LogMelSpec) -> Iterator[tuple[slice, FloatArray]]:
+    """|STFT|² with `center=True` and zero padding, a few frames at a time: which they are, float32 [n, n_fft // 2 + 1].
 
     The window stands at the start of the transform instead of its centre, which changes the phase alone.
     """
@@ -123,12 +125,16 @@ def _power_spectrum(waveform: FloatArray, spec: LogMelSpec) -> FloatArray:
     padded[before : before + kept.size] = kept
     frames = np.lib.stride_tricks.sliding_window_view(padded, spec.window_samples)[:: spec.hop_samples]
 
-    windowed = np.zeros((spec.frames, spec.n_fft))  # padded here: rfft takes four times as long when it has to pad
-    np.multiply(frames, _window(spec), out=windowed[:, : spec.window_samples])
-    spectrum = np.fft.rfft(windowed).astype(np.complex64).view(np.float32)
-    np.square(spectrum, out=spectrum)
-    power: FloatArray = spectrum[:, 0::2] + spectrum[:, 1::2]
-    return power
+    windowed = np.zeros(
+        (_FFT_BLOCK_FRAMES, spec.n_fft)
+    )  # padded here: rfft takes four times as long when it has to pad
+    for first in range(0, spec.frames, _FFT_BLOCK_FRAMES):
+        block = slice(first, min(first + _FFT_BLOCK_FRAMES, spec.frames))
+        count = block.stop - first
+        np.multiply(frames[block], _window(spec), out=windowed[:count, : spec.window_samples])
+        spectrum = np.fft.rfft(windowed[:count]).astype(np.complex64).view(np.float32)
+        np.square(spectrum, out=spectrum)
+        yield block, spectrum[:, 0::2] + spectrum[:, 1::2]
 
 
 @lru_cache(maxsize=16)

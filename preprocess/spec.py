@@ -172,7 +172,7 @@ class PreprocessSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives an equal specification back."""
-        return {"version": SPEC_VERSION, **asdict(self)}
+        return {"version": SPEC_VERSION, **json.loads(json.dumps(asdict(self)))}
 
     @classmethod
     def from_dict(cls, data: Any) -> PreprocessSpec:

@@ -23,6 +23,9 @@ class Score:
     correct: int
     count: int
 
+    def __post_init__(self) -> None:
+        _require_proportion(self.correct, self.count)
+
     @property
     def accuracy(self) -> float:
         return self.correct / self.count
@@ -51,12 +54,17 @@ def wilson_interval(correct: int, count: int, z: float = _Z95) -> tuple[float, f
     Raises:
         DataError: `count` is not positive or `correct` is outside [0, count].
     """
-    if count <= 0 or not 0 <= correct <= count:
-        raise DataError(f"{correct} correct of {count} is no proportion; evaluate at least one recording")
+    _require_proportion(correct, count)
     p = correct / count
     centre = (p + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The bounds of p only matter for rounding: at p = 0 and 1 the interval ends there exactly.
+    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+
+
+def _require_proportion(correct: int, count: int) -> None:
+    if count <= 0 or not 0 <= correct <= count:
+        raise DataError(f"{correct} correct of {count} is no proportion; evaluate at least one recording")
 
 
 def score(logits: Logits, labels: Labels) -> Score:
@@ -74,7 +82,8 @@ def confusion_matrix(logits: Logits, labels: Labels) -> npt.NDArray[np.int64]:
 
 
 def agreement(a: Logits, b: Logits) -> float:
-    """Share of rows on which two classifiers choose the same class."""
+    """Share of rows on which two classifiers choose the same class; [N, classes] each, N at least 1."""
+    assert len(a) == len(b) > 0
     require_finite(a, "logits")
     require_finite(b, "logits")
     return float((a.argmax(axis=1) == b.argmax(axis=1)).mean())
@@ -87,6 +96,7 @@ def snr_db(reference: Logits, test: Logits) -> float:
     """
     require_finite(reference, "reference values")
     require_finite(test, "tested values")
+    assert reference.shape == test.shape
     exact = np.asarray(reference, dtype=np.float64)
     noise = float(np.sum((exact - test) ** 2))
     signal = float(np.sum(exact**2))

@@ -1,0 +1,32 @@
+"""What tests of several files share."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# The same examples on every run; no deadline, since other work may share the machine.
+settings.register_profile("project", deadline=None, derandomize=True)
+settings.load_profile("project")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """No test touches the user's cache; child processes inherit this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POCKET_HAR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def recordings_folder(tmp_path_factory):
+    """Sixty-four synthetic recordings, four of each action."""
+    from recordings.synthetic.generate import synthesize
+
+    folder = tmp_path_factory.mktemp("synthetic") / "recordings"
+    synthesize(folder, count=64, seed=5, workers=2)
+    return folder

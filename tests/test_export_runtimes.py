@@ -1,0 +1,122 @@
+"""Quantizing at the border, the manifest, and the tolerances' arithmetic: no framework needed."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from export.manifest import MANIFEST_NAME, Manifest, TensorInfo, file_sha256, read_artifact
+from export.runtimes import dequantize, open_model, quantize
+from preprocess.errors import DataError
+from preprocess.spec import PreprocessSpec
+
+HEATMAP = TensorInfo("skeleton", (1, 8, 8, 13), "int8", 1 / 255, -128)
+
+
+def make_manifest(**changes):
+    manifest = Manifest(
+        name="some-int8-tflite",
+        format="tflite",
+        model_file="model.tflite",
+        sha256="",
+        size_bytes=3,
+        preset="nano",
+        recipe="static_wi8_ai8",
+        preprocess=PreprocessSpec.preset("nano").to_dict(),
+        labels=({"code": "A001", "name": "drink water"}, {"code": "A002", "name": "eat meal"}),
+        inputs=(HEATMAP,),
+        outputs=(TensorInfo("logits", (1, 2), "int8", 0.1, 3),),
+        calibration={"size": 2},
+        cost={"fused": {"parameters": 1, "macs": 2}},
+        verification={"verified": True},
+        measurement=None,
+        checkpoint={"name": "demo", "sha256": "0"},
+        golden=("golden/a.npz",),
+        versions={"numpy": "1.26.4"},
+        command="python -m export tflite --int8",
+    )
+    return replace(manifest, **changes)
+
+
+@given(st.floats(0, 1))
+def test_heatmap_pixels_are_stored_as_255_steps_from_minus_128(value):
+    stored = int(quantize(np.array([value], np.float32), HEATMAP)[0])
+    # An independent rule: nearest of 256 levels, ties to either side.
+    assert abs((stored + 128) - 255 * value) <= 0.5 + 1e-4
+    assert -128 <= stored <= 127
+
+
+@pytest.mark.parametrize(("value", "stored"), [(0.0, -128), (1.0, 127), (-3.0, -128), (7.0, 127)])
+def test_quantize_saturates(value, stored):
+    assert quantize(np.array([value], np.float32), HEATMAP).tolist() == [stored]
+
+
+@given(st.floats(-4, 4), st.floats(0.01, 1), st.integers(-128, 127))
+def test_dequantize_inverts_quantize_to_half_a_step(value, scale, zero_point):
+    info = TensorInfo("x", (1,), "int8", scale, zero_point)
+    low, high = scale * (-128 - zero_point), scale * (127 - zero_point)
+    back = float(dequantize(quantize(np.array([value], np.float32), info), info)[0])
+    assert math.isclose(back, min(max(value, low), high), abs_tol=0.501 * scale)
+
+
+def test_float_tensors_pass_unchanged():
+    info = TensorInfo("x", (2,), "float32")
+    values = np.array([0.1, -2.0], np.float32)
+    assert quantize(values, info).tobytes() == values.tobytes()
+    assert dequantize(values, info).tobytes() == values.tobytes()
+
+
+def test_manifest_round_trip():
+    manifest = make_manifest()
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert manifest.spec == PreprocessSpec.preset("nano")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("recipe"), "missing or unknown field"),
+        (lambda d: d.update(extra=1), "missing or unknown field"),
+        (lambda d: d.update(version=99), "version is 99"),
+        (lambda d: d.pop("version"), "damaged"),
+    ],
+)
+def test_manifest_of_another_kind_is_refused(change, message):
+    data = json.loads(make_manifest().to_json())
+    change(data)
+    with pytest.raises(DataError, match=message):
+        Manifest.from_json(json.dumps(data))
+
+
+def test_manifest_refuses_non_finite_numbers():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        make_manifest(verification={"snr_db": math.nan}).to_json()
+
+
+def test_artifact_with_a_changed_model_is_refused(tmp_path):
+    model = tmp_path / "model.tflite"
+    model.write_bytes(b"abc")
+    (tmp_path / MANIFEST_NAME).write_text(make_manifest(sha256=file_sha256(model)).to_json(), encoding="utf-8")
+    assert read_artifact(tmp_path)[1] == model
+    model.write_bytes(b"abd")
+    with pytest.raises(DataError, match="changed since the export"):
+        read_artifact(tmp_path)
+
+
+def test_folder_without_manifest_is_no_artifact(tmp_path):
+    with pytest.raises(DataError, match=r"holds no manifest\.json"):
+        read_artifact(tmp_path)
+
+
+@pytest.mark.parametrize("runtime", ["litert", "tflite-runtime", "onnxruntime"])
+def test_damaged_model_file_is_a_data_error(tmp_path, runtime):
+    path = tmp_path / "model"
+    path.write_bytes(b"this is no model")
+    with pytest.raises(DataError, match=f"{runtime} cannot load"):
+        open_model(path, runtime)
