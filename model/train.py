@@ -12,8 +12,8 @@ from typing import Any
 import tensorflow as tf
 
 from console.files import atomic_file
-from console.program import log
-from preprocess.errors import UsageError
+from console.program import log, warn
+from preprocess.errors import DataError, UsageError
 from recordings.batches import FeatureLoader, Input
 from recordings.catalogue import OnError
 from recordings.protocols import Split
@@ -96,6 +96,9 @@ def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: 
             _loader(plan, plan.split.validation, config, name, workers, on_error, training=False) as validation,
         ):
             stage.run(training, validation)
+            problems = (*training.problems, *validation.problems)
+        if problems:
+            warn(f"{name}: {len(problems)} recording(s) could not be used; the first: {problems[0].reason}")
         histories[name] = {"best_epoch": stage.state.best_epoch + 1, "epochs": stage.state.history}
     history = {
         "command": command,
@@ -117,7 +120,10 @@ def _open_run(plan: TrainingPlan, out: Path, *, resume: bool, workers: int) -> M
     if run_path.exists():
         if not resume:
             raise UsageError(f"{out} holds a training run; continue it with --resume or choose another --out")
-        run = json.loads(run_path.read_text(encoding="utf-8"))
+        try:
+            run = json.loads(run_path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{run_path} is damaged: {error}; start again with another --out") from error
         # The round trip through JSON turns tuples into lists on both sides.
         if run["plan"] != json.loads(json.dumps(plan.fingerprint())):
             raise UsageError(f"{out} holds a run with other options or recordings; choose another --out")

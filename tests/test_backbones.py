@@ -104,7 +104,7 @@ def test_imagenet_start_gives_weights_for_the_whole_of_both_backbones(monkeypatc
     "options", [{"name": "nano"}, {"name": "paper", "visual_depth": 18}, {"name": "paper", "audio_norm": "batch"}]
 )
 def test_imagenet_start_refuses_other_networks(options):
-    with pytest.raises(UsageError, match="--init imagenet fits ResNet-50 and ConvNeXt-Tiny .* use --preset paper"):
+    with pytest.raises(UsageError, match=r"--init imagenet fits ResNet-50 and ConvNeXt-Tiny .* use --preset paper"):
         imagenet_start(preset_config(labels=THREE_LABELS, **options))
 
 

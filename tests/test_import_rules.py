@@ -73,9 +73,7 @@ def violations(path: Path, root: Path = ROOT) -> list[str]:
         if top in MAY_IMPORT:
             good = any(name == rule or name.startswith(f"{rule}.") for rule in allowed)
         else:
-            good = (
-                top in sys.stdlib_module_names or loaded is None or top in (loaded if at_load else loaded | inside)
-            )
+            good = top in sys.stdlib_module_names or loaded is None or top in (loaded if at_load else loaded | inside)
         if not good:
             wrong.append(f"{path.relative_to(root)}:{line} imports {name}")
     return wrong

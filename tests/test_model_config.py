@@ -124,7 +124,7 @@ def test_an_unknown_field_is_refused_wherever_it_stands(path):
 def test_a_missing_part_is_refused(name):
     document = json.loads(tiny_config().to_json())
     del document[name]
-    with pytest.raises(DataError, match="missing|version is None"):
+    with pytest.raises(DataError, match=r"missing|version is None"):
         ModelConfig.from_dict(document)
 
 
@@ -165,7 +165,14 @@ def places(node: object, path: tuple = ()) -> list[tuple]:
 
 DOCUMENT = json.loads(tiny_config().to_json())
 JSON_VALUE = st.one_of(
-    st.none(), st.booleans(), st.integers(-2, 5), st.floats(), st.text(max_size=3), st.just([]), st.just({}), st.just([[]])
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 5),
+    st.floats(),
+    st.text(max_size=3),
+    st.just([]),
+    st.just({}),
+    st.just([[]]),
 )
 
 

@@ -24,7 +24,9 @@ def tiny_spec(*, side: int = 32, bands: int = 32, frames: int = 64) -> Preproces
     """Sizes that give (side / 32)² visual and (bands · frames / 1024) audio tokens."""
     return PreprocessSpec(
         skeleton=HeatmapSpec(size=side, sigma_px=0.5),
-        audio=LogMelSpec(8000, window_samples=200, n_fft=256, hop_samples=160, n_mels=bands, fmax_hz=4e3, frames=frames),
+        audio=LogMelSpec(
+            8000, window_samples=200, n_fft=256, hop_samples=160, n_mels=bands, fmax_hz=4e3, frames=frames
+        ),
     )
 
 

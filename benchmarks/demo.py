@@ -1,0 +1,118 @@
+"""Accuracy of the demo checkpoint on unseen subjects, and of every artefact made from it: `python -m benchmarks.demo`.
+
+Runs the project's own commands, as a user would, and keeps what they print as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from console.files import atomic_file
+from console.program import log, make_parser, run_as_main, show, show_json
+from console.table import format_table
+from preprocess.errors import PocketHarError
+
+from .provenance import provenance
+
+RESULT = Path(__file__).parent / "results" / "demo.json"
+# Also the seed of the recordings on which `python -m export` verifies when it is given none.
+SEED = 9001
+PACKAGES = ("numpy", "tensorflow", "tf-keras", "ai-edge-litert", "tflite-runtime", "onnx", "tf2onnx", "onnxruntime")
+EVALUATIONS = {
+    "fused": ["--stream", "fused"],
+    "visual": ["--stream", "visual"],
+    "audio": ["--stream", "audio"],
+    "fused without sound": ["--drop", "audio"],
+    "fused without skeleton": ["--drop", "skeleton"],
+}
+EXPORTS = {
+    "TFLite float32": ["tflite"],
+    "TFLite INT8": ["tflite", "--int8"],
+    "ONNX float32": ["onnx"],
+    "ONNX INT8": ["onnx", "--int8"],
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = make_parser("benchmarks.demo", "Accuracy of the demo checkpoint and of the artefacts made from it.")
+    parser.add_argument("--recordings", type=int, default=1000, metavar="N", help="recordings (default 1000)")
+    parser.add_argument("--out", type=Path, default=RESULT, metavar="FILE", help="result file")
+    parser.add_argument("--json", action="store_true", help="print the result file instead of a table")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(handler=_run)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    count = str(options.recordings)
+    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
+        data = f"{folder}/recordings"
+        _call("recordings", "synthesize", "--out", data, "--count", count, "--seed", str(SEED))
+        evaluations = {name: _call("model", "evaluate", "--data", data, *w) for name, w in EVALUATIONS.items()}
+        exports = {
+            name: _call("export", *words, "--recordings", count, "--out", f"{folder}/{index}")
+            for index, (name, words) in enumerate(EXPORTS.items())
+        }
+    for export in exports.values():
+        del export["artifact"]
+    document = {
+        "provenance": provenance(f"python -m benchmarks.demo --recordings {count}", packages=PACKAGES),
+        "seed": SEED,
+        "recordings": options.recordings,
+        "evaluations": evaluations,
+        "exports": exports,
+    }
+    with atomic_file(options.out) as temporary:
+        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    if options.json:
+        show_json(document)
+    else:
+        show(accuracy_table(document))
+        show("")
+        show(export_table(document))
+
+
+def _call(package: str, *words: str) -> Any:
+    """The JSON that one of the project's commands prints."""
+    log(f"python -m {package} {words[0]} {' '.join(w for w in words[1:] if '/' not in w)}")
+    result = subprocess.run([sys.executable, "-m", package, *words, "--json"], stdout=subprocess.PIPE, check=False)
+    if result.returncode:
+        raise PocketHarError(f"python -m {package} {words[0]} ended with exit code {result.returncode}")
+    return json.loads(result.stdout)
+
+
+def accuracy_table(document: dict[str, Any]) -> str:
+    """Accuracy of the streams with 95 % intervals."""
+    rows = [[name, _accuracy(entry)] for name, entry in document["evaluations"].items()]
+    return format_table(["demo checkpoint, float", "accuracy [95 % interval]"], rows)
+
+
+def export_table(document: dict[str, Any]) -> str:
+    """Every artefact in every runtime."""
+    rows = [
+        [
+            f"{name}, {runtime}",
+            f"{export['size_bytes'] / 1e6:.2f} MB",
+            _accuracy(entry),
+            f"{100 * entry['agreement']:.1f} %",
+            f"{entry['snr_db']:.1f} dB",
+        ]
+        for name, export in document["exports"].items()
+        for runtime, entry in export["verification"]["runtimes"].items()
+    ]
+    return format_table(["artefact", "size", "accuracy [95 % interval]", "agreement with float", "logits' SNR"], rows)
+
+
+def _accuracy(entry: dict[str, Any]) -> str:
+    low, high = entry["interval95"]
+    return f"{100 * entry['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+if __name__ == "__main__":
+    run_as_main(build_parser())

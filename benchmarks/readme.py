@@ -1,0 +1,80 @@
+"""Writes the README's tables from the committed results: `python -m benchmarks.readme [--check]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from console.files import atomic_file
+from console.program import make_parser, run_as_main, show
+from preprocess.errors import AnswerIsNo, DataError
+
+from .demo import accuracy_table, export_table
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+RESULTS = Path(__file__).parent / "results"
+
+
+def _demo(document: dict[str, Any]) -> str:
+    return f"{accuracy_table(document)}\n\n{export_table(document)}"
+
+
+def _preprocessing(document: dict[str, Any]) -> str:
+    from console.table import format_table
+
+    rows = [
+        [r["input"], r["code"], f"{r['median_ms']:.1f} ms", f"{r['first_of_block_median_ms']:.1f} ms"]
+        for r in document["results"]
+    ]
+    return format_table(["input", "code", "median", "first after a pause"], rows)
+
+
+# The name of a block is that of the result file it comes from.
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"demo": _demo, "preprocessing": _preprocessing}
+
+
+def render(text: str) -> str:
+    """The README with every block between `<!-- NAME -->` and `<!-- /NAME -->` written anew.
+
+    Raises:
+        DataError: a block is missing.
+    """
+    for name, make in TABLES.items():
+        document = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        origin = document["provenance"]
+        machine = origin["machine"]
+        caption = f"`{origin['command']}` on {machine['cpu']}, {machine['cores']} cores, {origin['date'][:10]}:"
+        block = f"<!-- {name} -->\n{caption}\n\n```\n{make(document)}\n```\n<!-- /{name} -->"
+        text, count = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, text, flags=re.DOTALL)
+        if count != 1:
+            raise DataError(f"README.md has {count} blocks named {name!r}; it needs one")
+    return text
+
+
+def _run(options: argparse.Namespace) -> None:
+    before = README.read_text(encoding="utf-8")
+    after = render(before)
+    if options.check:
+        if before != after:
+            raise AnswerIsNo("README.md differs from benchmarks/results; run `python -m benchmarks.readme`")
+        return
+    with atomic_file(README) as temporary:
+        temporary.write_text(after, encoding="utf-8")
+    show(f"{len(TABLES)} tables written")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = make_parser("benchmarks.readme", "Write the README's tables from benchmarks/results.")
+    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when they differ")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(handler=_run)
+    return parser
+
+
+if __name__ == "__main__":
+    run_as_main(build_parser())
