@@ -68,7 +68,8 @@ def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
     except ModuleNotFoundError as error:
-        missing = MissingComponentError(f"Python package {error.name!r} is not installed; run `pip install -e .`")
+        what = ".[plots]" if (error.name or "").startswith("matplotlib") else "."
+        missing = MissingComponentError(f"Python package {error.name!r} is not installed; run `pip install -e '{what}'`")
         _say("error", str(missing), debug=debug)
         return missing.exit_code
     except OSError as error:

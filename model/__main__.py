@@ -1,4 +1,4 @@
-"""`python -m model train|evaluate|describe`."""
+"""`python -m model train|evaluate`."""
 
 from __future__ import annotations
 

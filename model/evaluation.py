@@ -109,16 +109,16 @@ def silent_audio(spec: PreprocessSpec) -> npt.NDArray[np.float32]:
 
 def draw_confusion(evaluation: Evaluation, path: Path, *, title: str) -> None:
     """Writes the confusion matrix, in per cent of each true class, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     counts = evaluation.confusion
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [label.name for label in evaluation.labels]
     side = max(5.0, 0.42 * len(names) + 2.5)
-    figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
+    figure = Figure(figsize=(side, side), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
@@ -130,4 +130,3 @@ def draw_confusion(evaluation: Evaluation, path: Path, *, title: str) -> None:
         axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=colour, fontsize=8)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
-    plt.close(figure)

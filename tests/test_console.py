@@ -40,16 +40,23 @@ def raising(error):
     return handler
 
 
-def start(code, *arguments, **options):
-    """A child process that runs `code` in the project."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+@pytest.fixture
+def start():
+    """Starts child processes that run some code in the project; none outlives the test."""
+    children = []
+
+    def start_child(code, *arguments):
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        pipe = subprocess.PIPE
+        children.append(subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True))
+        return children[-1]
+
+    yield start_child
+    for child in children:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+        child.stderr.close()
 
 
 ERRORS = {
@@ -108,7 +115,7 @@ def test_json_with_a_non_finite_number_is_a_defect(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_reader_that_went_away_is_no_error_message():
+def test_a_reader_that_went_away_is_no_error_message(start):
     code = """
 import sys
 from console.program import make_parser, run_as_main, show
@@ -138,12 +145,12 @@ run_as_main(parser)
 """
 
 
-def test_native_libraries_are_quiet_and_our_own_lines_are_not():
+def test_native_libraries_are_quiet_and_our_own_lines_are_not(start):
     _, err = start(NOISE).communicate(timeout=20)
     assert err == "progress\n"
 
 
-def test_debug_lets_native_libraries_speak():
+def test_debug_lets_native_libraries_speak(start):
     _, err = start(NOISE, "--debug").communicate(timeout=20)
     for line in ("native noise", "python noise", "logged noise", "progress"):
         assert line in err
@@ -168,7 +175,7 @@ run_as_main(parser)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_with_130_and_leaves_nothing_behind(tmp_path, number):
+def test_a_signal_ends_with_130_and_leaves_nothing_behind(start, tmp_path, number):
     child = start(INTERRUPTED, tmp_path)
     assert child.stdout.readline() == "ready\n"
     child.send_signal(number)
@@ -178,7 +185,7 @@ def test_a_signal_ends_with_130_and_leaves_nothing_behind(tmp_path, number):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_killed_while_writing_nothing_looks_finished(tmp_path):
+def test_killed_while_writing_nothing_looks_finished(start, tmp_path):
     child = start(INTERRUPTED, tmp_path)
     assert child.stdout.readline() == "ready\n"
     child.kill()
@@ -202,7 +209,7 @@ for version in range(10**9):
 """
 
 
-def test_killed_at_any_moment_a_file_is_old_or_new_but_whole(tmp_path):
+def test_killed_at_any_moment_a_file_is_old_or_new_but_whole(start, tmp_path):
     rng = random.Random(7)
     for attempt in range(6):
         root = tmp_path / str(attempt)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from console.program import log
+from preprocess.errors import UsageError
 
 from .difficulty import Difficulty
 
@@ -29,7 +30,11 @@ def cached_recordings(count: int, *, seed: int, workers: int) -> Path:
     folder = cache_folder() / f"synthetic-{key}-seed{seed}-{count}"
     if not folder.exists():
         log(f"no --data given: synthesizing {count} recordings (seed {seed}), kept in {cache_folder()}")
-        synthesize(folder, count=count, seed=seed, workers=workers)
+        try:
+            synthesize(folder, count=count, seed=seed, workers=workers)
+        except UsageError:
+            if not folder.exists():  # another process may have made the same recordings meanwhile
+                raise
     return folder
 
 
