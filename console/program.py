@@ -69,7 +69,7 @@ def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
         return EXIT_INTERRUPTED
     except ModuleNotFoundError as error:
         what = ".[plots]" if (error.name or "").startswith("matplotlib") else "."
-        missing = MissingComponentError(f"Python package {error.name!r} is not installed; run `pip install -e '{what}'`")
+        missing = MissingComponentError(f"package {error.name!r} is not installed; run `pip install -e '{what}'`")
         _say("error", str(missing), debug=debug)
         return missing.exit_code
     except OSError as error:

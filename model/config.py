@@ -113,7 +113,6 @@ class FusionConfig:
         heads: attention heads.
         key_dim: width of queries and keys per head.
         value_dim: width of values per head.
-        dropout: rate on the attention's output while training.
     """
 
     audio_width: int
@@ -121,12 +120,10 @@ class FusionConfig:
     heads: int
     key_dim: int
     value_dim: int
-    dropout: float = 0.5
 
     def __post_init__(self) -> None:
         widths = (self.audio_width, self.visual_width, self.heads, self.key_dim, self.value_dim)
         _require_widths("fusion width", widths)
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "use a rate in [0, 1)")
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,8 @@ class Recogniser:
         return [layer for layer in self.head.layers if isinstance(layer, SeededDropout)]
 
 
-def build_recogniser(config: ModelConfig, *, seed: int = 0) -> Recogniser:
-    """Builds all models with random weights drawn from `seed`."""
+def build_recogniser(config: ModelConfig, *, seed: int = 0, dropout: float = 0.0) -> Recogniser:
+    """Builds all models with random weights drawn from `seed`; `dropout` acts in training alone."""
     keras.utils.set_random_seed(seed)
     skeleton = keras.Input(config.spec.skeleton.shape, name="skeleton")
     audio = keras.Input(config.spec.audio.shape, name="audio")
@@ -86,7 +86,7 @@ def build_recogniser(config: ModelConfig, *, seed: int = 0) -> Recogniser:
     audio_features = keras.Input(heard.shape[1:], name="audio_features")
     head = keras.Model(
         [visual_features, audio_features],
-        fusion_logits(visual_features, audio_features, config.fusion, config.classes),
+        fusion_logits(visual_features, audio_features, config.fusion, config.classes, dropout=dropout),
         name="fusion",
     )
     return Recogniser(
@@ -111,7 +111,7 @@ def audio_logits(features: Any, kind: str, classes: int) -> Any:
     return keras.layers.Dense(classes, name="audio/classifier")(norm(pooled, kind, "audio/norm"))
 
 
-def fusion_logits(seen: Any, heard: Any, config: FusionConfig, classes: int) -> Any:
+def fusion_logits(seen: Any, heard: Any, config: FusionConfig, classes: int, *, dropout: float = 0.0) -> Any:
     """Cross-attention (paper, section 3.4): audio tokens are the queries, visual tokens the keys and values.
 
     F = LayerNorm(A + Dropout(MHA(Q_A, K_V, V_V))), the mean over tokens, and a linear classifier.
@@ -127,7 +127,7 @@ def fusion_logits(seen: Any, heard: Any, config: FusionConfig, classes: int) -> 
     value = project(v, config.heads * config.value_dim, "value")
     mixed = Attention(config.heads, name="fusion/attention")([query, key, value])
     mixed = keras.layers.Dense(config.audio_width, name="fusion/output")(mixed)
-    mixed = SeededDropout(config.dropout, name="fusion/dropout")(mixed)
+    mixed = SeededDropout(dropout, name="fusion/dropout")(mixed)
     tokens = keras.layers.Reshape((a.shape[1] * a.shape[2], config.audio_width), name="fusion/tokens")(a)
     fused = LayerNorm(name="fusion/norm")(keras.layers.Add(name="fusion/add")([tokens, mixed]))
     pooled = keras.layers.GlobalAveragePooling1D(name="fusion/pool")(fused)

@@ -27,6 +27,7 @@ class StageSettings:
         weight_decay: decay of kernels per step, times the rate. Norms and biases do not decay.
         label_smoothing: share of the target spread over all classes.
         clip_norm: largest global norm of the gradient; 0 does not clip.
+        dropout: rate on the attention's output (fusion only).
         modality_dropout: share of training recordings that lose one of their two inputs (fusion only).
     """
 
@@ -40,6 +41,7 @@ class StageSettings:
     weight_decay: float = 1e-4
     label_smoothing: float = 0.0
     clip_norm: float = 0.0
+    dropout: float = 0.0
     modality_dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -54,6 +56,7 @@ class StageSettings:
             "weight_decay": 0 <= self.weight_decay < math.inf,
             "label_smoothing": 0 <= self.label_smoothing < 1,
             "clip_norm": 0 <= self.clip_norm < math.inf,
+            "dropout": 0 <= self.dropout < 1,
             "modality_dropout": 0 <= self.modality_dropout < 1,
         }
         for name, good in rules.items():
@@ -68,7 +71,7 @@ class TrainingSettings:
     visual: StageSettings = StageSettings(early_stopping=10)
     audio: StageSettings = StageSettings(batch_size=5, schedule="cosine")
     fusion: StageSettings = StageSettings(
-        batch_size=16, learning_rate=1e-4, schedule="cosine", label_smoothing=0.1, clip_norm=1.0
+        batch_size=16, learning_rate=1e-4, schedule="cosine", label_smoothing=0.1, clip_norm=1.0, dropout=0.5
     )
     skeleton_augmentation: SkeletonAugmentation = field(default_factory=SkeletonAugmentation)
     audio_augmentation: AudioAugmentation = field(default_factory=AudioAugmentation)

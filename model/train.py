@@ -76,7 +76,7 @@ def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: 
     """
     tf.config.experimental.enable_op_determinism()
     config = _open_run(plan, out, resume=resume, workers=workers)
-    recogniser = build_recogniser(config, seed=plan.seed)
+    recogniser = build_recogniser(config, seed=plan.seed, dropout=plan.settings.fusion.dropout)
     if plan.initial:
         recogniser.set_weights(recogniser.weights() | plan.initial[1])
     histories: dict[str, Any] = {}

@@ -43,7 +43,7 @@ def test_paper_is_the_published_network():
         (768, (3072,) * 3),
     ]
     assert config.audio.norm == "layer"
-    assert config.fusion == FusionConfig(256, 256, heads=4, key_dim=64, value_dim=64, dropout=0.5)
+    assert config.fusion == FusionConfig(256, 256, heads=4, key_dim=64, value_dim=64)
     assert config.spec == PreprocessSpec()
 
 
@@ -146,8 +146,6 @@ def test_a_missing_part_is_refused(name):
         ("audio.norm", "group", "norm is 'group'; use layer or batch"),
         ("audio.layer_scale_init", math.nan, "layer_scale_init is nan"),
         ("fusion.heads", 0, r"fusion width is \[0\]"),
-        ("fusion.dropout", 1.0, r"dropout is 1.0; use a rate in \[0, 1\)"),
-        ("fusion.dropout", math.nan, "dropout is nan"),
         ("spec.skeleton.size", 2, "size is 2"),
         ("labels", [{"code": "A001", "name": "alone"}], "number of classes is 1"),
         ("labels.1.code", "A001", "every class must have its own code"),

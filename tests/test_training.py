@@ -44,7 +44,7 @@ def batch():
 
 
 def make_stage(name, path, **settings):
-    recogniser = build_recogniser(tiny_config())
+    recogniser = build_recogniser(tiny_config(), dropout=0.5)
     stage = Stage(
         recogniser,
         name,
@@ -126,7 +126,7 @@ SETTINGS = TrainingSettings(
     visual=StageSettings(epochs=3, batch_size=8, learning_rate=1e-2),
     audio=StageSettings(epochs=2, batch_size=8, learning_rate=1e-2, schedule="cosine"),
     fusion=StageSettings(
-        epochs=3, batch_size=8, learning_rate=1e-2, schedule="cosine", clip_norm=1.0, modality_dropout=0.3
+        epochs=3, batch_size=8, learning_rate=1e-2, schedule="cosine", clip_norm=1.0, dropout=0.5, modality_dropout=0.3
     ),
 )
 

@@ -31,6 +31,7 @@ def test_defaults_are_the_constants_of_appendix_b():
             "batch_size": 16,
             "label_smoothing": 0.1,
             "clip_norm": 1.0,
+            "dropout": 0.5,
         },
         "skeleton_augmentation": {
             "rotation_deg": 15.0,
@@ -43,7 +44,7 @@ def test_defaults_are_the_constants_of_appendix_b():
     }
     for part, constants in expected.items():
         assert {name: settings[part][name] for name in constants} == constants
-    assert preset_config("paper", THREE_LABELS).fusion == FusionConfig(256, 256, 4, 64, 64, dropout=0.5)
+    assert preset_config("paper", THREE_LABELS).fusion == FusionConfig(256, 256, 4, 64, 64)
 
 
 def test_set_changes_what_it_names_and_keeps_types():

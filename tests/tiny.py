@@ -36,7 +36,6 @@ def tiny_config(
     spec: PreprocessSpec | None = None,
     bottleneck: bool = True,
     norm: Literal["layer", "batch"] = "layer",
-    dropout: float = 0.5,
 ) -> ModelConfig:
     """One block at each resolution, 4 to 16 channels, every width another where it may be."""
     inner = ((4, 5), (4, 6), (5, 4), (6, 4)) if bottleneck else ((4,), (5,), (6,), (7,))
@@ -49,7 +48,7 @@ def tiny_config(
         audio=ConvNeXtConfig(
             stages=tuple(ConvNeXtStage(width, (2 * width,)) for width in (4, 5, 6, 8)), norm=norm, layer_scale_init=0.1
         ),
-        fusion=FusionConfig(audio_width=6, visual_width=10, heads=2, key_dim=3, value_dim=4, dropout=dropout),
+        fusion=FusionConfig(audio_width=6, visual_width=10, heads=2, key_dim=3, value_dim=4),
         spec=spec or tiny_spec(),
         labels=labels,
     )
