@@ -50,9 +50,10 @@ def render(text: str) -> str:
         machine = origin["machine"]
         caption = f"`{origin['command']}` on {machine['cpu']}, {machine['cores']} cores, {origin['date'][:10]}:"
         block = f"<!-- {name} -->\n{caption}\n\n```\n{make(document)}\n```\n<!-- /{name} -->"
-        text, count = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, text, flags=re.DOTALL)
-        if count != 1:
-            raise DataError(f"README.md has {count} blocks named {name!r}; it needs one")
+        found = re.findall(rf"<!-- {name} -->.*?<!-- /{name} -->", text, flags=re.DOTALL)
+        if len(found) != 1:
+            raise DataError(f"README.md has {len(found)} blocks named {name!r}; it needs one")
+        text = text.replace(found[0], block)
     return text
 
 

@@ -94,7 +94,10 @@ class OnnxRunner:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no other base in common
+            raise ValueError(str(error)) from error
         self.inputs = tuple(_onnx_tensor(i) for i in self._session.get_inputs())
         self.outputs = tuple(_onnx_tensor(o) for o in self._session.get_outputs())
 
