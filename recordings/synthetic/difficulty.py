@@ -41,9 +41,9 @@ class Difficulty:
     look_alike_share: float = 0.4
     sound_alike_share: float = 0.6
     snr_db: tuple[float, float] = (4.0, 26.0)
-    drowned_rate: float = 0.05
+    drowned_rate: float = 0.14
     drowned_db: tuple[float, float] = (-14.0, -4.0)
-    silent_rate: float = 0.02
+    silent_rate: float = 0.04
     distractor_rate: float = 0.2
     timbre_spread: float = 0.25
     unusual_file_rate: float = 0.06
