@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import weakref
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
@@ -120,6 +121,7 @@ class IsolatedRunner:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         theirs.close()
+        weakref.finalize(self, _end, self._connection, self._process)
         self.inputs, self.outputs = self._receive()
 
     def __call__(self, tensors: dict[str, Array]) -> Array:
@@ -135,6 +137,12 @@ class IsolatedRunner:
         if isinstance(answer, Exception):
             raise RuntimeError(str(answer))
         return answer
+
+
+def _end(connection: Connection, process: subprocess.Popen[bytes]) -> None:
+    """The closed connection tells the isolated process to end."""
+    connection.close()
+    process.wait()
 
 
 def serve(handle: int, path: str, runtime: str, threads: int) -> None:
