@@ -157,10 +157,9 @@ def verification_table(manifest: Manifest) -> str:
                 f"{entry['snr_db']:.1f} dB",
             ]
         )
+    first = next(iter(found["runtimes"]))
     for runtime, pair in found["between_runtimes"].items():
-        rows.append(
-            [f"{runtime} against the first", "", f"{100 * pair['agreement']:.1f} %", f"{pair['snr_db']:.1f} dB"]
-        )
+        rows.append([f"{runtime} against {first}", "", f"{100 * pair['agreement']:.1f} %", f"{pair['snr_db']:.1f} dB"])
     for runtime in found["missing_runtimes"]:
         rows.append([f"{runtime}: not installed", "", "", ""])
     return format_table(
