@@ -68,8 +68,8 @@ def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
     except ModuleNotFoundError as error:
-        what = ".[plots]" if (error.name or "").startswith("matplotlib") else "."
-        missing = MissingComponentError(f"package {error.name!r} is not installed; run `pip install -e '{what}'`")
+        remedy = 'pip install -e ".[plots]"' if (error.name or "").startswith("matplotlib") else "pip install -e ."
+        missing = MissingComponentError(f"Python package {error.name!r} is not installed; run `{remedy}`")
         _say("error", str(missing), debug=debug)
         return missing.exit_code
     except OSError as error:

@@ -67,6 +67,11 @@ ERRORS = {
     "file": (FileNotFoundError(2, "No such file", "x.wav"), 4, "error: No such file: x.wav"),
     "full disk": (OSError(28, "No space left on device"), 4, "error: No space left on device"),
     "package": (ModuleNotFoundError("No module", name="librosa"), 3, "error: Python package 'librosa' is not"),
+    "plots": (
+        ModuleNotFoundError("No module", name="matplotlib.figure"),
+        3,
+        "error: Python package 'matplotlib.figure' is not installed; run `pip install -e \".[plots]\"`",
+    ),
     "defect": (ZeroDivisionError("division by zero"), 70, "defect: ZeroDivisionError: division by zero; run again"),
     "interrupt": (KeyboardInterrupt(), 130, "interrupted: nothing half-written was left behind"),
 }
