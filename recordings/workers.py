@@ -76,7 +76,7 @@ class WorkerPool(Generic[Task]):
         self._finalizer = weakref.finalize(self, _shut_down, self._workers, self._slots, memory)
         context = multiprocessing.get_context("spawn")
         try:
-            with _single_threaded_environment(), _interrupts_blocked():
+            with _single_threaded_environment(), interrupts_blocked():
                 for _ in range(workers):
                     self._workers.append(_Worker(context, job, layout, memory.name))
         except BaseException:
@@ -282,7 +282,7 @@ def _single_threaded_environment() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
+def interrupts_blocked() -> Iterator[None]:
     """Processes started inside never see Ctrl-C, which a terminal sends to all: the parent ends them."""
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -6,9 +6,7 @@ on the seed and its own number only, so neither the number of workers nor the to
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +19,7 @@ from console.files import atomic_folder
 from console.progress import Progress
 from preprocess.errors import MissingComponentError, UsageError
 
+from ..workers import interrupts_blocked
 from .actions import SYNTHETIC_ACTIONS
 from .difficulty import Difficulty
 from .performance import USUAL_SAMPLE_RATE_HZ, perform
@@ -151,7 +150,7 @@ def _run(tasks: list[_Task], workers: int) -> Iterator[tuple[int, int]]:
         return
     executor = ProcessPoolExecutor(min(workers, len(tasks)), multiprocessing.get_context("spawn"))
     try:
-        with _interrupts_blocked():
+        with interrupts_blocked():
             futures = [executor.submit(_write_recordings, task) for task in tasks]
         for future in as_completed(futures):
             yield future.result()
@@ -159,16 +158,6 @@ def _run(tasks: list[_Task], workers: int) -> Iterator[tuple[int, int]]:
         raise MissingComponentError("a worker process was killed; if memory ran out, use fewer --workers") from error
     finally:  # after an interrupt: wait for the tasks at work, so that none writes into a folder being removed
         executor.shutdown(wait=True, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Processes started inside never see Ctrl-C, which a terminal sends to all: the parent decides."""
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def _write_recordings(task: _Task) -> tuple[int, int]:
