@@ -186,7 +186,9 @@ class ModelConfig:
                 "labels": tuple(Label(**label) for label in data["labels"]),
             }
             return cls(**{name: value for name, value in data.items() if name != "version"} | parts)
-        except (KeyError, TypeError) as error:
+        except DataError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"configuration has a missing, unknown or mistyped field: {error}") from error
 
     def to_json(self) -> str:
