@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,11 +51,6 @@ def read_onnx_metadata(path: Path) -> str:
     """The JSON text that `embed_onnx_metadata` stored."""
     entries: dict[str, str] = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     return entries[METADATA_NAME]
-
-
-def read_onnx_operators(path: Path) -> dict[str, int]:
-    """How often each operator occurs."""
-    return dict(Counter(node.op_type for node in onnx.load(path).graph.node))
 
 
 def _convert(recogniser: Recogniser) -> onnx.ModelProto:

@@ -33,4 +33,3 @@ RUNTIMES_MIN_AGREEMENT = 0.99
 
 # Random weights give the same class to almost every input, decided by margins near zero. Agreement and accuracy mean
 # nothing there and are reported without judgement; the logits' SNR is judged.
-RANDOM_WEIGHTS_MIN_SNR_DB = {"float32": FLOAT32.min_snr_db, "int8": INT8.min_snr_db}

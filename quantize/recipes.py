@@ -22,4 +22,3 @@ class Recipe:
 
 FLOAT32 = Recipe("float32", "float32", integer_only=False)
 STATIC_WI8_AI8 = Recipe("static_wi8_ai8", "int8", integer_only=True)
-RECIPES = {recipe.name: recipe for recipe in (FLOAT32, STATIC_WI8_AI8)}
