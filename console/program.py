@@ -14,7 +14,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from preprocess.errors import AnswerIsNo, MissingComponentError, PocketHarError, UsageError
@@ -149,6 +149,3 @@ def paint(text: str, colour: str, stream: Any) -> str:
     if os.environ.get("NO_COLOR") or not stream.isatty():
         return text
     return f"\033[{codes[colour]}m{text}\033[0m"
-
-
-Handler = Callable[[argparse.Namespace], None]

@@ -9,8 +9,11 @@ from typing import Any
 from console.files import check_free
 from console.program import show, show_json
 from console.table import format_table
+from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
+from model.config import Label, preset_config
 from preprocess.errors import AnswerIsNo, DataError, UsageError
-from quantize.recipes import FLOAT32, STATIC_WI8_AI8
+from quantize.recipes import FLOAT32, STATIC_WI8_AI8, Recipe
+from recordings.actions import NTU60_ACTIONS
 
 from .manifest import Manifest, file_sha256
 from .paper import PAPER_TABLE_1
@@ -35,12 +38,15 @@ def export_command(options: argparse.Namespace) -> None:
         if value is not None and value < (0 if name == "workers" else 1):
             raise UsageError(f"--{name} is {value}; use a positive number")
     recipe = STATIC_WI8_AI8 if options.int8 else FLOAT32
-    preset = _preset_of(options)
+    checkpoint = _trained(options)
+    preset = checkpoint.config.preset if checkpoint else options.preset or "nano"
     name = f"{preset}{'-random' if options.init else ''}-{recipe.short}-{options.file_format}"
     out = options.out or Path("artifacts") / name
     # Refused before TensorFlow is loaded and minutes are spent.
     check_free(out, force=options.force)
-    manifest = _export(options, recipe, name, preset, out)
+    if checkpoint is None:
+        checkpoint = _random(preset, options.seed)
+    manifest = _export(options, recipe, name, checkpoint, out)
     if options.json:
         show_json({"artifact": str(out), "name": manifest.name, **_results(manifest)})
     else:
@@ -50,17 +56,17 @@ def export_command(options: argparse.Namespace) -> None:
         raise AnswerIsNo(f"{out} is not verified: {'; '.join(failures)}")
 
 
-def _export(options: argparse.Namespace, recipe: Any, name: str, preset: str, out: Path) -> Manifest:
+def _export(options: argparse.Namespace, recipe: Recipe, name: str, checkpoint: Checkpoint, out: Path) -> Manifest:
     from .artifact import ExportRequest, export_artifact
     from .sources import DataSource
 
-    checkpoint, origin = _weights(options, preset)
+    preset = checkpoint.config.preset
     request = ExportRequest(
         name=name,
         file_format=options.file_format,
         recipe=recipe,
         checkpoint=checkpoint,
-        origin=origin,
+        origin=_origin(options),
         random_weights=bool(options.init),
         calibration_count=options.calibration or _CALIBRATION[preset],
         held_out_count=options.recordings or _HELD_OUT[preset],
@@ -77,32 +83,31 @@ def _export(options: argparse.Namespace, recipe: Any, name: str, preset: str, ou
     return export_artifact(request, source, out, force=options.force)[0]
 
 
-def _preset_of(options: argparse.Namespace) -> str:
+def _trained(options: argparse.Namespace) -> Checkpoint | None:
+    """The checkpoint asked for, or the demo's; None where random weights are wanted."""
     if options.init:
-        return options.preset or "nano"
-    from model.checkpoint import DEMO_CHECKPOINT, load_checkpoint
+        return None
+    checkpoint = load_checkpoint(options.checkpoint or DEMO_CHECKPOINT)
+    if checkpoint.config.preset not in _CALIBRATION:
+        raise DataError(
+            f"checkpoint has preset {checkpoint.config.preset!r}; this release knows {', '.join(_CALIBRATION)}"
+        )
+    return checkpoint
 
-    preset = load_checkpoint(options.checkpoint or DEMO_CHECKPOINT).config.preset
-    if preset not in _CALIBRATION:
-        raise DataError(f"checkpoint has preset {preset!r}; this release knows {', '.join(_CALIBRATION)}")
-    return preset
+
+def _random(preset: str, seed: int) -> Checkpoint:
+    from model.recogniser import build_recogniser
+
+    labels = tuple(Label(f"A{i:03d}", action) for i, action in enumerate(NTU60_ACTIONS, start=1))
+    config = preset_config(preset, labels)
+    return Checkpoint(config, build_recogniser(config, seed=seed).weights(), {})
 
 
-def _weights(options: argparse.Namespace, preset: str) -> tuple[Any, dict[str, str]]:
-    from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
-
+def _origin(options: argparse.Namespace) -> dict[str, str]:
     if options.init:
-        from model.config import Label, preset_config
-        from model.recogniser import build_recogniser
-        from recordings.actions import NTU60_ACTIONS
-
-        labels = tuple(Label(f"A{i:03d}", action) for i, action in enumerate(NTU60_ACTIONS, start=1))
-        config = preset_config(preset, labels)
-        weights = build_recogniser(config, seed=options.seed).weights()
-        return Checkpoint(config, weights, {}), {"name": f"random weights, seed {options.seed}", "sha256": ""}
-    path = options.checkpoint or DEMO_CHECKPOINT
-    name = path.name if options.checkpoint else "demo"
-    return load_checkpoint(path), {"name": name, "sha256": file_sha256(path)}
+        return {"name": f"random weights, seed {options.seed}", "sha256": ""}
+    name = options.checkpoint.name if options.checkpoint else "demo"
+    return {"name": name, "sha256": file_sha256(options.checkpoint or DEMO_CHECKPOINT)}
 
 
 def _command(options: argparse.Namespace) -> str:

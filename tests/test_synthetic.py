@@ -29,23 +29,11 @@ from recordings.synthetic.command import add_synthesize_command
 from recordings.synthetic.difficulty import Difficulty
 from recordings.synthetic.figure import FRAME_RATE_HZ
 from recordings.synthetic.generate import slot, synthesize
-from recordings.synthetic.performance import Performance, perform
-from recordings.synthetic.sensor import place_camera
 from recordings.synthetic.subject import make_subject
 from recordings.synthetic.writer import WavFormat, wav_bytes
 
 RATE_HZ = 32_000
 X_SUB_TRAINING = {1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38}
-
-
-def performance(action: int, seed: int, difficulty: Difficulty) -> Performance:
-    return perform(
-        action,
-        subject=make_subject(seed, 1, spread=1.0),
-        camera=place_camera(seed, setup=1, camera=1, replication=1, step_deg=45),
-        rng=np.random.default_rng(seed),
-        difficulty=difficulty,
-    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -219,11 +207,6 @@ def test_wrong_numbers_are_refused_before_any_work(tmp_path: Path, options: dict
     with pytest.raises(UsageError, match=re.escape(message)):
         synthesize(tmp_path / "data", **({"count": 16, "seed": 0} | options))  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
-
-
-def test_an_unknown_action_is_refused() -> None:
-    with pytest.raises(UsageError, match="action 2 is not one that the generator performs; use one of A001, A003"):
-        performance(2, 0, Difficulty())
 
 
 @pytest.mark.parametrize(

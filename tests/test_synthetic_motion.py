@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from preprocess.errors import UsageError
 from preprocess.layouts import NTU25
 from recordings.synthetic.actions import SYNTHETIC_ACTIONS, act
 from recordings.synthetic.difficulty import Difficulty
@@ -243,3 +244,8 @@ def test_silence_and_drowning_follow_their_knobs() -> None:
         levels[name] = blocks.max() / np.median(blocks)
     assert levels["loud"] > 10
     assert levels["silent"] < 3
+
+
+def test_an_unknown_action_is_refused() -> None:
+    with pytest.raises(UsageError, match="action 2 is not one that the generator performs; use one of A001, A003"):
+        performance(2, 0, Difficulty())
