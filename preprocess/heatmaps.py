@@ -15,6 +15,7 @@ FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 AnyFloatArray = npt.NDArray[np.floating[Any]]
 IndexArray = npt.NDArray[np.intp]
+Size = tuple[int, int]  # rows, columns
 
 CUTOFF_SIGMA = 6.0
 """Gaussians end at this radius. exp(−6²/2) = 1.5e-8 is what is lost there: less than float32 resolves near 1."""
@@ -71,12 +72,15 @@ def skeleton_to_heatmaps(
     frames = sample_frames(len(joints), spec.sampled_frames, rng=rng)
     points = project_views(positions[frames], spec)
     weights = visible_confidence(confidence[frames], spec)
-    joint = joint_maps(points, weights, spec)
-    tensor = np.empty(spec.shape, np.float32)
-    tensor[..., -1] = motion_map(joint)
-    _write_channels(tensor, joint, 0)
+    tensor = np.zeros(spec.shape, np.float32)
+    column, row, size = _drawn_window(points, weights, spec)
+    window = tensor[row : row + size[0], column : column + size[1]]
+    points -= (column, row)
+    joint = joint_maps(points, weights, spec, size)
+    window[..., -1] = motion_map(joint)
+    _write_channels(window, joint, 0)
     del joint  # its memory serves the limbs: fresh pages cost more than the arithmetic
-    _write_channels(tensor, limb_maps(points, weights, spec, layout=layout), 3)
+    _write_channels(window, limb_maps(points, weights, spec, size, layout=layout), 3)
     return Heatmaps(tensor, notes + more_notes)
 
 
@@ -196,7 +200,19 @@ def visible_confidence(confidence: FloatArray, spec: HeatmapSpec) -> FloatArray:
     return np.where(confidence >= np.float32(spec.min_confidence), confidence, np.float32(0))
 
 
-def joint_maps(points: DoubleArray, weights: FloatArray, spec: HeatmapSpec) -> FloatArray:
+def _drawn_window(points: DoubleArray, weights: FloatArray, spec: HeatmapSpec) -> tuple[int, int, Size]:
+    """First column, first row and size of the part of the image that any map of any view reaches; the rest is zero."""
+    reach = CUTOFF_SIGMA * spec.sigma_px
+    drawn = points[np.broadcast_to(weights[:, None] > 0, points.shape[:-1])]
+    if not len(drawn):
+        return 0, 0, (0, 0)
+    low = np.clip(np.ceil(drawn.min(0) - reach), 0, spec.size).astype(int)
+    high = np.clip(np.floor(drawn.max(0) + reach) + 1, low, spec.size).astype(int)
+    (column, row), (width, height) = low.tolist(), (high - low).tolist()
+    return column, row, (height, width)
+
+
+def joint_maps(points: DoubleArray, weights: FloatArray, spec: HeatmapSpec, size: Size | None = None) -> FloatArray:
     """Sum of c · exp(−d² / 2σ²) over bodies and joints, at most 1 (Eq. 1).
 
     A two-dimensional Gaussian is the product of one along the column and one along the row, so the sum over joints is
@@ -205,20 +221,23 @@ def joint_maps(points: DoubleArray, weights: FloatArray, spec: HeatmapSpec) -> F
     Args:
         points: [F, 3, B, J, 2], pixels (column, row) in each view.
         weights: [F, B, J], confidence of the joints that are drawn, 0 for others.
+        spec: sizes and constants.
+        size: (rows, columns) of the maps, S × S unless given.
 
     Returns:
-        float32 [F, 3, S, S] in [0, 1].
+        float32 [F, 3, rows, columns] in [0, 1].
     """
+    height, width = size or (spec.size, spec.size)
     frames, views = points.shape[:2]
     flat = points.reshape(frames, views, -1, 2)
-    columns = _gaussian_1d(flat[..., 0], spec)
-    rows = _gaussian_1d(flat[..., 1], spec)
+    columns = _gaussian_1d(flat[..., 0], width, spec)
+    rows = _gaussian_1d(flat[..., 1], height, spec)
     rows *= weights.reshape(frames, 1, -1, 1)
     return _at_most_one(rows.swapaxes(-1, -2) @ columns)
 
 
-def _gaussian_1d(centers: DoubleArray, spec: HeatmapSpec) -> FloatArray:
-    distance = np.arange(spec.size, dtype=np.float32) - centers[..., None].astype(np.float32)
+def _gaussian_1d(centers: DoubleArray, size: int, spec: HeatmapSpec) -> FloatArray:
+    distance = np.arange(size, dtype=np.float32) - centers[..., None].astype(np.float32)
     distance *= 1 / (np.sqrt(2) * spec.sigma_px)
     exponent = np.square(distance, out=distance)
     values: FloatArray = np.exp(-exponent)
@@ -232,7 +251,14 @@ def _at_most_one(maps: FloatArray) -> FloatArray:
     return maps
 
 
-def limb_maps(points: DoubleArray, weights: FloatArray, spec: HeatmapSpec, *, layout: SkeletonLayout) -> FloatArray:
+def limb_maps(
+    points: DoubleArray,
+    weights: FloatArray,
+    spec: HeatmapSpec,
+    size: Size | None = None,
+    *,
+    layout: SkeletonLayout,
+) -> FloatArray:
     """Sum of min(c_a, c_b) · exp(−D² / 2σ²) over bodies and limbs, D the distance to the segment, at most 1 (Eq. 2).
 
     A limb is drawn when both ends are. Each is computed on a rectangular patch around it; patches of similar size are
@@ -240,6 +266,7 @@ def limb_maps(points: DoubleArray, weights: FloatArray, spec: HeatmapSpec, *, la
 
     Args and result as `joint_maps`.
     """
+    rows, columns = size or (spec.size, spec.size)
     frames, views = points.shape[:2]
     joint_a, joint_b = np.array(layout.limbs).T
     weight = np.minimum(weights[..., joint_a], weights[..., joint_b])[:, None]  # [F, 1, B, limbs]
@@ -247,16 +274,17 @@ def limb_maps(points: DoubleArray, weights: FloatArray, spec: HeatmapSpec, *, la
     radius = CUTOFF_SIGMA * spec.sigma_px
     low = np.ceil(np.minimum(*segments) - radius)
     high = np.floor(np.maximum(*segments) + radius) + 1
-    drawn = np.nonzero((weight > 0) & (low < spec.size).all(-1) & (high > 0).all(-1))
+    drawn = np.nonzero((weight > 0) & (low < (columns, rows)).all(-1) & (high > 0).all(-1))
     weight = weight[drawn[0], 0, drawn[2], drawn[3]]
     low = np.maximum(low[drawn], 0).astype(np.intp)
-    extent = np.minimum(high[drawn], spec.size).astype(np.intp) - low
+    extent = np.minimum(high[drawn], (columns, rows)).astype(np.intp) - low
+    limits = np.tile((columns, rows), (len(low), 1))
     start, stop = segments[0][drawn], segments[1][drawn]
 
     tall = extent[:, 1] > extent[:, 0]
-    for pair in (start, stop, low, extent):
+    for pair in (start, stop, low, extent, limits):
         pair[tall] = pair[tall, ::-1]
-    maps = np.zeros((frames * views, spec.size, spec.size), np.float32)
+    maps = np.zeros((frames * views, rows, columns), np.float32)
     canvases = [*maps, *maps.swapaxes(1, 2)]
     canvas = views * drawn[0] + drawn[1] + len(maps) * tall
 
@@ -264,13 +292,13 @@ def limb_maps(points: DoubleArray, weights: FloatArray, spec: HeatmapSpec, *, la
     for first in range(0, len(order), _LIMBS_PER_BATCH):
         batch = order[first : first + _LIMBS_PER_BATCH]
         width, height = extent[batch].max(0).tolist()
-        corner = np.minimum(low[batch], (spec.size - width, spec.size - height))
+        corner = np.maximum(np.minimum(low[batch], limits[batch] - (width, height)), 0)
         patches = _limb_patches(start[batch], stop[batch], corner, (width, height), spec)
         patches *= weight[batch, None, None]
         for index, (column, row), patch in zip(canvas[batch].tolist(), corner.tolist(), patches, strict=True):
             target = canvases[index][row : row + height, column : column + width]
-            target += patch
-    return _at_most_one(maps).reshape(frames, views, spec.size, spec.size)
+            target += patch[: len(target), : target.shape[1]]
+    return _at_most_one(maps).reshape(frames, views, rows, columns)
 
 
 def _limb_patches(
