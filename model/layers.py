@@ -46,6 +46,47 @@ class Gelu(keras.layers.Layer):  # type: ignore[misc]
         return 0.5 * x * (1.0 + tf.math.erf(x * (1.0 / math.sqrt(2.0))))
 
 
+class Heads(keras.layers.Layer):  # type: ignore[misc]
+    """A feature map [B, h, w, heads·d] as the tokens of every head [B, heads, h·w, d]."""
+
+    def __init__(self, heads: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._heads = heads
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        tokens = x.shape[1] * x.shape[2]
+        return tf.transpose(tf.reshape(x, (-1, tokens, self._heads, x.shape[3] // self._heads)), (0, 2, 1, 3))
+
+
+class JoinHeads(keras.layers.Layer):  # type: ignore[misc]
+    """Inverse of `Heads`: [B, heads, h·w, d] as a feature map of the given size [B, h, w, heads·d]."""
+
+    def __init__(self, size: tuple[int, int], **options: Any) -> None:
+        super().__init__(**options)
+        self._size = size
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (-1, *self._size, x.shape[1] * x.shape[3]))
+
+
+class MatMul(keras.layers.Layer):  # type: ignore[misc]
+    """Product of two activations over their last two axes."""
+
+    def __init__(self, *, transpose_b: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self._transpose_b = transpose_b
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        return tf.matmul(*inputs, transpose_b=self._transpose_b)
+
+
+class Rsqrt(keras.layers.Layer):  # type: ignore[misc]
+    """1 / √x."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.math.rsqrt(x)
+
+
 class Attention(keras.layers.Layer):  # type: ignore[misc]
     """Scaled dot-product attention of several heads over feature maps (Vaswani et al., Eq. 1).
 
