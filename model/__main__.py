@@ -37,6 +37,17 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--visual-depth", type=int, choices=(18, 34, 50), default=50, help="depth of the ResNet")
     parser.add_argument("--audio-norm", choices=("layer", "batch"), default="layer", help="ConvNeXt's normalisation")
     parser.add_argument(
+        "--inputs",
+        choices=("nano", "paper"),
+        help="input sizes of another preset: train small first, go on with --init at full size",
+    )
+    parser.add_argument(
+        "--layer-scale",
+        type=float,
+        metavar="X",
+        help="initial LayerScale (default 1e-6 for paper, as published, 0.1 for nano); a short training needs 0.1",
+    )
+    parser.add_argument(
         "--protocol",
         default="x-sub",
         metavar="NAME",

@@ -6,12 +6,14 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from console.files import atomic_file
 from console.program import log, show, show_json, warn
 from console.table import format_table
 from preprocess.errors import UsageError
+from preprocess.spec import PreprocessSpec
 from recordings.batches import INPUTS, FeatureLoader, Input
 from recordings.catalogue import Catalogue, scan
 from recordings.protocols import split
@@ -38,6 +40,10 @@ def train_command(options: argparse.Namespace) -> None:
         visual_depth=options.visual_depth,
         audio_norm=options.audio_norm,
     )
+    if options.inputs:
+        config = config.with_spec(PreprocessSpec.preset(options.inputs))
+    if options.layer_scale is not None:
+        config = replace(config, audio=replace(config.audio, layer_scale_init=options.layer_scale))
     initial = None
     if options.init == "imagenet":
         config, weights = imagenet_start(config)
@@ -74,6 +80,8 @@ def training_command(options: argparse.Namespace) -> str:
     words = ["python -m model train --data DIR --out DIR", f"--preset {options.preset}"]
     words += [f"--visual-depth {options.visual_depth}"] if options.visual_depth != 50 else []
     words += [f"--audio-norm {options.audio_norm}"] if options.audio_norm != "layer" else []
+    words += [f"--inputs {options.inputs}"] if options.inputs else []
+    words += [f"--layer-scale {options.layer_scale:g}"] if options.layer_scale is not None else []
     words += [f"--protocol {options.protocol} --seed {options.seed}"]
     words += [f"--init {Path(options.init).name}"] if options.init != "random" else []
     return " ".join([*words, *(f"--set {assignment}" for assignment in options.set)])

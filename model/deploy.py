@@ -1,0 +1,212 @@
+"""The recogniser in its deploy form: one graph of the operations that runtimes have fast kernels for.
+
+It is built over the same configuration as the training form and computes the same logits. Batch norm, LayerScale, the
+attention's scale and the affine parts of layer norm are folded into convolutions (`model.folding`), dense layers are
+1 × 1 convolutions, nothing has a dynamic shape but the batch. Targets disagree on two things, which a `DeployForm`
+names: the 7 × 7 depthwise convolution and layer norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import tf_keras as keras
+
+from preprocess.errors import DataError
+
+from .config import ModelConfig, ResNetStage
+from .folding import PARTS, Weights, fold
+from .layers import Gelu, Heads, JoinHeads, LayerNorm, MatMul, Rsqrt
+
+Tap = Callable[[Any, str], Any]
+
+
+@dataclass(frozen=True)
+class DeployForm:
+    """What a target wants.
+
+    Attributes:
+        depthwise: `split` writes the 7 × 7 depthwise as the sum of three with at most 25 taps, the most that XNNPACK
+            has kernels for; `whole` leaves it.
+        layer_norm: `convolutions` takes mean and variance by 1 × 1 convolutions to one channel and folds scale and
+            offset into the next convolution, so that every operation has an integer kernel; `layer` keeps it as one
+            layer, for runtimes that have it as one operation.
+    """
+
+    depthwise: Literal["split", "whole"]
+    layer_norm: Literal["convolutions", "layer"]
+
+
+def build_deploy(config: ModelConfig, form: DeployForm, tap: Tap | None = None) -> keras.Model:
+    """A Keras model (skeleton [B, S, S, C], audio [B, bands, frames, 3]) → logits [B, classes], weights unset.
+
+    Args:
+        config: widths and sizes.
+        form: what the target wants.
+        tap: called with every activation that an integer graph stores and its name, in the order of computation; what
+            it returns takes the activation's place. Inputs have the names `skeleton` and `audio`, the output `logits`.
+    """
+    return _Builder(config, form, tap or (lambda x, name: x)).model()
+
+
+def set_deploy_weights(model: keras.Model, weights: Weights) -> None:
+    """Copies weights that `model.folding.fold` gave into a model of `build_deploy`.
+
+    Raises:
+        DataError: a name or a shape does not fit.
+    """
+    variables = {v.name.removesuffix(":0"): v for v in model.variables}
+    if variables.keys() != weights.keys():
+        difference = sorted(variables.keys() ^ weights.keys())
+        raise DataError(f"deploy weights differ in {len(difference)} names, the first {difference[0]!r}")
+    for name, variable in variables.items():
+        if tuple(variable.shape) != weights[name].shape:
+            raise DataError(f"deploy weight {name!r} has shape {weights[name].shape}, not {tuple(variable.shape)}")
+        variable.assign(weights[name])
+
+
+def deploy_recogniser(config: ModelConfig, weights: Weights, form: DeployForm) -> keras.Model:
+    """The deploy form with the trained `weights` of a checkpoint."""
+    model = build_deploy(config, form)
+    set_deploy_weights(model, fold(config, weights, form))
+    return model
+
+
+class _Builder:
+    def __init__(self, config: ModelConfig, form: DeployForm, tap: Tap) -> None:
+        self._config, self._form, self._tap = config, form, tap
+
+    def model(self) -> keras.Model:
+        spec = self._config.spec
+        skeleton = keras.Input(spec.skeleton.shape, name="skeleton")
+        audio = keras.Input(spec.audio.shape, name="audio")
+        seen = self._resnet(self._tap(skeleton, "skeleton"))
+        heard = self._convnext(self._tap(audio, "audio"))
+        return keras.Model([skeleton, audio], self._fusion(seen, heard), name="recogniser")
+
+    # ResNet
+
+    def _resnet(self, x: Any) -> Any:
+        config = self._config.visual
+        x = keras.layers.ZeroPadding2D(3, name="visual/stem/pad")(x)
+        x = self._conv(x, config.stem, 7, "visual/stem", stride=2, padding="valid", relu=True)
+        x = keras.layers.ZeroPadding2D(1, name="visual/stem/pool_pad")(x)
+        x = keras.layers.MaxPooling2D(3, 2, name="visual/stem/pool")(x)
+        for level, stage in enumerate(config.stages):
+            for index, inner in enumerate(stage.inner):
+                stride = 2 if level > 0 and index == 0 else 1
+                x = self._residual_block(x, stage, inner, stride, f"visual/stage{level}/block{index}", index == 0)
+        return x
+
+    def _residual_block(
+        self, x: Any, stage: ResNetStage, inner: tuple[int, ...], stride: int, name: str, first: bool
+    ) -> Any:
+        config = self._config.visual
+        shortcut = x
+        if first and (config.bottleneck or stride != 1 or x.shape[-1] != stage.residual):
+            shortcut = self._conv(x, stage.residual, 1, f"{name}/shortcut", stride=stride)
+        widths = (*inner, stage.residual)
+        kernels = (1, 3, 1) if config.bottleneck else (3, 3)
+        strided = 1 if config.bottleneck and config.stride_on == "3x3" else 0
+        for step, (width, kernel) in enumerate(zip(widths, kernels, strict=True)):
+            by = stride if step == strided else 1
+            x = self._conv(x, width, kernel, f"{name}/conv{step}", stride=by, relu=step < len(widths) - 1)
+        x = keras.layers.Add(name=f"{name}/add")([shortcut, x])
+        return self._tap(keras.layers.ReLU(name=f"{name}/relu")(x), name)
+
+    # ConvNeXt
+
+    def _convnext(self, x: Any) -> Any:
+        for level, stage in enumerate(self._config.audio.stages):
+            if level == 0:
+                x = self._conv(x, stage.width, 4, "audio/stem/conv", stride=4, padding="valid")
+                x = self._norm(x, "audio/stem/norm", affine=True)
+            else:
+                x = self._norm(x, f"audio/stage{level}/downsample/norm")
+                x = self._conv(x, stage.width, 2, f"audio/stage{level}/downsample/conv", stride=2, padding="valid")
+            for index, expanded in enumerate(stage.expanded):
+                x = self._convnext_block(x, expanded, f"audio/stage{level}/block{index}")
+        return x
+
+    def _convnext_block(self, x: Any, expanded: int, name: str) -> Any:
+        y = self._depthwise(x, f"{name}/depthwise")
+        y = self._norm(y, f"{name}/norm")
+        y = self._conv(y, expanded, 1, f"{name}/expand")
+        y = self._tap(Gelu(name=f"{name}/gelu")(y), f"{name}/gelu")
+        y = self._conv(y, x.shape[-1], 1, f"{name}/project")
+        return self._tap(keras.layers.Add(name=f"{name}/add")([x, y]), name)
+
+    def _depthwise(self, x: Any, name: str) -> Any:
+        if self._form.depthwise == "whole":
+            return self._tap(keras.layers.DepthwiseConv2D(7, padding="same", name=name)(x), name)
+        total = None
+        for part, (size, dilation) in PARTS.items():
+            layer = keras.layers.DepthwiseConv2D(
+                size, padding="same", dilation_rate=dilation, use_bias=part == "centre", name=f"{name}/{part}"
+            )
+            y = self._tap(layer(x), f"{name}/{part}")
+            if total is None:
+                total = y
+            else:
+                total = self._tap(keras.layers.Add(name=f"{name}/{part}/add")([total, y]), f"{name}/{part}/add")
+        return total
+
+    def _norm(self, x: Any, name: str, *, affine: bool = False) -> Any:
+        """Layer norm; nothing where batch norm was learned, for it is folded away.
+
+        `affine`: no convolution follows that could take scale and offset.
+        """
+        if self._config.audio.norm == "batch":
+            return x
+        return self._layer_norm(x, name, affine=affine)
+
+    def _layer_norm(self, x: Any, name: str, *, affine: bool = False) -> Any:
+        if self._form.layer_norm == "layer":
+            return self._tap(LayerNorm(name=name)(x), name)
+        mean = self._mean(x, f"{name}/mean")
+        centred = self._tap(keras.layers.Subtract(name=f"{name}/centre")([x, mean]), f"{name}/centre")
+        square = self._tap(keras.layers.Multiply(name=f"{name}/square")([centred, centred]), f"{name}/square")
+        variance = self._mean(square, f"{name}/variance", use_bias=True)
+        inverse = self._tap(Rsqrt(name=f"{name}/inverse")(variance), f"{name}/inverse")
+        y = self._tap(keras.layers.Multiply(name=f"{name}/scale")([centred, inverse]), f"{name}/scale")
+        if affine:
+            layer = keras.layers.DepthwiseConv2D(1, name=f"{name}/affine")
+            y = self._tap(layer(y), name)
+        return y
+
+    def _mean(self, x: Any, name: str, *, use_bias: bool = False) -> Any:
+        """Mean over channels as a 1 × 1 convolution; a bias holds the ε of the variance."""
+        return self._tap(keras.layers.Conv2D(1, 1, use_bias=use_bias, name=name)(x), name)
+
+    # Fusion
+
+    def _fusion(self, seen: Any, heard: Any) -> Any:
+        f = self._config.fusion
+        a = self._conv(heard, f.audio_width, 1, "fusion/audio")
+        v = self._conv(seen, f.visual_width, 1, "fusion/visual")
+        query = self._conv(a, f.heads * f.key_dim, 1, "fusion/query")
+        key = self._conv(v, f.heads * f.key_dim, 1, "fusion/key")
+        value = self._conv(v, f.heads * f.value_dim, 1, "fusion/value")
+        split = [
+            Heads(f.heads, name=f"fusion/{name}/heads")(t)
+            for name, t in (("query", query), ("key", key), ("value", value))
+        ]
+        scores = self._tap(MatMul(transpose_b=True, name="fusion/scores")(split[:2]), "fusion/scores")
+        shares = keras.layers.Softmax(name="fusion/softmax")(scores)
+        mixed = self._tap(MatMul(name="fusion/mixed")([shares, split[2]]), "fusion/mixed")
+        mixed = JoinHeads((a.shape[1], a.shape[2]), name="fusion/grid")(mixed)
+        mixed = self._conv(mixed, f.audio_width, 1, "fusion/output")
+        x = self._tap(keras.layers.Add(name="fusion/add")([a, mixed]), "fusion/add")
+        x = self._layer_norm(x, "fusion/norm")
+        pooled = self._tap(keras.layers.GlobalAveragePooling2D(name="fusion/pool")(x), "fusion/pool")
+        return self._tap(keras.layers.Dense(self._config.classes, name="fusion/classifier")(pooled), "logits")
+
+    def _conv(
+        self, x: Any, width: int, kernel: int, name: str, *, stride: int = 1, padding: str = "same", relu: bool = False
+    ) -> Any:
+        x = keras.layers.Conv2D(width, kernel, stride, padding=padding, name=name)(x)
+        if relu:
+            x = keras.layers.ReLU(name=f"{name}/relu")(x)
+        return self._tap(x, name)
