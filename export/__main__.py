@@ -7,6 +7,8 @@ from pathlib import Path
 
 from console.program import add_common_options, make_parser, run_as_main, run_program
 
+from .targets import TARGETS
+
 FORMATS = {"tflite": "TFLite, for LiteRT and tflite-runtime", "onnx": "ONNX, for ONNX Runtime"}
 
 
@@ -22,12 +24,23 @@ def _add_format(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], file_format: str, description: str
 ) -> None:
     parser = commands.add_parser(file_format, help=description, description=f"Export to {description}, and verify.")
-    parser.add_argument("--int8", action="store_true", help="static full-integer quantization (default: float32)")
+    parser.add_argument("--int8", action="store_true", help="recipe static_wi8_ai8: integers only (default: float32)")
+    parser.add_argument("--recipe", metavar="NAME", help="any precision recipe, e.g. 'static_wi8_ai8+fp32(fusion/*)'")
+    parser.add_argument("--target", choices=tuple(TARGETS), help="kind of device (default: xnnpack for TFLite, x86)")
+    parser.add_argument(
+        "--calibrate-by",
+        choices=("minmax", "percentile", "mse"),
+        default="minmax",
+        help="range of an activation: all values, all but 0.01 %% at each end, or the least error (default minmax)",
+    )
+    parser.add_argument("--equalise", action="store_true", help="cross-layer equalisation before static quantization")
+    parser.add_argument("--keep-biases", action="store_true", help="no bias correction after static quantization")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
     parser.add_argument("--preset", choices=("nano", "paper"), help="with --init random: size of the model")
     parser.add_argument(
         "--init", choices=("random",), help="random weights of --preset, to study cost without training"
     )
+    parser.add_argument("--audio-norm", choices=("layer", "batch"), help="with --init random: ConvNeXt's normalisation")
     parser.add_argument("--data", type=Path, metavar="DIR", help="your recordings (default: synthetic ones, cached)")
     parser.add_argument("--audio", type=Path, metavar="DIR", help="folder of the WAVs, where they are not below --data")
     parser.add_argument("--protocol", metavar="NAME", help="split: calibrate on its training part, verify on its test")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from console.files import atomic_folder
 from model.checkpoint import Checkpoint
 from model.cost import model_cost
 from model.recogniser import Recogniser, build_recogniser
+from quantize.prepare import CalibrationOptions, Prepared, prepare
 from quantize.recipes import Recipe
 from recordings.batches import preprocess_recording
 from recordings.calibration import CalibrationSet
@@ -22,9 +24,10 @@ from recordings.recording import RecordingRef
 
 from .manifest import MANIFEST_NAME, Manifest, file_sha256
 from .measure import measure
-from .onnx_file import convert_to_onnx, embed_onnx_metadata
+from .onnx_file import convert_to_onnx, save_onnx
 from .runtimes import RUNTIMES_OF_FORMAT, Runner
 from .sources import DataSource
+from .targets import TARGETS
 from .tflite_file import convert_to_tflite, finish_tflite
 from .verification import Verification, verify
 
@@ -50,6 +53,8 @@ class ExportRequest:
         name: of the artefact.
         file_format: `tflite` or `onnx`.
         recipe: precision.
+        target: a name in `export.targets.TARGETS`.
+        calibration: how ranges are found.
         checkpoint: configuration and weights.
         origin: where the weights come from, for the manifest: name and hash.
         random_weights: the weights carry no meaning, only cost and arithmetic do.
@@ -60,6 +65,8 @@ class ExportRequest:
     name: str
     file_format: str
     recipe: Recipe
+    target: str
+    calibration: CalibrationOptions
     checkpoint: Checkpoint
     origin: dict[str, str]
     random_weights: bool
@@ -86,11 +93,13 @@ def export_artifact(
         recogniser.set_weights(request.checkpoint.weights)
         calibration, held_out = source.draw(
             config,
-            calibration=request.calibration_count if request.recipe.integer_only else 0,
+            calibration=request.calibration_count if request.recipe.static else 0,
             held_out=request.held_out_count,
         )
         path = folder / f"model.{request.file_format}"
-        _write_model(request, recogniser, calibration, path)
+        form = TARGETS[request.target].form
+        prepared = prepare(config, request.checkpoint.weights, form, calibration, request.calibration)
+        write_model(prepared, request.recipe, request.target, path)
         with source.loader(held_out, config) as loader:
             verification, runner = verify(
                 path,
@@ -107,17 +116,25 @@ def export_artifact(
     return manifest, verification
 
 
-def _write_model(
-    request: ExportRequest, recogniser: Recogniser, calibration: CalibrationSet | None, path: Path
-) -> None:
-    config = recogniser.config
+def write_model(prepared: Prepared, recipe: Recipe, target: str, path: Path) -> None:
+    """Converts to the format that the path's suffix names."""
+    config = prepared.config
     labels = [{"code": label.code, "name": label.name} for label in config.labels]
     embedded = json.dumps({"labels": labels, "preprocess": config.spec.to_dict()}, ensure_ascii=False)
-    if request.file_format == "tflite":
-        path.write_bytes(finish_tflite(convert_to_tflite(recogniser, request.recipe, calibration), embedded))
-    else:
-        convert_to_onnx(recogniser, request.recipe, calibration, path)
-        embed_onnx_metadata(path, embedded)
+    if path.suffix == ".tflite":
+        content = convert_to_tflite(prepared.model(recipe), recipe)
+        path.write_bytes(finish_tflite(content, embedded, prepared.producers))
+        return
+    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
+        model = convert_to_onnx(
+            prepared.float_model(recipe),
+            recipe,
+            TARGETS[target],
+            producers=prepared.producers,
+            ranges=prepared.ranges,
+            folder=Path(folder),
+        )
+    save_onnx(model, path, embedded)
 
 
 def _write_golden(
@@ -166,7 +183,8 @@ def _describe(
         labels=tuple({"code": label.code, "name": label.name} for label in config.labels),
         inputs=runner.inputs,
         outputs=runner.outputs,
-        calibration=calibration.provenance() if calibration else None,
+        target=request.target,
+        calibration={**calibration.provenance(), **asdict(request.calibration)} if calibration else None,
         cost={name: {"parameters": part.parameters, "macs": part.macs} for name, part in parts.items()},
         verification=verification.to_dict(),
         measurement=measure(path, RUNTIMES_OF_FORMAT[request.file_format][0]),

@@ -12,11 +12,12 @@ from console.table import format_table
 from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
 from model.config import Label, preset_config
 from preprocess.errors import AnswerIsNo, DataError, UsageError
-from quantize.recipes import FLOAT32, STATIC_WI8_AI8, Recipe
+from quantize.recipes import FLOAT32, STATIC_WI8_AI8, Recipe, parse_recipe
 from recordings.actions import NTU60_ACTIONS
 
 from .manifest import Manifest, file_sha256
 from .paper import PAPER_TABLE_1
+from .targets import DEFAULT_TARGET, choose_target
 
 # At paper size one recording takes half a second in the calibrator and a second in all runtimes.
 _CALIBRATION = {"nano": 256, "paper": 32}
@@ -31,22 +32,25 @@ def export_command(options: argparse.Namespace) -> None:
     """
     if options.checkpoint and options.init:
         raise UsageError("--init random and --checkpoint exclude each other; give one of them")
+    if options.audio_norm and not options.init:
+        raise UsageError(f"--audio-norm {options.audio_norm} needs --init random; a checkpoint has its own norm")
     if options.preset and not options.init:
         raise UsageError(f"--preset {options.preset} needs --init random; a checkpoint has its own preset")
     for name in ("calibration", "recordings", "workers"):
         value = getattr(options, name)
         if value is not None and value < (0 if name == "workers" else 1):
             raise UsageError(f"--{name} is {value}; use a positive number")
-    recipe = STATIC_WI8_AI8 if options.int8 else FLOAT32
+    recipe = _recipe(options)
+    target, _ = choose_target(options.target, options.file_format)
     checkpoint = _trained(options)
     preset = checkpoint.config.preset if checkpoint else options.preset or "nano"
-    name = f"{preset}{'-random' if options.init else ''}-{recipe.short}-{options.file_format}"
+    name = _name(options, preset, recipe, target)
     out = options.out or Path("artifacts") / name
     # Refused before TensorFlow is loaded and minutes are spent.
     check_free(out, force=options.force)
     if checkpoint is None:
-        checkpoint = _random(preset, options.seed)
-    manifest = _export(options, recipe, name, checkpoint, out)
+        checkpoint = _random(options, preset)
+    manifest = _export(options, recipe, target, name, checkpoint, out)
     if options.json:
         show_json({"artifact": str(out), "name": manifest.name, **_results(manifest)})
     else:
@@ -56,7 +60,11 @@ def export_command(options: argparse.Namespace) -> None:
         raise AnswerIsNo(f"{out} is not verified: {'; '.join(failures)}")
 
 
-def _export(options: argparse.Namespace, recipe: Recipe, name: str, checkpoint: Checkpoint, out: Path) -> Manifest:
+def _export(
+    options: argparse.Namespace, recipe: Recipe, target: str, name: str, checkpoint: Checkpoint, out: Path
+) -> Manifest:
+    from quantize.prepare import CalibrationOptions
+
     from .artifact import ExportRequest, export_artifact
     from .sources import DataSource
 
@@ -65,6 +73,10 @@ def _export(options: argparse.Namespace, recipe: Recipe, name: str, checkpoint: 
         name=name,
         file_format=options.file_format,
         recipe=recipe,
+        target=target,
+        calibration=CalibrationOptions(
+            method=options.calibrate_by, equalise=options.equalise, correct_biases=not options.keep_biases
+        ),
         checkpoint=checkpoint,
         origin=_origin(options),
         random_weights=bool(options.init),
@@ -95,12 +107,25 @@ def _trained(options: argparse.Namespace) -> Checkpoint | None:
     return checkpoint
 
 
-def _random(preset: str, seed: int) -> Checkpoint:
+def _recipe(options: argparse.Namespace) -> Recipe:
+    if options.int8 and options.recipe:
+        raise UsageError(f"--int8 and --recipe {options.recipe} exclude each other; --int8 means static_wi8_ai8")
+    recipe = parse_recipe(options.recipe) if options.recipe else STATIC_WI8_AI8 if options.int8 else FLOAT32
+    recipe.check_format(options.file_format)
+    return recipe
+
+
+def _name(options: argparse.Namespace, preset: str, recipe: Recipe, target: str) -> str:
+    words = [preset, *(["random"] if options.init else []), recipe.short, options.file_format]
+    return "-".join(words + ([target] if target != DEFAULT_TARGET[options.file_format] else []))
+
+
+def _random(options: argparse.Namespace, preset: str) -> Checkpoint:
     from model.recogniser import build_recogniser
 
     labels = tuple(Label(f"A{i:03d}", action) for i, action in enumerate(NTU60_ACTIONS, start=1))
-    config = preset_config(preset, labels)
-    return Checkpoint(config, build_recogniser(config, seed=seed).weights(), {})
+    config = preset_config(preset, labels, audio_norm=options.audio_norm or "layer")
+    return Checkpoint(config, build_recogniser(config, seed=options.seed).weights(), {})
 
 
 def _origin(options: argparse.Namespace) -> dict[str, str]:
@@ -113,8 +138,14 @@ def _origin(options: argparse.Namespace) -> dict[str, str]:
 def _command(options: argparse.Namespace) -> str:
     words = [f"python -m export {options.file_format}"]
     words += ["--int8"] if options.int8 else []
+    words += [f"--recipe '{options.recipe}'"] if options.recipe else []
+    words += [f"--target {options.target}"] if options.target else []
+    words += [f"--calibrate-by {options.calibrate_by}"] if options.calibrate_by != "minmax" else []
+    words += ["--equalise"] if options.equalise else []
+    words += ["--keep-biases"] if options.keep_biases else []
     words += [f"--checkpoint {options.checkpoint.name}"] if options.checkpoint else []
     words += [f"--preset {options.preset or 'nano'} --init random"] if options.init else []
+    words += [f"--audio-norm {options.audio_norm}"] if options.audio_norm else []
     words += ["--data DIR"] if options.data else []
     words += [f"--protocol {options.protocol}"] if options.protocol else []
     words += [f"--calibration {options.calibration}"] if options.calibration else []

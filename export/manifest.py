@@ -43,10 +43,12 @@ class Manifest:
         model_file: name of the model file in the folder.
         sha256, size_bytes: of the model file.
         preset, recipe: size of the model and precision recipe.
+        target: kind of device that the graph was written for.
         preprocess: the specification as `PreprocessSpec.to_dict` gives it.
         labels: code and name of every class, in the order of the logits.
         inputs, outputs: tensors of the model file.
-        calibration: hash, size, class balance and seed of the calibration set; None for float models.
+        calibration: hash, size, class balance and seed of the calibration set, and how ranges were found; None where
+            no range is fixed.
         cost: parameters and MACs of visual, audio, fusion and total.
         verification: what was compared and what came out.
         measurement: latency and memory on the machine that exported, or None.
@@ -63,6 +65,7 @@ class Manifest:
     size_bytes: int
     preset: str
     recipe: str
+    target: str
     preprocess: dict[str, Any]
     labels: tuple[dict[str, str], ...]
     inputs: tuple[TensorInfo, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,7 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from console.progress import track
-from model.recogniser import Recogniser
 from quantize.recipes import Recipe
-from recordings.calibration import CalibrationSet
 
 from .serving import INPUT_NAMES, OUTPUT_NAME, serving_module
 
@@ -39,44 +36,45 @@ class TfliteGraph:
     float_tensors: tuple[str, ...]
 
 
-def convert_to_tflite(recogniser: Recogniser, recipe: Recipe, calibration: CalibrationSet | None) -> bytes:
+def convert_to_tflite(model: Any, recipe: Recipe) -> bytes:
     """The model as a TFLite file.
 
     Args:
-        recogniser: the trained models.
-        recipe: FLOAT32 or STATIC_WI8_AI8.
-        calibration: sets the ranges of all activations; needed for an integer recipe.
+        model: Keras model (skeleton, audio) → logits in the deploy form; for a static recipe with every activation
+            that is to be int8 rounded (`quantize.graph.quantized_deploy`), which tells the converter its range.
+        recipe: precision.
     """
-    module = serving_module(recogniser)
+    module = serving_module(model)
     with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
         tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if recipe.integer_only:
-            assert calibration is not None
+        if recipe.base != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: _representative(calibration)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        if recipe.base == "weight_only_wf16_afp32":
+            converter.target_spec.supported_types = [tf.float16]
+        if recipe.static:
+            # Not `TFLITE_BUILTINS_INT8` as well: with ranges from the graph the converter refuses it. The verification
+            # walks the graph instead.
             converter.inference_input_type = tf.int8
             converter.inference_output_type = tf.int8
         content: bytes = converter.convert()
     return content
 
 
-def _representative(calibration: CalibrationSet) -> Iterator[dict[str, Any]]:
-    """Calibration inputs by name. One corner pixel is set to 1, so that the heatmaps' range is [0, 1] exactly."""
-    for index in track(range(len(calibration.names)), "calibrating", len(calibration.names)):
-        skeleton = calibration.skeleton[index : index + 1]
-        if index == 0:
-            skeleton = skeleton.copy()
-            skeleton[0, 0, 0, 0] = 1.0
-        yield {"skeleton": skeleton, "audio": calibration.audio[index : index + 1]}
+def finish_tflite(content: bytes, metadata: str, producers: Mapping[str, str]) -> bytes:
+    """Gives inputs, output and activations their names and embeds `metadata` (JSON text) as a metadata entry.
 
-
-def finish_tflite(content: bytes, metadata: str) -> bytes:
-    """Gives inputs and output their short names and embeds `metadata` (JSON text) as a metadata entry."""
+    `producers` maps the Keras layer that gives an activation to the activation's name, as `quantize.graph.Observed`
+    has it. What the converter made of a tensor's name is a list of operations joined by `;`, the last one first.
+    """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     graph = model.subgraphs[0]
     signature = model.signatureDefs[0]
+    for tensor in graph.tensors:
+        first = tensor.name.decode().split(";")[0]
+        layer = first.removeprefix("recogniser/").rpartition("/")[0]
+        constant = model.buffers[tensor.buffer].data is not None
+        tensor.name = (first if constant else producers.get(layer, first)).encode()
     for tensor_map in [*signature.inputs, *signature.outputs]:
         graph.tensors[tensor_map.tensorIndex].name = tensor_map.name
     names = {map_.name.decode() for map_ in [*signature.inputs, *signature.outputs]}

@@ -164,7 +164,7 @@ def _check_contract(
     path: Path, file_format: str, recipe: Recipe, spec: PreprocessSpec, runners: dict[str, Runner]
 ) -> list[str]:
     """Names, shapes and types that every artefact has; for an integer-only TFLite file, the walk over its graph."""
-    dtype = "int8" if recipe.integer_only and file_format == "tflite" else "float32"
+    dtype = "int8" if recipe.static and file_format == "tflite" else "float32"
     wanted = {"skeleton": ((1, *spec.skeleton.shape), dtype), "audio": ((1, *spec.audio.shape), dtype)}
     failures = []
     for name, runner in runners.items():
@@ -176,7 +176,7 @@ def _check_contract(
             failures.append(f"outputs in {name} are {outputs}, not {[(OUTPUT_NAME, dtype)]}")
     if dtype == "int8":
         graph = read_tflite_graph(path)
-        if graph.float_tensors:
+        if recipe.integer_only and graph.float_tensors:
             failures.append(
                 f"{len(graph.float_tensors)} tensors are floating-point, the first {graph.float_tensors[0]!r}"
             )
@@ -195,7 +195,7 @@ def _check_heatmap_scale(runners: dict[str, Runner]) -> list[str]:
 
 
 def _judge(result: RuntimeResult, recipe: Recipe, *, random_weights: bool) -> list[str]:
-    limits = tolerances.INT8 if recipe.integer_only else tolerances.FLOAT32
+    limits = tolerances.FLOAT32 if recipe.base == "float32" else tolerances.INT8
     failures = []
     if result.snr_db < limits.min_snr_db:
         failures.append(f"{result.runtime}: logits' SNR is {result.snr_db:.1f} dB, less than {limits.min_snr_db:g} dB")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from .config import ModelConfig
 if TYPE_CHECKING:
     from .deploy import DeployForm
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]  # float32 outside of this file, float64 inside
 Weights = dict[str, Array]
 
 # A 7 × 7 kernel as the sum of three with at most 25 taps: the inner 5 × 5, the outer rows, the outer columns.

@@ -1,8 +1,41 @@
-"""Precision recipes: which numbers a deployed model computes with. The name decodes to the content."""
+"""Precision recipes: which numbers a deployed model computes with. The name decodes to the content.
+
+    float32                                   float weights, float activations
+    weight_only_wf16_afp32                    weights stored in 16-bit float (TFLite)
+    weight_only_wi8_afp32                     weights stored in int8 (ONNX)
+    dynamic_wi8_afp32                         int8 weights, activations quantized anew for every input
+    static_wi8_ai8                            int8 weights and activations with fixed ranges; integers only
+    static_wi8_ai8+fp32(fusion/*,logits)      the same, but the tensors named compute in float
+    static_wi8_ai8+ai16(*/norm)               the same, but the tensors named have 16 bits (ONNX)
+
+Tensors have the names of the deploy form, which `python -m quantize analyze` lists; `*` stands for anything.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from preprocess.errors import UsageError
+
+Wide = Literal["fp32", "ai16"]
+_FORMATS = {
+    "float32": ("tflite", "onnx"),
+    "weight_only_wf16_afp32": ("tflite",),
+    "weight_only_wi8_afp32": ("onnx",),
+    "dynamic_wi8_afp32": ("tflite", "onnx"),
+    "static_wi8_ai8": ("tflite", "onnx"),
+}
+_SHORT = {
+    "float32": "float32",
+    "weight_only_wf16_afp32": "wf16",
+    "weight_only_wi8_afp32": "wi8",
+    "dynamic_wi8_afp32": "dynamic",
+    "static_wi8_ai8": "int8",
+}
+_MIXED = re.compile(r"(static_wi8_ai8)\+(fp32|ai16)\(([\w/*?,.-]+)\)")
 
 
 @dataclass(frozen=True)
@@ -10,15 +43,65 @@ class Recipe:
     """A precision recipe.
 
     Attributes:
-        name: `float32`, or `static_wi8_ai8` for static ranges, weights in int8 and activations in int8.
-        short: the word used in names of artefacts and tables.
-        integer_only: no float tensor may remain in a TFLite graph.
+        base: the part of the name before `+`.
+        wide: precision of the exceptions.
+        exceptions: patterns of tensor names that are not int8, of a static recipe.
     """
 
-    name: str
-    short: str
-    integer_only: bool
+    base: str
+    wide: Wide = "fp32"
+    exceptions: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.base}+{self.wide}({','.join(self.exceptions)})" if self.exceptions else self.base
+
+    @property
+    def short(self) -> str:
+        """The word used in names of artefacts."""
+        return _SHORT[self.base] + ("-mixed" if self.exceptions else "")
+
+    @property
+    def static(self) -> bool:
+        """Activations have fixed ranges, so calibration is needed."""
+        return self.base == "static_wi8_ai8"
+
+    @property
+    def integer_only(self) -> bool:
+        """No float tensor may remain in a TFLite graph."""
+        return self.static and not self.exceptions
+
+    def with_exceptions(self, names: tuple[str, ...], wide: Wide = "fp32") -> Recipe:
+        return replace(self, exceptions=names, wide=wide)
+
+    def is_exception(self, tensor: str) -> bool:
+        return any(fnmatchcase(tensor, pattern) for pattern in self.exceptions)
+
+    def check_format(self, file_format: str) -> None:
+        """Raises UsageError when files of that format cannot hold the recipe."""
+        if file_format not in _FORMATS[self.base]:
+            possible = ", ".join(name for name, formats in _FORMATS.items() if file_format in formats)
+            raise UsageError(f"recipe {self.name} does not exist for {file_format}; use one of {possible}")
+        if self.exceptions and self.wide == "ai16" and file_format == "tflite":
+            raise UsageError(f"recipe {self.name}: TFLite mixes int8 with float, not with 16 bits; use +fp32(…)")
 
 
-FLOAT32 = Recipe("float32", "float32", integer_only=False)
-STATIC_WI8_AI8 = Recipe("static_wi8_ai8", "int8", integer_only=True)
+def parse_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UsageError: the name does not decode.
+    """
+    if name in _FORMATS:
+        return Recipe(name)
+    if found := _MIXED.fullmatch(name):
+        base, wide, patterns = found.groups()
+        return Recipe(base, "ai16" if wide == "ai16" else "fp32", tuple(patterns.split(",")))
+    raise UsageError(
+        f"recipe {name!r} is unknown; use one of {', '.join(_FORMATS)}, or static_wi8_ai8+fp32(TENSOR,…) "
+        "(static_wi8_ai8+ai16(TENSOR,…) for ONNX)"
+    )
+
+
+FLOAT32 = Recipe("float32")
+STATIC_WI8_AI8 = Recipe("static_wi8_ai8")

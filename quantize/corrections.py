@@ -1,0 +1,109 @@
+"""Changes of the deploy form's weights that make rounding cost less (Nagel et al. 2019, Data-free quantization)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from model.config import ModelConfig
+from model.folding import PARTS, Array, Weights
+from recordings.calibration import CalibrationSet
+
+from .graph import Observed, round_weights
+
+
+def equalise(config: ModelConfig, weights: Weights) -> Weights:
+    """Shares range between consecutive convolutions with a ReLU or nothing between them; no logit changes.
+
+    Channel i of the first is divided by s_i and multiplied by s_i in the second, with s_i = √(r1_i / r2_i), r1 and r2
+    the largest weights of that channel on either side (Eq. 11). Pairs: the convolutions inside ResNet blocks, and
+    ConvNeXt's depthwise with the 1 × 1 behind it where batch norm was learned (a layer norm between them would undo
+    it).
+    """
+    out = dict(weights)
+    for first, second in _pairs(config, weights):
+        kernels = [name for name in out if name.startswith(f"{first}/") and "kernel" in name]
+        behind = out[f"{second}/kernel"]
+        r1 = np.max([_channel_range(out[name], name) for name in kernels], axis=0)
+        r2 = np.abs(behind).max(axis=(0, 1, 3))
+        scale = np.sqrt(np.where((r1 > 0) & (r2 > 0), r1 / np.maximum(r2, 1e-12), 1.0)).astype(np.float32)
+        for name in kernels:
+            own = scale[:, None] if name.endswith("depthwise_kernel") else scale
+            out[name] = out[name] / own
+        bias = f"{first}/bias" if f"{first}/bias" in out else f"{first}/centre/bias"
+        out[bias] = out[bias] / scale
+        out[f"{second}/kernel"] = behind * scale[:, None]
+    return out
+
+
+def correct_biases(observed: Observed, weights: Weights, calibration: CalibrationSet) -> Weights:
+    """Takes from every bias the mean error that rounding its layer's kernel makes on the calibration set (sec. 4.2).
+
+    Args:
+        observed: the float model with `weights`.
+        weights: of the deploy form.
+        calibration: what the means are taken over.
+    """
+    rounded = round_weights(weights)
+    layers = [layer for layer in observed.model.layers if f"{layer.name}/{_kernel_name(layer)}" in weights]
+    errors = [rounded[name] - weights[name] for name in (f"{own.name}/{_kernel_name(own)}" for own in layers)]
+    inputs = keras.Model(observed.model.inputs, [layer.input for layer in layers])
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def means(skeleton: Any, audio: Any) -> Any:
+        tensors = inputs([skeleton, audio], training=False)
+        return [
+            tf.reduce_mean(_apply(layer, x, error), axis=tuple(range(len(layer.output.shape) - 1)))
+            for layer, x, error in zip(layers, tensors, errors, strict=True)
+        ]
+
+    count = len(calibration.names)
+    total = [np.zeros(layer.output.shape[-1], np.float64) for layer in layers]
+    for index in range(count):
+        found = means(calibration.skeleton[index : index + 1], calibration.audio[index : index + 1])
+        total = [own + np.asarray(more) for own, more in zip(total, found, strict=True)]
+    out = dict(weights)
+    for layer, own in zip(layers, total, strict=True):
+        name = f"{layer.name}/bias"
+        for part in PARTS:
+            name = name.replace(f"/depthwise/{part}/", "/depthwise/centre/")
+        if name in out:
+            out[name] = (out[name] - own / count).astype(np.float32)
+    return out
+
+
+def _pairs(config: ModelConfig, weights: Weights) -> Iterator[tuple[str, str]]:
+    for level, stage in enumerate(config.visual.stages):
+        for index, inner in enumerate(stage.inner):
+            for step in range(len(inner)):
+                name = f"visual/stage{level}/block{index}"
+                yield f"{name}/conv{step}", f"{name}/conv{step + 1}"
+    if config.audio.norm == "batch":
+        for level, heard in enumerate(config.audio.stages):
+            for index in range(len(heard.expanded)):
+                name = f"audio/stage{level}/block{index}"
+                yield f"{name}/depthwise", f"{name}/expand"
+
+
+def _channel_range(kernel: Array, name: str) -> Array:
+    axes = (0, 1, 3) if name.endswith("depthwise_kernel") else (0, 1, 2)
+    found: Array = np.abs(kernel).max(axis=axes)
+    return found
+
+
+def _kernel_name(layer: Any) -> str:
+    return "depthwise_kernel" if isinstance(layer, keras.layers.DepthwiseConv2D) else "kernel"
+
+
+def _apply(layer: Any, x: Any, kernel: Array) -> Any:
+    """The layer's product with another kernel, without bias."""
+    if isinstance(layer, keras.layers.Dense):
+        return tf.matmul(x, kernel)
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        strides = (1, *layer.strides, 1)
+        return tf.nn.depthwise_conv2d(x, kernel, strides, layer.padding.upper(), dilations=layer.dilation_rate)
+    return tf.nn.conv2d(x, kernel, layer.strides, layer.padding.upper())

@@ -1,0 +1,88 @@
+"""From a checkpoint to everything that a converter needs: the deploy form's weights, ranges and names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from model.config import ModelConfig
+from model.deploy import DeployForm, build_deploy, set_deploy_weights
+from model.folding import Weights, fold
+from recordings.calibration import CalibrationSet
+
+from .corrections import correct_biases, equalise
+from .graph import Range, observed_deploy, quantized_deploy
+from .ranges import Method, choose_ranges, collect
+from .recipes import Recipe
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """How ranges are found and weights prepared for rounding.
+
+    Attributes:
+        method: `minmax`, `percentile` or `mse`.
+        equalise: cross-layer equalisation.
+        correct_biases: take out the mean error of rounded weights.
+    """
+
+    method: Method = "minmax"
+    equalise: bool = False
+    correct_biases: bool = True
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checkpoint in the deploy form of a target.
+
+    Attributes:
+        config, form: what it is built from.
+        weights: of the deploy form, as trained.
+        static_weights: the same, prepared for static quantization.
+        producers: the activation that each Keras layer gives.
+        ranges: of every activation; empty without calibration.
+    """
+
+    config: ModelConfig
+    form: DeployForm
+    weights: Weights
+    static_weights: Weights
+    producers: dict[str, str]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    def float_model(self, recipe: Recipe) -> Any:
+        """Keras model of float arithmetic, with the weights that the recipe asks for."""
+        model = build_deploy(self.config, self.form)
+        set_deploy_weights(model, self.static_weights if recipe.static else self.weights)
+        return model
+
+    def model(self, recipe: Recipe) -> Any:
+        """Keras model in which the activations that a static recipe stores in eight bits are rounded."""
+        if not recipe.static:
+            return self.float_model(recipe)
+        ranges = {name: limits for name, limits in self.ranges.items() if not recipe.is_exception(name)}
+        return quantized_deploy(self.config, self.form, self.static_weights, ranges)
+
+
+def prepare(
+    config: ModelConfig,
+    weights: Weights,
+    form: DeployForm,
+    calibration: CalibrationSet | None,
+    options: CalibrationOptions,
+) -> Prepared:
+    """Folds the trained weights and, with a calibration set, finds all ranges.
+
+    Raises:
+        DataError: weights and configuration do not fit.
+    """
+    folded = fold(config, weights, form)
+    if calibration is None:
+        return Prepared(config, form, folded, folded, observed_deploy(config, form, folded).producers)
+    static = equalise(config, folded) if options.equalise else folded
+    observed = observed_deploy(config, form, static)
+    ranges = choose_ranges(collect(observed, calibration), options.method)
+    if options.correct_biases:
+        static = correct_biases(observed, static, calibration)
+    return replace(Prepared(config, form, folded, static, observed.producers), ranges=ranges)

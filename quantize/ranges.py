@@ -1,0 +1,127 @@
+"""Calibration: the range of every activation from what a calibration set makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from console.progress import Progress
+from recordings.calibration import CalibrationSet
+
+from .graph import Observed, Range
+
+Method = Literal["minmax", "percentile", "mse"]
+METHODS: tuple[Method, ...] = get_args(Method)
+_BINS = 2048
+_PERCENTILE = 99.99
+_LEVELS = 255
+# GELU(x) is within 1.3e-4 of zero below −4, a hundredth of an int8 step of what follows: nothing there needs levels.
+_GELU_LOWEST = -4.0
+# A tensor that is constantly zero needs some range.
+_NARROWEST = 1e-3
+
+
+@dataclass(frozen=True)
+class TensorStatistics:
+    """Values that an activation took on the calibration set.
+
+    Attributes:
+        low, high: extremes.
+        counts: histogram of `_BINS` bins of equal width between them.
+    """
+
+    low: float
+    high: float
+    counts: npt.NDArray[np.int64]
+
+
+def collect(observed: Observed, calibration: CalibrationSet, *, batch_size: int = 1) -> dict[str, TensorStatistics]:
+    """Runs the float model twice over the calibration set: once for the extremes, once for the histograms."""
+    extremes = tf.function(lambda s, a: _reduce(observed, s, a), autograph=False)
+    steps = range(0, len(calibration.names), batch_size)
+    with Progress("calibrating", 2 * len(calibration.names)) as progress:
+        limits = None
+        for start in steps:
+            batch = _batch(calibration, start, batch_size)
+            low, high = (np.asarray(values) for values in extremes(*batch))
+            limits = (low, high) if limits is None else (np.minimum(limits[0], low), np.maximum(limits[1], high))
+            progress.advance(len(batch[0]))
+        assert limits is not None
+        bounds = np.stack(limits, axis=1).astype(np.float32)
+        bounds[:, 1] = np.maximum(bounds[:, 1], bounds[:, 0] + 1e-6)
+        histograms = tf.function(lambda s, a: _histograms(observed, s, a, bounds), autograph=False)
+        counts = np.zeros((len(observed.names), _BINS), np.int64)
+        for start in steps:
+            batch = _batch(calibration, start, batch_size)
+            counts += np.asarray(histograms(*batch))
+            progress.advance(len(batch[0]))
+    return {
+        name: TensorStatistics(float(low), float(high), own)
+        for name, (low, high), own in zip(observed.names, bounds, counts, strict=True)
+    }
+
+
+def choose_ranges(statistics: dict[str, TensorStatistics], method: Method) -> dict[str, Range]:
+    """The range of every activation; each contains zero.
+
+    Args:
+        statistics: what `collect` gave.
+        method: `minmax` keeps every value; `percentile` cuts the 0.01 % at each end; `mse` takes the range with the
+            least squared error of rounding and cutting together.
+    """
+    chosen = {name: _choose(own, method) for name, own in statistics.items()}
+    for name, (low, high) in chosen.items():
+        if name.endswith("/expand"):
+            chosen[name] = (max(low, _GELU_LOWEST), high)
+    # Heatmaps lie in [0, 1] by definition, so that a device can write pixels directly.
+    return chosen | {"skeleton": (0.0, 1.0)}
+
+
+def _choose(own: TensorStatistics, method: Method) -> Range:
+    low, high = own.low, own.high
+    if method == "percentile":
+        share = own.counts.cumsum() / max(own.counts.sum(), 1)
+        width = (high - low) / _BINS
+        cut = 1 - _PERCENTILE / 100
+        low, high = (
+            low + width * int(np.searchsorted(share, cut)),
+            low + width * (int(np.searchsorted(share, 1 - cut)) + 1),
+        )
+    elif method == "mse":
+        low, high = _least_error(own)
+    low, high = min(low, 0.0), max(high, 0.0)
+    return low, max(high, low + _NARROWEST)
+
+
+def _least_error(own: TensorStatistics) -> Range:
+    centres = own.low + (np.arange(_BINS) + 0.5) * (own.high - own.low) / _BINS
+    # Zero is always a level; what ReLU made exactly zero is no reason for a narrower range.
+    counts = np.where((np.arange(_BINS) == 0) & (own.low == 0), 0, own.counts)
+    best: tuple[float, Range] = (np.inf, (own.low, own.high))
+    for share in np.linspace(1, 0.2, 81):
+        low, high = min(own.low * share, 0.0), max(own.high * share, 0.0)
+        step = (high - low) / _LEVELS
+        inside = (centres >= low) & (centres <= high)
+        cut = np.square(np.where(centres < low, low - centres, centres - high))
+        error = float((counts * np.where(inside, step**2 / 12, cut)).sum())
+        if error < best[0]:
+            best = (error, (low, high))
+    return best[1]
+
+
+def _batch(calibration: CalibrationSet, start: int, size: int) -> tuple[Any, Any]:
+    return calibration.skeleton[start : start + size], calibration.audio[start : start + size]
+
+
+def _reduce(observed: Observed, skeleton: Any, audio: Any) -> tuple[Any, Any]:
+    outputs = observed.model([skeleton, audio], training=False)
+    return tf.stack([tf.reduce_min(x) for x in outputs]), tf.stack([tf.reduce_max(x) for x in outputs])
+
+
+def _histograms(observed: Observed, skeleton: Any, audio: Any, bounds: npt.NDArray[np.float32]) -> Any:
+    outputs = observed.model([skeleton, audio], training=False)
+    return tf.stack([tf.histogram_fixed_width(x, own, _BINS) for x, own in zip(outputs, bounds, strict=True)])
