@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from console.program import add_common_options, make_parser, run_as_main, run_program
+from quantize.__main__ import add_calibration_options
 
 from .targets import TARGETS
 
@@ -28,13 +29,15 @@ def _add_format(
     parser.add_argument("--recipe", metavar="NAME", help="any precision recipe, e.g. 'static_wi8_ai8+fp32(fusion/*)'")
     parser.add_argument("--target", choices=tuple(TARGETS), help="kind of device (default: xnnpack for TFLite, x86)")
     parser.add_argument(
-        "--calibrate-by",
-        choices=("minmax", "percentile", "mse"),
-        default="minmax",
-        help="range of an activation: all values, all but 0.01 %% at each end, or the least error (default minmax)",
+        "--max-drop",
+        type=float,
+        metavar="POINTS",
+        help="search for the fastest recipe that loses at most so many points of accuracy; exit code 1 without one",
     )
-    parser.add_argument("--equalise", action="store_true", help="cross-layer equalisation before static quantization")
-    parser.add_argument("--keep-biases", action="store_true", help="no bias correction after static quantization")
+    parser.add_argument(
+        "--time-limit", type=float, default=30, metavar="MIN", help="with --max-drop: minutes to search (default 30)"
+    )
+    add_calibration_options(parser)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
     parser.add_argument("--preset", choices=("nano", "paper"), help="with --init random: size of the model")
     parser.add_argument(

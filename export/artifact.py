@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from model.cost import model_cost
 from model.recogniser import Recogniser, build_recogniser
 from quantize.prepare import CalibrationOptions, Prepared, prepare
 from quantize.recipes import Recipe
+from quantize.sources import DataSource
 from recordings.batches import preprocess_recording
 from recordings.calibration import CalibrationSet
 from recordings.reading import read_recording
@@ -26,7 +27,7 @@ from .manifest import MANIFEST_NAME, Manifest, file_sha256
 from .measure import measure
 from .onnx_file import convert_to_onnx, save_onnx
 from .runtimes import RUNTIMES_OF_FORMAT, Runner
-from .sources import DataSource
+from .search import Budget, Candidate, Comparison, search
 from .targets import TARGETS
 from .tflite_file import convert_to_tflite, finish_tflite
 from .verification import Verification, verify
@@ -53,6 +54,7 @@ class ExportRequest:
         name: of the artefact.
         file_format: `tflite` or `onnx`.
         recipe: precision.
+        budget: search for the fastest recipe within it, `recipe` is where the search begins; None: use `recipe`.
         target: a name in `export.targets.TARGETS`.
         calibration: how ranges are found.
         checkpoint: configuration and weights.
@@ -65,6 +67,7 @@ class ExportRequest:
     name: str
     file_format: str
     recipe: Recipe
+    budget: Budget | None
     target: str
     calibration: CalibrationOptions
     checkpoint: Checkpoint
@@ -99,19 +102,31 @@ def export_artifact(
         path = folder / f"model.{request.file_format}"
         form = TARGETS[request.target].form
         prepared = prepare(config, request.checkpoint.weights, form, calibration, request.calibration)
-        write_model(prepared, request.recipe, request.target, path)
+        recipe = request.recipe
+        tried: tuple[Candidate, ...] = ()
+        if request.budget:
+            assert calibration is not None
+            recipe, tried = search(
+                prepared,
+                lambda recipe, path: write_model(prepared, recipe, request.target, path),
+                request.file_format,
+                Comparison(recogniser, lambda: source.loader(held_out, config), len(held_out)),
+                calibration,
+                request.budget,
+            )
+        write_model(prepared, recipe, request.target, path)
         with source.loader(held_out, config) as loader:
             verification, runner = verify(
                 path,
                 request.file_format,
-                request.recipe,
+                recipe,
                 recogniser,
                 loader,
                 recordings=len(held_out),
                 random_weights=request.random_weights,
             )
         golden = _write_golden(folder / "golden", held_out[:_GOLDEN_RECORDINGS], recogniser, runner)
-        manifest = _describe(request, path, calibration, verification, runner, golden)
+        manifest = _describe(replace(request, recipe=recipe), path, calibration, verification, runner, golden, tried)
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest, verification
 
@@ -167,6 +182,7 @@ def _describe(
     verification: Verification,
     runner: Runner,
     golden: tuple[str, ...],
+    tried: tuple[Candidate, ...],
 ) -> Manifest:
     config = request.checkpoint.config
     cost = model_cost(config)
@@ -186,6 +202,7 @@ def _describe(
         target=request.target,
         calibration={**calibration.provenance(), **asdict(request.calibration)} if calibration else None,
         cost={name: {"parameters": part.parameters, "macs": part.macs} for name, part in parts.items()},
+        search={**request.budget.to_dict(), "tried": [asdict(own) for own in tried]} if request.budget else None,
         verification=verification.to_dict(),
         measurement=measure(path, RUNTIMES_OF_FORMAT[request.file_format][0]),
         checkpoint=request.origin,

@@ -63,20 +63,20 @@ def export_command(options: argparse.Namespace) -> None:
 def _export(
     options: argparse.Namespace, recipe: Recipe, target: str, name: str, checkpoint: Checkpoint, out: Path
 ) -> Manifest:
-    from quantize.prepare import CalibrationOptions
+    from quantize.commands import calibration_options
+    from quantize.sources import DataSource
 
     from .artifact import ExportRequest, export_artifact
-    from .sources import DataSource
+    from .search import Budget
 
     preset = checkpoint.config.preset
     request = ExportRequest(
         name=name,
         file_format=options.file_format,
         recipe=recipe,
+        budget=None if options.max_drop is None else Budget(options.max_drop, 60 * options.time_limit),
         target=target,
-        calibration=CalibrationOptions(
-            method=options.calibrate_by, equalise=options.equalise, correct_biases=not options.keep_biases
-        ),
+        calibration=calibration_options(options),
         checkpoint=checkpoint,
         origin=_origin(options),
         random_weights=bool(options.init),
@@ -108,6 +108,16 @@ def _trained(options: argparse.Namespace) -> Checkpoint | None:
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
+    if options.max_drop is not None:
+        if options.int8 or options.recipe:
+            raise UsageError("--max-drop searches for a recipe; leave out --int8 and --recipe")
+        if options.max_drop < 0 or options.time_limit <= 0:
+            raise UsageError(
+                f"--max-drop is {options.max_drop:g} and --time-limit {options.time_limit:g}; use positive numbers"
+            )
+        if options.init:
+            raise UsageError("--max-drop needs trained weights: random ones have no accuracy to keep")
+        return STATIC_WI8_AI8
     if options.int8 and options.recipe:
         raise UsageError(f"--int8 and --recipe {options.recipe} exclude each other; --int8 means static_wi8_ai8")
     recipe = parse_recipe(options.recipe) if options.recipe else STATIC_WI8_AI8 if options.int8 else FLOAT32
@@ -117,6 +127,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 def _name(options: argparse.Namespace, preset: str, recipe: Recipe, target: str) -> str:
     words = [preset, *(["random"] if options.init else []), recipe.short, options.file_format]
+    words += ["searched"] if options.max_drop is not None else []
     return "-".join(words + ([target] if target != DEFAULT_TARGET[options.file_format] else []))
 
 
@@ -139,6 +150,7 @@ def _command(options: argparse.Namespace) -> str:
     words = [f"python -m export {options.file_format}"]
     words += ["--int8"] if options.int8 else []
     words += [f"--recipe '{options.recipe}'"] if options.recipe else []
+    words += [f"--max-drop {options.max_drop:g}"] if options.max_drop is not None else []
     words += [f"--target {options.target}"] if options.target else []
     words += [f"--calibrate-by {options.calibrate_by}"] if options.calibrate_by != "minmax" else []
     words += ["--equalise"] if options.equalise else []

@@ -50,6 +50,7 @@ class Manifest:
         calibration: hash, size, class balance and seed of the calibration set, and how ranges were found; None where
             no range is fixed.
         cost: parameters and MACs of visual, audio, fusion and total.
+        search: budget and recipes tried, where the recipe was searched for; else None.
         verification: what was compared and what came out.
         measurement: latency and memory on the machine that exported, or None.
         checkpoint: origin and hash of the weights.
@@ -72,6 +73,7 @@ class Manifest:
     outputs: tuple[TensorInfo, ...]
     calibration: dict[str, Any] | None
     cost: dict[str, dict[str, int]]
+    search: dict[str, Any] | None
     verification: dict[str, Any]
     measurement: dict[str, Any] | None
     checkpoint: dict[str, str]

@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ import numpy as np
 
 from preprocess.errors import DataError
 
-from .runtimes import open_here
+from .runtimes import Runner, open_here
 
 
 def measure(path: Path, runtime: str, *, threads: int = 1, warmup: int = 5, runs: int = 30) -> dict[str, Any]:
     """Runs the file in a fresh process.
 
     Returns latency in ms (median and 90th percentile over `runs` inferences of random inputs), peak memory in bytes
-    beyond what the process held before loading the file, and the conditions.
+    beyond what the process held before loading the file, and the conditions. Runtime `litert-mapped` is LiteRT with
+    reordered weights in a mapped file (`export.runtimes.MappedRunner`), written anew in this process.
 
     Raises:
         DataError: the process failed.
@@ -43,10 +45,22 @@ def measure(path: Path, runtime: str, *, threads: int = 1, warmup: int = 5, runs
 
 def _measure_here(path: Path, runtime: str, threads: int, warmup: int, runs: int) -> dict[str, Any]:
     # The runtime's own library is not the model's: import it before the first reading.
-    __import__({"litert": "ai_edge_litert.interpreter", "onnxruntime": "onnxruntime"}[runtime])
-    rng = np.random.default_rng(0)
+    modules = {
+        "litert": "ai_edge_litert.interpreter",
+        "litert-mapped": "ai_edge_litert.compiled_model",
+        "onnxruntime": "onnxruntime",
+    }
+    __import__(modules[runtime])
     before = _peak_bytes()
-    model = open_here(path, runtime, threads=threads)
+    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
+        cache = Path(folder) / "weights.xnnpack" if runtime == "litert-mapped" else None
+        return _run(
+            open_here(path, runtime, threads=threads, weight_cache=cache), before, runtime, threads, warmup, runs
+        )
+
+
+def _run(model: Runner, before: int, runtime: str, threads: int, warmup: int, runs: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
     feed = {t.name: rng.random(t.shape, dtype=np.float32) for t in model.inputs}
     inputs_bytes = sum(array.nbytes for array in feed.values())
     for _ in range(warmup):

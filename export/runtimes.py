@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import mmap
 import multiprocessing
 import os
 import subprocess
@@ -59,8 +60,10 @@ def open_model(path: Path, runtime: str, *, threads: int = 1) -> Runner:
         raise DataError(f"{runtime} cannot load {path}: {error}") from error
 
 
-def open_here(path: Path, runtime: str, *, threads: int) -> Runner:
-    """Loads a model file in this process."""
+def open_here(path: Path, runtime: str, *, threads: int, weight_cache: Path | None = None) -> Runner:
+    """Loads a model file in this process; `weight_cache`: see `MappedRunner`."""
+    if weight_cache:
+        return MappedRunner(path, threads=threads, weight_cache=weight_cache)
     if runtime == "onnxruntime":
         return OnnxRunner(path, threads=threads)
     return TfliteRunner(path, runtime, threads=threads)
@@ -84,6 +87,41 @@ class TfliteRunner:
             self._interpreter.set_tensor(self._in[info.name], quantize(tensors[info.name], info))
         self._interpreter.invoke()
         return dequantize(self._interpreter.get_tensor(self._out)[0], self.outputs[0])
+
+
+class MappedRunner:
+    """A TFLite file in LiteRT whose weights are held once, in pages that the system may drop.
+
+    XNNPACK reorders weights for its kernels. Here the reordered ones go to a file that is mapped, and those of the
+    model file are not read again; otherwise both sit in memory. The cache is written at the first use and belongs to
+    this model, this release of LiteRT and this kind of processor.
+    """
+
+    def __init__(self, path: Path, *, threads: int, weight_cache: Path) -> None:
+        from ai_edge_litert.compiled_model import CompiledModel
+        from ai_edge_litert.options import CpuOptions, Options
+
+        cpu = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=os.fspath(weight_cache))
+        self._model = CompiledModel.from_file(os.fspath(path), options=Options(cpu_options=cpu))
+        self._signature, names = next(iter(self._model.get_signature_list().items()))
+        quantization = _quantization(path)
+        self.inputs, self.outputs = (
+            tuple(
+                TensorInfo(name, tuple(d["shape"]), d["dtype"], *quantization[d["index"]])
+                for name, d in details(self._signature).items()
+            )
+            for details in (self._model.get_input_tensor_details, self._model.get_output_tensor_details)
+        )
+        self._in = {name: self._model.create_input_buffer_by_name(self._signature, name) for name in names["inputs"]}
+        self._out = {name: self._model.create_output_buffer_by_name(self._signature, name) for name in names["outputs"]}
+
+    def __call__(self, tensors: dict[str, Array]) -> Array:
+        for info in self.inputs:
+            self._in[info.name].write(quantize(tensors[info.name], info))
+        self._model.run_by_name(self._signature, self._in, self._out)
+        info = self.outputs[0]
+        stored = self._out[info.name].read(int(np.prod(info.shape)), np.dtype(info.dtype))
+        return dequantize(stored.reshape(info.shape)[0], info)
 
 
 class OnnxRunner:
@@ -173,6 +211,21 @@ def dequantize(stored: Array, info: TensorInfo) -> Array:
         return stored
     values: Array = (stored.astype(np.float32) - info.zero_point) * np.float32(info.scale)
     return values
+
+
+def _quantization(path: Path) -> list[tuple[float, int]]:
+    """Scale and zero point of every tensor by index, 0 and 0 where it has none; reads a few pages of the file."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
+        found = [_scale(graph.Tensors(i).Quantization()) for i in range(graph.TensorsLength())]
+        del graph  # it refers to the mapping
+    return found
+
+
+def _scale(own: Any) -> tuple[float, int]:
+    return (own.Scale(0), own.ZeroPoint(0)) if own is not None and own.ScaleLength() else (0.0, 0)
 
 
 def _tflite_tensor(detail: dict[str, Any]) -> TensorInfo:

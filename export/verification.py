@@ -100,7 +100,7 @@ def verify(
     installed = [name for name in names if is_installed(name)]
     runners = {name: open_model(path, name) for name in installed}
     failures = _check_contract(path, file_format, recipe, recogniser.config.spec, runners)
-    reference, truth, answers = _run(recogniser, runners, held_out, recordings)
+    reference, truth, answers = run_all(recogniser, runners, held_out, recordings)
     float_score = score(reference, truth)
     results = []
     for name in installed:
@@ -135,14 +135,19 @@ def verify(
     return outcome, runners[first]
 
 
-def _run(
-    recogniser: Recogniser, runners: dict[str, Runner], held_out: FeatureLoader, recordings: int
+def run_all(
+    recogniser: Recogniser,
+    runners: dict[str, Runner],
+    held_out: FeatureLoader,
+    recordings: int,
+    *,
+    title: str = "verifying",
 ) -> tuple[Array, npt.NDArray[np.int32], dict[str, Array]]:
     """Logits of the float model, labels, and logits of every runner, in one pass over the recordings."""
     predictor = keras_predictor(recogniser.fused, "fused", drop=None, spec=recogniser.config.spec)
     reference, truth = [], []
     answers: dict[str, list[Array]] = {name: [] for name in runners}
-    with Progress("verifying", recordings) as progress:
+    with Progress(title, recordings) as progress:
         for batch in held_out.epoch(0):
             assert batch.skeleton is not None
             assert batch.audio is not None

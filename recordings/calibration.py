@@ -51,6 +51,12 @@ class CalibrationSet:
         """Number of samples of every class that occurs, in order of the class index."""
         return dict(sorted(Counter(self.labels.tolist()).items()))
 
+    def head(self, count: int) -> CalibrationSet:
+        """The first `count` samples, as balanced as the whole."""
+        return CalibrationSet(
+            self.names[:count], self.labels[:count], self.skeleton[:count], self.audio[:count], self.seed
+        )
+
     def provenance(self) -> dict[str, Any]:
         """What a manifest says of the set, in plain JSON types."""
         return {

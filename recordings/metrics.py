@@ -98,8 +98,11 @@ def snr_db(reference: Logits, test: Logits) -> float:
     require_finite(test, "tested values")
     assert reference.shape == test.shape
     exact = np.asarray(reference, dtype=np.float64)
-    noise = float(np.sum((exact - test) ** 2))
-    signal = float(np.sum(exact**2))
+    return power_ratio_db(float(np.sum(exact**2)), float(np.sum((exact - test) ** 2)))
+
+
+def power_ratio_db(signal: float, noise: float) -> float:
+    """10·log10 of one power over another, between −200 and 200 dB."""
     if noise <= signal * 1e-20:
         return 200.0
     return 10 * math.log10(signal / noise) if signal > 0 else -200.0

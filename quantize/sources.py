@@ -1,4 +1,4 @@
-"""Where the calibration set and the held-out recordings of an export come from."""
+"""Where a calibration set and held-out recordings come from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Refs = Sequence[RecordingRef]
 
 @dataclass(frozen=True)
 class DataSource:
-    """What an export reads.
+    """What is calibrated with and compared on.
 
     Attributes:
         folder: recordings of the user, or None for synthetic ones.
@@ -50,15 +50,22 @@ class DataSource:
             raise UsageError(f"{self.folder} holds too few recordings to calibrate with and to verify on")
         chosen = None
         if calibration:
-            chosen = calibration_set(
-                to_calibrate,
-                label_indices(to_calibrate, config.labels).tolist(),
-                config.spec,
-                count=calibration,
-                seed=self.seed,
-                workers=self.workers,
-            )
+            chosen = self._preprocessed(to_calibrate, config, calibration)
         return chosen, self._balanced(to_verify, config, held_out)
+
+    def two_sets(self, config: ModelConfig, calibration: int, held_out: int) -> tuple[CalibrationSet, CalibrationSet]:
+        """A calibration set and another set to compare on, both preprocessed and in memory.
+
+        Raises:
+            UsageError: there are not enough recordings for both.
+        """
+        chosen, refs = self.draw(config, calibration=calibration, held_out=held_out)
+        assert chosen is not None
+        return chosen, self._preprocessed(refs, config, len(refs))
+
+    def _preprocessed(self, refs: Refs, config: ModelConfig, count: int) -> CalibrationSet:
+        labels = label_indices(refs, config.labels).tolist()
+        return calibration_set(refs, labels, config.spec, count=count, seed=self.seed, workers=self.workers)
 
     def loader(self, refs: Refs, config: ModelConfig) -> FeatureLoader:
         return FeatureLoader(
