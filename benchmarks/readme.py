@@ -13,7 +13,7 @@ from console.files import atomic_file
 from console.program import make_parser, run_as_main, show
 from preprocess.errors import AnswerIsNo, DataError
 
-from .demo import accuracy_table, export_table
+from .accuracy import accuracy_table, export_table
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

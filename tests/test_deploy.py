@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import THREE_LABELS, model_configs, tiny_config, tiny_spec
 
@@ -83,10 +83,22 @@ def check_logits(config, forms, *, batch=2, seed=0):
         np.testing.assert_allclose(logits, expected, rtol=0, atol=LOGIT_TOLERANCE * scale, err_msg=str(form))
 
 
-@settings(max_examples=4)
-@given(model_configs(), st.integers(0, 2**32 - 1))
-def test_any_widths_keep_their_logits_in_every_form(config, seed):
-    check_logits(config, FORMS, seed=seed)
+def says_something(config):
+    """Not so with one or two channels, which layer norm turns into constants or signs, whatever came before."""
+    return min(config.fusion.audio_width, *(stage.width for stage in config.audio.stages)) > 2
+
+
+# Two examples of each norm, since a drawn norm may come but once in so few.
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+@settings(max_examples=2, suppress_health_check=[HealthCheck.filter_too_much])
+@given(config=model_configs().filter(says_something), seed=st.integers(0, 2**32 - 1))
+def test_any_widths_keep_their_logits_in_every_form(norm, config, seed):
+    check_logits(replace(config, audio=replace(config.audio, norm=norm)), FORMS, seed=seed)
+
+
+def test_strides_on_the_first_convolution_keep_the_logits():
+    config = tiny_config(norm="batch", spec=tiny_spec(side=70, bands=32, frames=64))
+    check_logits(replace(config, visual=replace(config.visual, stride_on="1x1")), [XNNPACK])
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])

@@ -1,4 +1,4 @@
-"""Accuracy of the demo checkpoint on unseen subjects, and of every artefact made from it: `python -m benchmarks.demo`.
+"""Accuracy of a checkpoint on unseen subjects, of every artefact made from it, and where INT8 adds its noise.
 
 Runs the project's own commands, as a user would, and keeps what they print as JSON.
 """
@@ -13,14 +13,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from console.files import atomic_file
 from console.program import log, make_parser, run_as_main, show, show_json
 from console.table import format_table
+from export.manifest import file_sha256
 from preprocess.errors import PocketHarError
 
 from .provenance import provenance
 
-RESULT = Path(__file__).parent / "results" / "demo.json"
+RESULTS = Path(__file__).parent / "results"
 # Also the seed of the recordings on which `python -m export` verifies when it is given none.
 SEED = 9001
 PACKAGES = ("numpy", "tensorflow", "tf-keras", "ai-edge-litert", "tflite-runtime", "onnx", "tf2onnx", "onnxruntime")
@@ -40,9 +43,12 @@ EXPORTS = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = make_parser("benchmarks.demo", "Accuracy of the demo checkpoint and of the artefacts made from it.")
-    parser.add_argument("--recordings", type=int, default=1000, metavar="N", help="recordings (default 1000)")
-    parser.add_argument("--out", type=Path, default=RESULT, metavar="FILE", help="result file")
+    parser = make_parser("benchmarks.accuracy", "Accuracy of a checkpoint and of the artefacts made from it.")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
+    parser.add_argument("--recordings", type=int, default=2000, metavar="N", help="recordings (default 2000)")
+    parser.add_argument("--calibration", type=int, metavar="N", help="recordings to calibrate with")
+    parser.add_argument("--analyzed", type=int, default=32, metavar="N", help="recordings of the noise analysis (32)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "demo.json", metavar="FILE", help="result file")
     parser.add_argument("--json", action="store_true", help="print the result file instead of a table")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(handler=_run)
@@ -51,22 +57,32 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> None:
     count = str(options.recordings)
+    chosen = ["--checkpoint", str(options.checkpoint)] if options.checkpoint else []
+    calibrated = ["--calibration", str(options.calibration)] if options.calibration else []
     with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
         data = f"{folder}/recordings"
         _call("recordings", "synthesize", "--out", data, "--count", count, "--seed", str(SEED))
-        evaluations = {name: _call("model", "evaluate", "--data", data, *w) for name, w in EVALUATIONS.items()}
+        evaluations = {name: _call("model", "evaluate", "--data", data, *chosen, *w) for name, w in EVALUATIONS.items()}
         exports = {
-            name: _call("export", *words, "--recordings", count, "--out", f"{folder}/{index}")
+            name: _call(
+                "export", *words, *chosen, *calibrated, "--recordings", count, "--out", f"{folder}/{index}", fails=True
+            )
             for index, (name, words) in enumerate(EXPORTS.items())
         }
+        analysis = _call("quantize", "analyze", *chosen, *calibrated, "--recordings", str(options.analyzed))
     for export in exports.values():
         del export["artifact"]
+    words = [f"python -m benchmarks.accuracy --recordings {count} --analyzed {options.analyzed}"]
+    words += [f"--checkpoint {options.checkpoint.name}"] if options.checkpoint else []
+    words += calibrated
     document = {
-        "provenance": provenance(f"python -m benchmarks.demo --recordings {count}", packages=PACKAGES),
+        "provenance": provenance(" ".join(words), packages=PACKAGES),
         "seed": SEED,
         "recordings": options.recordings,
+        "checkpoint": _history(options.checkpoint),
         "evaluations": evaluations,
         "exports": exports,
+        "analysis": {key: analysis[key] for key in ("recordings", "logits_snr_db", "parts", "blocks")},
     }
     with atomic_file(options.out) as temporary:
         temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -76,13 +92,24 @@ def _run(options: argparse.Namespace) -> None:
         show(accuracy_table(document))
         show("")
         show(export_table(document))
+        show("")
+        show(noise_table(document))
 
 
-def _call(package: str, *words: str) -> Any:
-    """The JSON that one of the project's commands prints."""
+def _history(checkpoint: Path | None) -> dict[str, Any]:
+    """How the checkpoint was trained, as it says itself."""
+    path = checkpoint or Path(__file__).parent.parent / "model" / "demo" / "nano.npz"
+    with np.load(path, allow_pickle=False) as arrays:
+        history: dict[str, Any] = json.loads(arrays["history.json"].tobytes().decode())
+    known = ("command", "seed", "recordings", "tensorflow")
+    return {"sha256": file_sha256(path), **{key: history[key] for key in known if key in history}}
+
+
+def _call(package: str, *words: str, fails: bool = False) -> Any:
+    """The JSON that one of the project's commands prints; with `fails` its answer may be no."""
     log(f"python -m {package} {words[0]} {' '.join(w for w in words[1:] if '/' not in w)}")
     result = subprocess.run([sys.executable, "-m", package, *words, "--json"], stdout=subprocess.PIPE, check=False)
-    if result.returncode:
+    if result.returncode and not (fails and result.returncode == 1):
         raise PocketHarError(f"python -m {package} {words[0]} ended with exit code {result.returncode}")
     return json.loads(result.stdout)
 
@@ -90,7 +117,13 @@ def _call(package: str, *words: str) -> Any:
 def accuracy_table(document: dict[str, Any]) -> str:
     """Accuracy of the streams with 95 % intervals."""
     rows = [[name, _accuracy(entry)] for name, entry in document["evaluations"].items()]
-    return format_table(["demo checkpoint, float", "accuracy [95 % interval]"], rows)
+    return format_table(["float model", "accuracy [95 % interval]"], rows)
+
+
+def noise_table(document: dict[str, Any]) -> str:
+    """What each part of the network adds to the noise of the INT8 logits."""
+    rows = [[part, f"{100 * share:.1f} %"] for part, share in document["analysis"]["parts"].items()]
+    return format_table(["quantized alone", "share of the noise"], rows)
 
 
 def export_table(document: dict[str, Any]) -> str:
