@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -204,12 +205,19 @@ def _describe(
         cost={name: {"parameters": part.parameters, "macs": part.macs} for name, part in parts.items()},
         search={**request.budget.to_dict(), "tried": [asdict(own) for own in tried]} if request.budget else None,
         verification=verification.to_dict(),
-        measurement=measure(path, RUNTIMES_OF_FORMAT[request.file_format][0]),
+        measurement=_measurement(path, request.file_format),
         checkpoint=request.origin,
         golden=golden,
         versions={name: version for name in _LIBRARIES if (version := _version(name))},
         command=request.command,
     )
+
+
+def _measurement(path: Path, file_format: str) -> dict[str, Any]:
+    found = measure(path, RUNTIMES_OF_FORMAT[file_format][0])
+    if file_format == "tflite":
+        found["peak_bytes_mapped"] = measure(path, "litert-mapped", warmup=1, runs=1)["peak_bytes"]
+    return found
 
 
 def _version(name: str) -> str | None:

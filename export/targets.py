@@ -63,7 +63,7 @@ TARGETS = {
         note="ONNX Runtime on ARM: s8 × s8 dot products",
     ),
     "qnn": Target(
-        formats=("tflite", "onnx"),
+        formats=("onnx",),
         depthwise="whole",
         layer_norm="layer",
         activations="uint8",

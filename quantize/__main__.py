@@ -43,8 +43,8 @@ def add_calibration_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibrate-by",
         choices=("minmax", "percentile", "mse"),
-        default="minmax",
-        help="range of an activation: all values, all but 0.01 %% at each end, or the least error (default minmax)",
+        default="mse",
+        help="range of an activation: all values, all but 0.01 %% at each end, or the least error (default mse)",
     )
     parser.add_argument("--equalise", action="store_true", help="cross-layer equalisation before static quantization")
     parser.add_argument("--keep-biases", action="store_true", help="no bias correction in static quantization")

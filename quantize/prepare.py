@@ -27,7 +27,7 @@ class CalibrationOptions:
         correct_biases: take out the mean error of rounded weights.
     """
 
-    method: Method = "minmax"
+    method: Method = "mse"
     equalise: bool = False
     correct_biases: bool = True
 

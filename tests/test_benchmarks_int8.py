@@ -59,6 +59,7 @@ def test_tables_show_every_file_and_the_processor():
                 "runtime": "litert",
                 "size_bytes": 54_500_000,
                 "peak_bytes": 144_000_000,
+                "peak_bytes_mapped": 79_000_000,
                 "latency": {"1": timing, "2": alone},
             }
             for name in ("plain float32", "batch norm INT8")
@@ -73,7 +74,7 @@ def test_tables_show_every_file_and_the_processor():
     header, _, _, last = latency_table(document).splitlines()
     assert header.split("  ")[0] == "file"
     assert last.split() == (
-        "litert, batch norm INT8 54.5 MB 41.3 ms, 0.41× [0.40, 0.42] 99.0 ms 144 MB".split()  # noqa: SIM905
+        "litert, batch norm INT8 54.5 MB 41.3 ms, 2.42× [2.38, 2.50] 99.0 ms 144 MB 79 MB".split()  # noqa: SIM905
     )
     text = gemm_table(document)
     assert "product 196 × 1024 by 1024 × 256" in text
