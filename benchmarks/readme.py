@@ -13,15 +13,24 @@ from console.files import atomic_file
 from console.program import make_parser, run_as_main, show
 from preprocess.errors import AnswerIsNo, DataError
 
-from .accuracy import accuracy_table, export_table
+from .accuracy import accuracy_table, export_table, noise_table
+from .int8 import gemm_table, latency_table
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 RESULTS = Path(__file__).parent / "results"
 
 
-def _demo(document: dict[str, Any]) -> str:
+def _accuracy(document: dict[str, Any]) -> str:
     return f"{accuracy_table(document)}\n\n{export_table(document)}"
+
+
+def _noise(document: dict[str, Any]) -> str:
+    return f"{_accuracy(document)}\n\n{noise_table(document)}"
+
+
+def _int8(document: dict[str, Any]) -> str:
+    return f"{latency_table(document)}\n\n{gemm_table(document)}"
 
 
 def _preprocessing(document: dict[str, Any]) -> str:
@@ -35,7 +44,13 @@ def _preprocessing(document: dict[str, Any]) -> str:
 
 
 # The name of a block is that of the result file it comes from.
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"demo": _demo, "preprocessing": _preprocessing}
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "demo": _accuracy,
+    "demo-layer-norm": _accuracy,
+    "paper": _noise,
+    "int8": _int8,
+    "preprocessing": _preprocessing,
+}
 
 
 def render(text: str) -> str:

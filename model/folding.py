@@ -33,7 +33,7 @@ def fold(config: ModelConfig, weights: Weights, form: DeployForm) -> Weights:
         form: how the target wants depthwise convolutions and layer norm.
     """
     wide = {name: value.astype(np.float64) for name, value in weights.items()}
-    out = _resnet(config, wide) | _convnext(config, wide, form) | _fusion(config, wide, form)
+    out = _resnet(wide) | _convnext(config, wide, form) | _fusion(config, wide, form)
     return {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in out.items()}
 
 
@@ -47,7 +47,7 @@ def split_depthwise(kernel: Array) -> dict[str, Array]:
     return {"centre": centre, "rows": rows, "columns": columns}
 
 
-def _resnet(config: ModelConfig, w: Weights) -> Weights:
+def _resnet(w: Weights) -> Weights:
     out: Weights = {}
     for name in w:
         if name.startswith("visual/") and name.endswith("/bn/gamma"):

@@ -1,0 +1,140 @@
+"""Precision recipes: a name and its content are the same thing, and what does not exist is refused in one line."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preprocess.errors import UsageError
+from quantize.recipes import FLOAT32, STATIC_WI8_AI8, Recipe, parse_recipe
+
+# What the README promises: for every plain recipe its formats, and the word in names of artefacts.
+PLAIN = {
+    "float32": ({"tflite", "onnx"}, "float32"),
+    "weight_only_wf16_afp32": ({"tflite"}, "wf16"),
+    "weight_only_wi8_afp32": ({"onnx"}, "wi8"),
+    "dynamic_wi8_afp32": ({"tflite", "onnx"}, "dynamic"),
+    "static_wi8_ai8": ({"tflite", "onnx"}, "int8"),
+}
+patterns = st.lists(st.text("abz_/*?.-019", min_size=1, max_size=20), min_size=1, max_size=4).map(tuple)
+
+
+def one_line(refused):
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_plain_name_decodes_to_itself(name):
+    recipe = parse_recipe(name)
+    assert (recipe.name, recipe.exceptions, recipe.short) == (name, (), PLAIN[name][1])
+    assert recipe.static == name.startswith("static")
+    assert recipe.integer_only == recipe.static
+    assert not recipe.is_exception("logits")
+
+
+@given(patterns, st.sampled_from(("fp32", "ai16")))
+def test_names_of_mixed_recipes_decode_to_their_content(exceptions, wide):
+    recipe = STATIC_WI8_AI8.with_exceptions(exceptions, wide)
+    assert recipe.name == f"static_wi8_ai8+{wide}({','.join(exceptions)})"
+    assert parse_recipe(recipe.name) == recipe
+    assert recipe == Recipe("static_wi8_ai8", wide, exceptions)
+    assert recipe.static
+    assert not recipe.integer_only
+    assert recipe.short == "int8-mixed"
+
+
+def test_constants_have_their_names():
+    assert parse_recipe("float32") == FLOAT32
+    assert parse_recipe("static_wi8_ai8") == STATIC_WI8_AI8
+
+
+def test_no_exceptions_make_a_plain_recipe():
+    mixed = parse_recipe("static_wi8_ai8+fp32(logits)")
+    assert mixed.with_exceptions(()) == STATIC_WI8_AI8
+
+
+@given(patterns, st.text("abz_/.-019", max_size=20))
+def test_wildcards_stand_for_anything(exceptions, tensor):
+    """Against regular expressions."""
+    found = any(
+        re.fullmatch("".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in pattern), tensor)
+        for pattern in exceptions
+    )
+    assert STATIC_WI8_AI8.with_exceptions(exceptions).is_exception(tensor) == found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "others"),
+    [
+        ("fusion/*", ["fusion/add", "fusion/norm/mean"], ["visual/stem", "logits"]),
+        ("*/norm*", ["fusion/norm/mean", "audio/stem/norm"], ["fusion/add"]),
+        ("logits", ["logits"], ["logits/round", "Logits"]),
+        ("visual/stage?/block0", ["visual/stage3/block0"], ["visual/stage3/block0/conv1", "visual/stage3/block1"]),
+    ],
+)
+def test_a_pattern_covers_the_whole_name(pattern, names, others):
+    recipe = parse_recipe(f"static_wi8_ai8+fp32({pattern})")
+    assert [name for name in names + others if recipe.is_exception(name)] == names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "int8",
+        "FLOAT32",
+        "float32 ",
+        "float32\n",
+        "static_wi8_ai8+",
+        "static_wi8_ai8()",
+        "static_wi8_ai8+fp32",
+        "static_wi8_ai8+fp32()",
+        "static_wi8_ai8+fp32(a b)",
+        "static_wi8_ai8+fp32(logits) ",
+        "static_wi8_ai8+fp16(logits)",
+        "static_wi8_ai8+fp32(a)+ai16(b)",
+        "dynamic_wi8_afp32+fp32(logits)",
+        "float32+fp32(logits)",
+    ],
+)
+def test_an_unknown_name_is_refused(name):
+    with pytest.raises(UsageError) as refused:
+        parse_recipe(name)
+    message = one_line(refused)
+    assert message.startswith(f"recipe {name!r} is unknown; use one of ")
+    assert all(known in message for known in PLAIN)
+
+
+@pytest.mark.parametrize("name", ["static_wi8_ai8+fp32(,)", "static_wi8_ai8+fp32(logits,)"])
+def test_an_empty_pattern_is_refused(name):
+    with pytest.raises(UsageError) as refused:
+        parse_recipe(name)
+    one_line(refused)
+
+
+@pytest.mark.parametrize("file_format", ["tflite", "onnx"])
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_format_takes_the_recipes_it_can_hold(name, file_format):
+    recipe = parse_recipe(name)
+    if file_format in PLAIN[name][0]:
+        recipe.check_format(file_format)
+        return
+    with pytest.raises(UsageError) as refused:
+        recipe.check_format(file_format)
+    start, _, offered = one_line(refused).partition("; use one of ")
+    assert start == f"recipe {name} does not exist for {file_format}"
+    assert set(offered.split(", ")) == {own for own, (formats, _) in PLAIN.items() if file_format in formats}
+
+
+def test_sixteen_bits_are_mixed_in_onnx_only():
+    recipe = parse_recipe("static_wi8_ai8+ai16(fusion/*)")
+    recipe.check_format("onnx")
+    with pytest.raises(UsageError, match=r"^recipe static_wi8_ai8\+ai16\(fusion/\*\): TFLite .*; use \+fp32\(…\)$"):
+        recipe.check_format("tflite")
+    for file_format in ("onnx", "tflite"):
+        parse_recipe("static_wi8_ai8+fp32(fusion/*)").check_format(file_format)
