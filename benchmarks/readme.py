@@ -46,7 +46,6 @@ def _preprocessing(document: dict[str, Any]) -> str:
 # The name of a block is that of the result file it comes from.
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "demo": _accuracy,
-    "demo-layer-norm": _accuracy,
     "paper": _noise,
     "int8": _int8,
     "preprocessing": _preprocessing,

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +18,10 @@ import pytest
 
 from export.__main__ import main
 from export.manifest import read_artifact
-from export.runtimes import open_model
+from export.runtimes import open_here, open_model
+from export.targets import TARGETS
+from export.tflite_file import read_tflite_graph
+from model.config import Label, preset_config
 from preprocess.heatmaps import skeleton_to_heatmaps
 from preprocess.logmel import waveform_to_logmel
 from preprocess.spec import PreprocessSpec
@@ -41,14 +45,30 @@ def artifacts(tmp_path_factory, recordings_folder):
     return {name: folder / name for name in KINDS}
 
 
-def float_tensors_of(model: Path) -> list[str]:
-    """Float tensors as LiteRT's interpreter lists them: another way to the types than reading the file."""
+def interpreter_of(model: Path) -> Any:
+    """LiteRT's interpreter, another way to tensors and types than reading the file."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    interpreter = Interpreter(
-        str(model), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    )
-    return [d["name"] for d in interpreter.get_tensor_details() if np.issubdtype(d["dtype"], np.floating)]
+    return Interpreter(str(model), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+
+
+def float_tensors_of(model: Path) -> list[str]:
+    details = interpreter_of(model).get_tensor_details()
+    return [d["name"] for d in details if np.issubdtype(d["dtype"], np.floating)]
+
+
+def config_of(manifest):
+    return preset_config(manifest.preset, tuple(Label(**label) for label in manifest.labels))
+
+
+def activations_of(manifest) -> tuple[str, ...]:
+    """Names of everything that an integer graph of the target stores."""
+    from model.folding import fold
+    from model.recogniser import build_recogniser
+    from quantize.graph import observed_deploy
+
+    config, form = config_of(manifest), TARGETS[manifest.target].form
+    return observed_deploy(config, form, fold(config, build_recogniser(config).weights(), form)).names
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,6 +95,46 @@ def test_int8_tflite_contract(artifacts):
     assert tensors["skeleton"].scale == pytest.approx(1 / 255, rel=1e-6)
     assert tensors["skeleton"].zero_point == -128
     assert [t.name for t in manifest.outputs] == ["logits"]
+
+
+def test_int8_tflite_stores_every_activation_under_its_name(artifacts):
+    manifest, model = read_artifact(artifacts["tflite-int8"])
+    details = interpreter_of(model).get_tensor_details()
+    kinds = {d["name"]: np.dtype(d["dtype"]).name for d in details}
+    names = activations_of(manifest)
+    assert {name: kinds.get(name) for name in names} == dict.fromkeys(names, "int8")
+    counts = Counter(d["name"] for d in details)
+    assert {name: counts[name] for name in names} == dict.fromkeys(names, 1)
+
+
+def test_int8_tflite_has_the_operators_that_xnnpack_is_fast_with(artifacts):
+    manifest, model = read_artifact(artifacts["tflite-int8"])
+    operators = read_tflite_graph(model).operators
+    blocks = sum(len(stage.expanded) for stage in config_of(manifest).audio.stages)
+    assert operators["GELU"] == blocks == 18
+    # Three parts of each, and the affine part of the stem's norm.
+    assert operators["DEPTHWISE_CONV_2D"] == 3 * blocks + 1
+    assert not operators.keys() & {"QUANTIZE", "DEQUANTIZE", "ERF", "POW", "SQRT", "DIV", "SQUARED_DIFFERENCE"}
+    interpreter = interpreter_of(model)
+    interpreter.allocate_tensors()
+    shapes = {d["index"]: d["shape"] for d in interpreter.get_tensor_details()}
+    kernels = [shapes[op["inputs"][1]] for op in interpreter._get_ops_details() if op["op_name"] == "DEPTHWISE_CONV_2D"]
+    assert len(kernels) == operators["DEPTHWISE_CONV_2D"]
+    # [1, h, w, C]
+    assert max(shape[1] * shape[2] for shape in kernels) == 25
+
+
+@pytest.mark.parametrize("kind", ["onnx-float32", "onnx-int8"])
+def test_onnx_has_every_activation_under_its_name(artifacts, kind):
+    manifest, model = read_artifact(artifacts[kind])
+    graph = onnx.load(model).graph
+    found = Counter([i.name for i in graph.input] + [o for node in graph.node for o in node.output])
+    names = activations_of(manifest)
+    assert {name: found[name] for name in names} == dict.fromkeys(names, 1)
+    if kind == "onnx-int8":
+        stored = {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+        # Inputs are stored with their axes shifted, the logits before the node that names them.
+        assert set(names) - stored == {"skeleton", "audio", "logits"}
 
 
 @pytest.mark.parametrize("kind", ["onnx-float32", "onnx-int8"])
@@ -131,11 +191,42 @@ def test_golden_inputs_lead_to_golden_outputs(artifacts, kind):
         np.testing.assert_allclose(logits, golden["logits"], atol=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "steps"), [("tflite-int8", 1), ("tflite-float32", 0)])
+def test_mapped_weights_give_the_same_logits(artifacts, kind, steps, tmp_path):
+    manifest, path = read_artifact(artifacts[kind])
+    cache = tmp_path / "weights.xnnpack"
+    golden = [np.load(artifacts[kind] / name) for name in manifest.golden]
+    expected = [own["logits"] for own in golden]
+    first = open_here(path, "litert-mapped", threads=1, weight_cache=cache)
+    assert (first.inputs, first.outputs) == (manifest.inputs, manifest.outputs)
+    found = [first({name: own[name] for name in ("skeleton", "audio")}) for own in golden]
+    # Kernels may round an integer to the other side; those of floats are the same.
+    atol = steps * manifest.outputs[0].scale + 1e-5
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+    written = cache.read_bytes()
+    assert len(written) > manifest.size_bytes / 2
+    second = open_here(path, "litert-mapped", threads=1, weight_cache=cache)
+    again = [second({name: own[name] for name in ("skeleton", "audio")}) for own in golden]
+    np.testing.assert_array_equal(again, found)
+    assert cache.read_bytes() == written
+
+
+def test_manifest_says_target_search_and_memory(artifacts):
+    for kind, folder in artifacts.items():
+        manifest, _ = read_artifact(folder)
+        assert manifest.target == ("xnnpack" if kind.startswith("tflite") else "x86")
+        assert manifest.recipe == ("static_wi8_ai8" if kind.endswith("int8") else "float32")
+        assert manifest.search is None
+        assert ("peak_bytes_mapped" in manifest.measurement) == kind.startswith("tflite")
+        assert manifest.measurement["runs"] == 30
+
+
 def test_manifest_counts_the_calibration_set(artifacts):
     calibration = read_artifact(artifacts["tflite-int8"])[0].calibration
     assert calibration["size"] == 16
     assert Counter(calibration["class_counts"].values()) == {1: 16}
     assert len(calibration["sha256"]) == 64
+    assert (calibration["method"], calibration["equalise"], calibration["correct_biases"]) == ("mse", False, True)
     assert read_artifact(artifacts["tflite-float32"])[0].calibration is None
     # One recipe, one calibration set, whatever the format.
     assert read_artifact(artifacts["onnx-int8"])[0].calibration == calibration
@@ -172,14 +263,13 @@ def test_model_of_other_weights_fails_the_verification(artifacts, recordings_fol
     """The verification compares; it does not assume. Another seed's weights are another model."""
     from export.verification import verify
     from model.classes import label_indices
-    from model.config import Label, preset_config
     from model.recogniser import build_recogniser
     from quantize.recipes import STATIC_WI8_AI8
     from recordings.batches import FeatureLoader
     from recordings.catalogue import scan
 
     manifest, path = read_artifact(artifacts["tflite-int8"])
-    config = preset_config("nano", tuple(Label(**label) for label in manifest.labels))
+    config = config_of(manifest)
     refs = scan(recordings_folder).refs[:16]
     with FeatureLoader(refs, label_indices(refs, config.labels), config.spec, batch_size=16, workers=0) as loader:
         outcome, _ = verify(
@@ -196,7 +286,6 @@ def test_model_of_other_weights_fails_the_verification(artifacts, recordings_fol
 
 def test_checkpoint_with_nan_is_refused(tmp_path, capsys, recordings_folder):
     from model.checkpoint import Checkpoint, save_checkpoint
-    from model.config import Label, preset_config
     from model.recogniser import build_recogniser
 
     config = preset_config("nano", (Label("A001", "drink water"), Label("A010", "clapping")))

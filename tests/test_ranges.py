@@ -96,7 +96,7 @@ def test_least_error_is_the_least_of_narrower_ranges(kind):
     best = min(rounding_error(values, (share * whole[0], share * whole[1])) for share in np.linspace(0.2, 1, 81))
     # Bins and the uniform error in a step are approximations.
     assert found <= 1.1 * best
-    assert found <= rounding_error(values, whole) * (0.9 if kind in HEAVY_TAILED else 1.001)
+    assert found <= rounding_error(values, whole) * (0.95 if kind in HEAVY_TAILED else 1.001)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -186,7 +186,8 @@ def test_a_constant_is_collected(value):
     config = small()[0]
     inputs = [keras.Input(config.spec.skeleton.shape), keras.Input(config.spec.audio.shape)]
     constant = keras.layers.Lambda(lambda x: 0 * x + value)(inputs[1])
-    found = collect(Observed(keras.Model(inputs, [constant]), ("x",), {}), calibration_of(config, 2))["x"]
+    model = keras.Model(inputs, [inputs[1], constant])
+    found = collect(Observed(model, ("audio", "x"), {}), calibration_of(config, 2))["x"]
     assert (found.low, found.high) == pytest.approx((value, value), rel=1e-6, abs=1e-5)
     assert found.counts.sum() == 2 * math.prod(config.spec.audio.shape)
 
