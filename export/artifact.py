@@ -103,6 +103,7 @@ def export_artifact(
         path = folder / f"model.{request.file_format}"
         form = TARGETS[request.target].form
         prepared = prepare(config, request.checkpoint.weights, form, calibration, request.calibration)
+        request.recipe.check_tensors(prepared.producers.values())
         recipe = request.recipe
         tried: tuple[Candidate, ...] = ()
         if request.budget:

@@ -20,7 +20,8 @@ import numpy as np
 
 from preprocess.errors import DataError
 
-from .runtimes import Runner, open_here
+from .manifest import TensorInfo
+from .runtimes import Array, Runner, open_here
 
 
 def measure(path: Path, runtime: str, *, threads: int = 1, warmup: int = 5, runs: int = 30) -> dict[str, Any]:
@@ -51,6 +52,8 @@ def _measure_here(path: Path, runtime: str, threads: int, warmup: int, runs: int
         "onnxruntime": "onnxruntime",
     }
     __import__(modules[runtime])
+    __import__("ai_edge_litert.schema_py_generated")
+    __import__("numpy.random")
     before = _peak_bytes()
     with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
         cache = Path(folder) / "weights.xnnpack" if runtime == "litert-mapped" else None
@@ -60,8 +63,7 @@ def _measure_here(path: Path, runtime: str, threads: int, warmup: int, runs: int
 
 
 def _run(model: Runner, before: int, runtime: str, threads: int, warmup: int, runs: int) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    feed = {t.name: rng.random(t.shape, dtype=np.float32) for t in model.inputs}
+    feed = {t.name: _random_input(t) for t in model.inputs}
     inputs_bytes = sum(array.nbytes for array in feed.values())
     for _ in range(warmup):
         model(feed)
@@ -79,6 +81,14 @@ def _run(model: Runner, before: int, runtime: str, threads: int, warmup: int, ru
         "latency_ms_p90": float(np.percentile(times, 90)),
         "peak_bytes": _peak_bytes() - before - inputs_bytes,
     }
+
+
+def _random_input(info: TensorInfo) -> Array:
+    """As a device would write it: in the type of the file, and without copies that would count as the model's memory."""
+    rng = np.random.default_rng(0)
+    if info.dtype == "float32":
+        return rng.random(info.shape, dtype=np.float32)
+    return np.frombuffer(rng.bytes(int(np.prod(info.shape))), info.dtype).reshape(info.shape)
 
 
 def _peak_bytes() -> int:

@@ -19,6 +19,7 @@ from quantize.recipes import Recipe
 from .serving import INPUT_NAMES, OUTPUT_NAME, serving_module
 
 METADATA_NAME = "pocket_har.json"
+_SHARED_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,22 @@ def _read(path: Path) -> Any:
 
 
 class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
-    """Aligns byte vectors to 16, as the schema asks of tensor data and Python's builder does not."""
+    """Aligns byte vectors to 16, as the schema asks of tensor data and Python's builder does not.
+
+    Equal vectors are written once, as the converter does: every channel of every weight has a zero point of zero.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._vectors: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x: Any) -> int:
+        if x.nbytes > _SHARED_BYTES:
+            return int(super().CreateNumpyVector(x))
+        key = (x.dtype.str, x.tobytes())
+        if key not in self._vectors:
+            self._vectors[key] = super().CreateNumpyVector(x)
+        return self._vectors[key]
 
     def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:
         return super().StartVector(elemSize, numElems, 16 if elemSize == 1 else alignment)

@@ -91,9 +91,12 @@ def part_of(block: str) -> str:
 
 
 def pattern_of(block: str, tensors: Sequence[str]) -> str:
-    """A recipe's pattern for all activations of a block: `visual/stage0/block1*`, or their names."""
+    """A recipe's patterns for what a block computes: `visual/stage0/block1,visual/stage0/block1/*`, or the names.
+
+    The inputs are not among them: the file format decides their type.
+    """
     if _BLOCK.match(block):
-        return f"{block}*"
+        return f"{block},{block}/*"
     return ",".join(name for name in tensors if block_of(name) == block)
 
 
@@ -151,7 +154,7 @@ class _Switched:
     """One graph whose activations and weights can be rounded block by block."""
 
     def __init__(self, prepared: Prepared) -> None:
-        self._plain, self._rounded = prepared.static_weights, round_weights(prepared.static_weights)
+        self._plain, self._rounded = prepared.equalised, round_weights(prepared.static_weights)
         self._switches: dict[str, Any] = {}
         outputs = []
 

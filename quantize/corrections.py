@@ -15,6 +15,8 @@ from recordings.calibration import CalibrationSet
 
 from .graph import Observed, round_weights
 
+_EQUALISING_PASSES = 10
+
 
 def equalise(config: ModelConfig, weights: Weights) -> Weights:
     """Shares range between consecutive convolutions with a ReLU or nothing between them; no logit changes.
@@ -25,7 +27,8 @@ def equalise(config: ModelConfig, weights: Weights) -> Weights:
     it).
     """
     out = dict(weights)
-    for first, second in _pairs(config, weights):
+    # A middle convolution belongs to two pairs, so one pass does not settle it.
+    for first, second in _EQUALISING_PASSES * list(_pairs(config)):
         kernels = [name for name in out if name.startswith(f"{first}/") and "kernel" in name]
         behind = out[f"{second}/kernel"]
         r1 = np.max([_channel_range(out[name], name) for name in kernels], axis=0)
@@ -76,7 +79,7 @@ def correct_biases(observed: Observed, weights: Weights, calibration: Calibratio
     return out
 
 
-def _pairs(config: ModelConfig, weights: Weights) -> Iterator[tuple[str, str]]:
+def _pairs(config: ModelConfig) -> Iterator[tuple[str, str]]:
     for level, stage in enumerate(config.visual.stages):
         for index, inner in enumerate(stage.inner):
             for step in range(len(inner)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from model.config import ModelConfig
@@ -39,7 +39,8 @@ class Prepared:
     Attributes:
         config, form: what it is built from.
         weights: of the deploy form, as trained.
-        static_weights: the same, prepared for static quantization.
+        equalised: the same, equalised if that was asked for; no logit differs.
+        static_weights: the same with corrected biases, for rounded kernels.
         producers: the activation that each Keras layer gives.
         ranges: of every activation; empty without calibration.
     """
@@ -47,6 +48,7 @@ class Prepared:
     config: ModelConfig
     form: DeployForm
     weights: Weights
+    equalised: Weights
     static_weights: Weights
     producers: dict[str, str]
     ranges: Mapping[str, Range] = field(default_factory=dict)
@@ -79,10 +81,9 @@ def prepare(
     """
     folded = fold(config, weights, form)
     if calibration is None:
-        return Prepared(config, form, folded, folded, observed_deploy(config, form, folded).producers)
-    static = equalise(config, folded) if options.equalise else folded
-    observed = observed_deploy(config, form, static)
+        return Prepared(config, form, folded, folded, folded, observed_deploy(config, form, folded).producers)
+    equalised = equalise(config, folded) if options.equalise else folded
+    observed = observed_deploy(config, form, equalised)
     ranges = choose_ranges(collect(observed, calibration), options.method)
-    if options.correct_biases:
-        static = correct_biases(observed, static, calibration)
-    return replace(Prepared(config, form, folded, static, observed.producers), ranges=ranges)
+    static = correct_biases(observed, equalised, calibration) if options.correct_biases else equalised
+    return Prepared(config, form, folded, equalised, static, observed.producers, ranges)

@@ -52,7 +52,8 @@ def collect(observed: Observed, calibration: CalibrationSet, *, batch_size: int 
             progress.advance(len(batch[0]))
         assert limits is not None
         bounds = np.stack(limits, axis=1).astype(np.float32)
-        bounds[:, 1] = np.maximum(bounds[:, 1], bounds[:, 0] + 1e-6)
+        # A constant needs a bin of some width, which float32 can tell from the constant itself.
+        bounds[:, 1] = np.maximum(bounds[:, 1], bounds[:, 0] + 1e-6 * np.maximum(1, np.abs(bounds[:, 0])))
         histograms = tf.function(lambda s, a: _histograms(observed, s, a, bounds), autograph=False)
         counts = np.zeros((len(observed.names), _BINS), np.int64)
         for start in steps:

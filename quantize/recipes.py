@@ -14,6 +14,7 @@ Tensors have the names of the deploy form, which `python -m quantize analyze` li
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -77,6 +78,15 @@ class Recipe:
     def is_exception(self, tensor: str) -> bool:
         return any(fnmatchcase(tensor, pattern) for pattern in self.exceptions)
 
+    def check_tensors(self, tensors: Iterable[str]) -> None:
+        """Raises UsageError when an exception names none of the tensors."""
+        known = tuple(tensors)
+        for pattern in self.exceptions:
+            if not any(fnmatchcase(tensor, pattern) for tensor in known):
+                raise UsageError(
+                    f"recipe {self.name}: no tensor is called {pattern!r}; `quantize analyze --json` lists them"
+                )
+
     def check_format(self, file_format: str) -> None:
         """Raises UsageError when files of that format cannot hold the recipe."""
         if file_format not in _FORMATS[self.base]:
@@ -94,9 +104,9 @@ def parse_recipe(name: str) -> Recipe:
     """
     if name in _FORMATS:
         return Recipe(name)
-    if found := _MIXED.fullmatch(name):
-        base, wide, patterns = found.groups()
-        return Recipe(base, "ai16" if wide == "ai16" else "fp32", tuple(patterns.split(",")))
+    found = _MIXED.fullmatch(name)
+    if found and all(patterns := found.group(3).split(",")):
+        return Recipe(found.group(1), "ai16" if found.group(2) == "ai16" else "fp32", tuple(patterns))
     raise UsageError(
         f"recipe {name!r} is unknown; use one of {', '.join(_FORMATS)}, or static_wi8_ai8+fp32(TENSOR,…) "
         "(static_wi8_ai8+ai16(TENSOR,…) for ONNX)"

@@ -39,6 +39,10 @@ class DataSource:
     seed: int
     workers: int
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"--seed is {self.seed}; use 0 or more")
+
     def draw(self, config: ModelConfig, *, calibration: int, held_out: int) -> tuple[CalibrationSet | None, Refs]:
         """A calibration set of at most `calibration` recordings (None for 0), and at most `held_out` others.
 
@@ -65,7 +69,9 @@ class DataSource:
 
     def _preprocessed(self, refs: Refs, config: ModelConfig, count: int) -> CalibrationSet:
         labels = label_indices(refs, config.labels).tolist()
-        return calibration_set(refs, labels, config.spec, count=count, seed=self.seed, workers=self.workers)
+        return calibration_set(
+            refs, labels, config.spec, count=count, seed=self.seed, workers=self.workers, on_error=self.on_error
+        )
 
     def loader(self, refs: Refs, config: ModelConfig) -> FeatureLoader:
         return FeatureLoader(
@@ -91,7 +97,7 @@ class DataSource:
             parts = split(refs_all, self.protocol, seed=self.seed)
             return parts.train, parts.test
         order = balanced_order(label_indices(refs_all, config.labels).tolist(), seed=self.seed)
-        count = min(calibration, len(refs_all) // 2)
+        count = min(calibration, max(1, len(refs_all) // 2))
         return [refs_all[i] for i in order[:count]], [refs_all[i] for i in order[count:]]
 
     def _balanced(self, refs: Refs, config: ModelConfig, count: int) -> Refs:

@@ -17,6 +17,7 @@ from preprocess.errors import UsageError
 from preprocess.spec import PreprocessSpec
 
 from .batches import Batch, FeatureLoader
+from .catalogue import OnError
 from .recording import RecordingRef
 
 
@@ -75,11 +76,13 @@ def calibration_set(
     count: int,
     seed: int,
     workers: int = 2,
+    on_error: OnError = "skip",
 ) -> CalibrationSet:
     """Draws and preprocesses a balanced set: one recording of every class in turn, until there are `count`.
 
     A class with too few gives what it has. A recording that cannot be used is left out, with a warning, and the next
-    in turn takes its place. There are fewer than `count` samples only when the recordings are used up.
+    in turn takes its place, unless `on_error` is `raise`. There are fewer than `count` samples only when the
+    recordings are used up.
 
     Args:
         refs: the recordings to choose from, those of the training part.
@@ -88,10 +91,11 @@ def calibration_set(
         count: samples wanted, at least 1.
         seed: of the choice, 0 or more.
         workers: processes that read.
+        on_error: `skip` or `raise`.
 
     Raises:
         UsageError: `count` or `seed` is out of range.
-        DataError: no recording can be used.
+        DataError: no recording can be used, or one cannot with `raise`.
     """
     if count < 1:
         raise UsageError(f"the calibration set's size is {count}; use at least 1")
@@ -105,7 +109,7 @@ def calibration_set(
         batch_size=min(count, len(refs)),
         seed=seed,
         workers=workers,
-        on_error="skip",
+        on_error=on_error,
     ) as loader:
         batch = next(loader.epoch(0))
         problems = loader.problems

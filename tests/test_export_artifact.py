@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from tiny import tiny_config
 
 from export.__main__ import main
 from export.manifest import read_artifact
@@ -288,7 +290,7 @@ def test_checkpoint_with_nan_is_refused(tmp_path, capsys, recordings_folder):
     from model.checkpoint import Checkpoint, save_checkpoint
     from model.recogniser import build_recogniser
 
-    config = preset_config("nano", (Label("A001", "drink water"), Label("A010", "clapping")))
+    config = replace(tiny_config(), preset="nano")
     weights = build_recogniser(config).weights()
     weights["fusion/norm/gamma"] = np.full_like(weights["fusion/norm/gamma"], np.nan)
     save_checkpoint(tmp_path / "bad.npz", Checkpoint(config, weights, {}))
