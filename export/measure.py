@@ -84,7 +84,7 @@ def _run(model: Runner, before: int, runtime: str, threads: int, warmup: int, ru
 
 
 def _random_input(info: TensorInfo) -> Array:
-    """As a device would write it: in the type of the file, and without copies that would count as the model's memory."""
+    """As a device would write it, in the type of the file; copies of it would count as the model's memory."""
     rng = np.random.default_rng(0)
     if info.dtype == "float32":
         return rng.random(info.shape, dtype=np.float32)
