@@ -20,7 +20,7 @@ _BINS = 2048
 _PERCENTILE = 99.99
 _LEVELS = 255
 # GELU(x) is within 1.3e-4 of zero below −4, a hundredth of an int8 step of what follows: nothing there needs levels.
-_GELU_LOWEST = -4.0
+GELU_LOWEST = -4.0
 # A tensor that is constantly zero needs some range.
 _NARROWEST = 1e-3
 
@@ -77,7 +77,7 @@ def choose_ranges(statistics: dict[str, TensorStatistics], method: Method) -> di
     chosen = {name: _choose(own, method) for name, own in statistics.items()}
     for name, (low, high) in chosen.items():
         if name.endswith("/expand"):
-            chosen[name] = (max(low, _GELU_LOWEST), high)
+            chosen[name] = (max(low, GELU_LOWEST), high)
     # Heatmaps lie in [0, 1] by definition, so that a device can write pixels directly.
     return chosen | {"skeleton": (0.0, 1.0)}
 
