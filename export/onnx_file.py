@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from model.layers import LayerNorm, stand_ins
@@ -158,8 +157,3 @@ def _rename(converted: onnx.ModelProto, producers: Mapping[str, str]) -> None:
 def _layer_of(tensor: str) -> str:
     """`recogniser/audio/stem/conv/Conv2D:0` → `audio/stem/conv`."""
     return tensor.removeprefix("recogniser/").rpartition("/")[0]
-
-
-def constants(model: onnx.ModelProto) -> dict[str, np.ndarray[Any, Any]]:
-    """The graph's initializers."""
-    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}

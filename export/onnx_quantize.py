@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -105,11 +104,3 @@ def _all_ranges(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> dict[str
         if node.op_type in _PASSING and node.output[0] in found:
             found.setdefault(node.input[0], found[node.output[0]])
     return found
-
-
-def nodes_of(model: onnx.ModelProto) -> dict[str, int]:
-    """How often each kind of node occurs."""
-    counts: dict[str, Any] = {}
-    for node in model.graph.node:
-        counts[node.op_type] = counts.get(node.op_type, 0) + 1
-    return counts

@@ -69,6 +69,12 @@ class Gelu(keras.layers.Layer):  # type: ignore[misc]
         return 0.5 * x * (1.0 + tf.math.erf(x * (1.0 / math.sqrt(2.0))))
 
 
+def _split_heads(x: tf.Tensor, heads: int) -> tf.Tensor:
+    """[B, h, w, heads·d] → [B, heads, h·w, d]."""
+    tokens = x.shape[1] * x.shape[2]
+    return tf.transpose(tf.reshape(x, (-1, tokens, heads, x.shape[3] // heads)), (0, 2, 1, 3))
+
+
 class Heads(keras.layers.Layer):  # type: ignore[misc]
     """A feature map [B, h, w, heads·d] as the tokens of every head [B, heads, h·w, d]."""
 
@@ -77,8 +83,7 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
         self._heads = heads
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        tokens = x.shape[1] * x.shape[2]
-        return tf.transpose(tf.reshape(x, (-1, tokens, self._heads, x.shape[3] // self._heads)), (0, 2, 1, 3))
+        return _split_heads(x, self._heads)
 
 
 class JoinHeads(keras.layers.Layer):  # type: ignore[misc]
@@ -126,15 +131,12 @@ class Attention(keras.layers.Layer):  # type: ignore[misc]
         tokens = query.shape[1] * query.shape[2]
         key_dim = query.shape[3] // self._heads
         # The scale goes to the queries: fewer numbers than the scores.
-        scores = tf.matmul(self._split(query * key_dim**-0.5), self._split(key), transpose_b=True)
-        mixed = tf.matmul(tf.nn.softmax(scores), self._split(value))
+        scores = tf.matmul(
+            _split_heads(query * key_dim**-0.5, self._heads), _split_heads(key, self._heads), transpose_b=True
+        )
+        mixed = tf.matmul(tf.nn.softmax(scores), _split_heads(value, self._heads))
         joined = tf.transpose(mixed, (0, 2, 1, 3))
         return tf.reshape(joined, (-1, tokens, value.shape[3]))
-
-    def _split(self, x: tf.Tensor) -> tf.Tensor:
-        """[B, h, w, heads·d] → [B, heads, h·w, d]."""
-        tokens = x.shape[1] * x.shape[2]
-        return tf.transpose(tf.reshape(x, (-1, tokens, self._heads, x.shape[3] // self._heads)), (0, 2, 1, 3))
 
 
 class SeededDropout(keras.layers.Layer):  # type: ignore[misc]
