@@ -205,8 +205,8 @@ def mapped_logits(folder, manifest, cache):
 
 
 SHARED_KERNELS = (
-    "LiteRT's weight cache takes convolutions of equal kernel and bias for one, though their inputs have other zero "
-    "points: the means of layer norms"
+    "LiteRT's weight cache takes convolutions whose kernel and bias are the same bytes of the file for one, though "
+    "their inputs have other zero points: the means and variances of layer norms"
 )
 
 
