@@ -19,7 +19,6 @@ from quantize.recipes import Recipe
 from .serving import INPUT_NAMES, OUTPUT_NAME, serving_module
 
 METADATA_NAME = "pocket_har.json"
-_SHARED_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ def finish_tflite(content: bytes, metadata: str, producers: Mapping[str, str]) -
         graph.tensors[tensor_map.tensorIndex].name = tensor_map.name
     names = {map_.name.decode() for map_ in [*signature.inputs, *signature.outputs]}
     assert names == {*INPUT_NAMES, OUTPUT_NAME}, names
+    _separate_constants(model)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(metadata.encode(), dtype=np.uint8)
     model.buffers.append(buffer)
@@ -89,6 +89,26 @@ def finish_tflite(content: bytes, metadata: str, producers: Mapping[str, str]) -
     builder = _AlignedBuilder(len(content) + len(metadata) + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _separate_constants(model: Any) -> None:
+    """Gives every constant a buffer of its own; the converter lets equal ones share.
+
+    LiteRT's weight cache knows packed weights by the buffers of kernel and bias. What it packs depends on the input's
+    zero point too, so of two convolutions that share both, as the means of layer norms do, one would compute with
+    the other's (seen in LiteRT 2.3).
+    """
+    taken = set()
+    for tensor in model.subgraphs[0].tensors:
+        data = model.buffers[tensor.buffer].data
+        if data is None:
+            continue
+        if tensor.buffer in taken:
+            own = schema.BufferT()
+            own.data = data
+            model.buffers.append(own)
+            tensor.buffer = len(model.buffers) - 1
+        taken.add(tensor.buffer)
 
 
 def read_tflite_metadata(path: Path) -> str:
@@ -130,17 +150,17 @@ def _read(path: Path) -> Any:
 class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
     """Aligns byte vectors to 16, as the schema asks of tensor data and Python's builder does not.
 
-    Equal vectors are written once, as the converter does: every channel of every weight has a zero point of zero.
+    Equal zero points are written once, as the converter does: those of every channel of every weight are zero.
     """
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        self._vectors: dict[tuple[str, bytes], int] = {}
+        self._vectors: dict[bytes, int] = {}
 
     def CreateNumpyVector(self, x: Any) -> int:
-        if x.nbytes > _SHARED_BYTES:
+        if x.dtype != np.int64:
             return int(super().CreateNumpyVector(x))
-        key = (x.dtype.str, x.tobytes())
+        key = x.tobytes()
         if key not in self._vectors:
             self._vectors[key] = super().CreateNumpyVector(x)
         return self._vectors[key]

@@ -204,16 +204,10 @@ def mapped_logits(folder, manifest, cache):
     return [runner({name: own[name] for name in ("skeleton", "audio")}) for own in golden]
 
 
-SHARED_KERNELS = (
-    "LiteRT's weight cache takes convolutions whose kernel and bias are the same bytes of the file for one, though "
-    "their inputs have other zero points: the means and variances of layer norms"
-)
-
-
 @pytest.mark.parametrize(
     ("kind", "steps"),
     [
-        pytest.param("tflite-int8", 1, marks=pytest.mark.xfail(strict=True, reason=SHARED_KERNELS)),
+        ("tflite-int8", 1),
         ("tflite-float32", 0),
     ],
 )

@@ -192,7 +192,8 @@ def test_blocks_that_the_analysis_ranks_become_float_in_real_files(monkeypatch):
     skeleton = rng.random((8, *config.spec.skeleton.shape), dtype=np.float32)
     audio = rng.standard_normal((8, *config.spec.audio.shape), dtype=np.float32)
     calibration = CalibrationSet(tuple("abcdefgh"), np.zeros(8, np.int32), skeleton, audio, 0)
-    own = prepare(config, recogniser.weights(), TARGETS["x86"].form, calibration, CalibrationOptions())
+    options = CalibrationOptions("minmax", correct_biases=False)
+    own = prepare(config, recogniser.weights(), TARGETS["x86"].form, calibration, options)
     labels = recogniser.fused([skeleton, audio]).numpy().argmax(axis=1).astype(np.int32)
 
     class Loader:

@@ -67,6 +67,14 @@ def prepared(norm, form):
     return prepare(own.config, own.weights(), form, noise(own.config, 16, seed=0), CalibrationOptions())
 
 
+@cache
+def compared():
+    """Samples that no range was found on, and the float model's logits."""
+    own = recogniser("layer")
+    samples = noise(own.config, 16, seed=1)
+    return samples, own.fused([samples.skeleton, samples.audio]).numpy()
+
+
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
     """(target, recipe, norm) → a file of the target's first format, written once."""
@@ -151,14 +159,13 @@ def test_wrong_combinations_get_one_line_and_exit_code_2(words, message, capsys,
 
 @pytest.mark.parametrize(("target", "recipe"), FILES)
 def test_every_recipe_answers_as_the_float_model(model_file, target, recipe):
-    own, path = recogniser("layer"), model_file(target, recipe)
-    samples = noise(own.config, 16, seed=1)
+    path = model_file(target, recipe)
+    samples, expected = compared()
     # Without VNNI, ONNX Runtime's fused u8 × s8 kernels overflow with the 8-bit weights that an NPU takes.
     run = plain_onnx(path) if target == "qnn" else open_model(path, RUNTIMES_OF_FORMAT[path.suffix[1:]][0])
     found = np.stack(
         [run({"skeleton": samples.skeleton[i : i + 1], "audio": samples.audio[i : i + 1]}) for i in range(16)]
     )
-    expected = own.fused([samples.skeleton, samples.audio]).numpy()
     assert snr_db(expected, found) > MIN_SNR_DB[recipe]
     if recipe == "float32":
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
