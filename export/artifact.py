@@ -126,6 +126,7 @@ def export_artifact(
                 loader,
                 recordings=len(held_out),
                 random_weights=request.random_weights,
+                max_drop_points=request.budget.max_drop_points if request.budget else None,
             )
         golden = _write_golden(folder / "golden", held_out[:_GOLDEN_RECORDINGS], recogniser, runner)
         manifest = _describe(replace(request, recipe=recipe), path, calibration, verification, runner, golden, tried)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     if options.max_drop is not None:
         if options.int8 or options.recipe:
             raise UsageError("--max-drop searches for a recipe; leave out --int8 and --recipe")
-        if options.max_drop < 0 or options.time_limit <= 0:
+        if not 0 <= options.max_drop < math.inf or not 0 < options.time_limit < math.inf:
             raise UsageError(
                 f"--max-drop is {options.max_drop:g} and --time-limit {options.time_limit:g}; use positive numbers"
             )
@@ -150,7 +151,9 @@ def _command(options: argparse.Namespace) -> str:
     words = [f"python -m export {options.file_format}"]
     words += ["--int8"] if options.int8 else []
     words += [f"--recipe '{options.recipe}'"] if options.recipe else []
-    words += [f"--max-drop {options.max_drop:g}"] if options.max_drop is not None else []
+    words += (
+        [f"--max-drop {options.max_drop:g} --time-limit {options.time_limit:g}"] if options.max_drop is not None else []
+    )
     words += [f"--target {options.target}"] if options.target else []
     words += [f"--calibrate-by {options.calibrate_by}"] if options.calibrate_by != "mse" else []
     words += ["--equalise"] if options.equalise else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +88,12 @@ def verify(
     *,
     recordings: int,
     random_weights: bool,
+    max_drop_points: float | None = None,
 ) -> tuple[Verification, Runner]:
     """Loads the file in every runtime and compares it with `recogniser` on all of `held_out`.
 
-    `recordings` is how many that are, for the progress bar. Returns the outcome and the first runtime's runner.
+    `recordings` is how many that are, for the progress bar; `max_drop_points` the accuracy that the user allows to be
+    lost, instead of the tolerance's. Returns the outcome and the first runtime's runner.
 
     Raises:
         AnswerIsNo: a logit is not finite.
@@ -123,7 +125,7 @@ def verify(
         for name in installed[1:]
     }
     for result in results:
-        failures += _judge(result, recipe, random_weights=random_weights)
+        failures += _judge(result, limits_of(recipe, max_drop_points), random_weights=random_weights)
     for name, pair in between.items():
         if not random_weights and pair["agreement"] < tolerances.RUNTIMES_MIN_AGREEMENT:
             failures.append(
@@ -199,8 +201,16 @@ def _check_heatmap_scale(runners: dict[str, Runner]) -> list[str]:
     ]
 
 
-def _judge(result: RuntimeResult, recipe: Recipe, *, random_weights: bool) -> list[str]:
+def limits_of(recipe: Recipe, max_drop_points: float | None) -> tolerances.Tolerance:
+    """The recipe's tolerance. Who allows more accuracy to be lost allows as many more answers to differ."""
     limits = tolerances.FLOAT32 if recipe.base == "float32" else tolerances.INT8
+    if max_drop_points is None:
+        return limits
+    more = max(0.0, max_drop_points - limits.max_drop_points)
+    return replace(limits, max_drop_points=max_drop_points, min_agreement=limits.min_agreement - more / 100)
+
+
+def _judge(result: RuntimeResult, limits: tolerances.Tolerance, *, random_weights: bool) -> list[str]:
     failures = []
     if result.snr_db < limits.min_snr_db:
         failures.append(f"{result.runtime}: logits' SNR is {result.snr_db:.1f} dB, less than {limits.min_snr_db:g} dB")

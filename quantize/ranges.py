@@ -21,8 +21,9 @@ _PERCENTILE = 99.99
 _LEVELS = 255
 # GELU(x) is within 1.3e-4 of zero below −4, a hundredth of an int8 step of what follows: nothing there needs levels.
 GELU_LOWEST = -4.0
-# A tensor that is constantly zero needs some range.
-_NARROWEST = 1e-3
+# A tensor that is constantly zero, such as a dilated part that reaches no pixel of a small map, needs some range; a
+# wide one, since kernels cannot scale sums by hundreds.
+_SILENT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _choose(own: TensorStatistics, method: Method) -> Range:
     elif method == "mse":
         low, high = _least_error(own)
     low, high = min(low, 0.0), max(high, 0.0)
-    return low, max(high, low + _NARROWEST)
+    return (low, high) if high - low > _SILENT else (0.0, 1.0)
 
 
 def _least_error(own: TensorStatistics) -> Range:
