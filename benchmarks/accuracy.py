@@ -70,8 +70,11 @@ def _run(options: argparse.Namespace) -> None:
             for index, (name, words) in enumerate(EXPORTS.items())
         }
         analysis = _call("quantize", "analyze", *chosen, *calibrated, "--recordings", str(options.analyzed))
+    # Where files lay on this machine is no result; the document has the checkpoint's hash.
     for export in exports.values():
         del export["artifact"]
+    for evaluation in evaluations.values():
+        del evaluation["checkpoint"]
     words = [f"python -m benchmarks.accuracy --recordings {count} --analyzed {options.analyzed}"]
     words += [f"--checkpoint {options.checkpoint.name}"] if options.checkpoint else []
     words += calibrated

@@ -205,7 +205,7 @@ def _describe(
         target=request.target,
         calibration={**calibration.provenance(), **asdict(request.calibration)} if calibration else None,
         cost={name: {"parameters": part.parameters, "macs": part.macs} for name, part in parts.items()},
-        search={**request.budget.to_dict(), "tried": [asdict(own) for own in tried]} if request.budget else None,
+        search={**asdict(request.budget), "tried": [asdict(own) for own in tried]} if request.budget else None,
         verification=verification.to_dict(),
         measurement=_measurement(path, request.file_format),
         checkpoint=request.origin,

@@ -18,7 +18,7 @@ from model.folding import Weights
 from recordings.calibration import CalibrationSet
 from recordings.metrics import power_ratio_db, snr_db
 
-from .graph import Range, round_weights
+from .graph import FakeQuant, Range, round_weights
 from .prepare import Prepared
 from .ranges import GELU_LOWEST
 
@@ -137,18 +137,16 @@ def analyze(prepared: Prepared, samples: CalibrationSet, *, batch_size: int = 8)
     )
 
 
-class _Round(keras.layers.Layer):  # type: ignore[misc]
+class _Round(FakeQuant):
     """Rounds to eight bits where its switch is on."""
 
     def __init__(self, limits: Range, switch: Any, **options: Any) -> None:
-        super().__init__(**options)
-        self._low, self._high = limits
+        super().__init__(limits, **options)
         # Set past Keras' tracking: a switch is no weight.
         object.__setattr__(self, "switch", switch)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        rounded = tf.quantization.fake_quant_with_min_max_args(x, self._low, self._high)
-        return tf.where(self.switch, rounded, x)
+        return tf.where(self.switch, super().call(x), x)
 
 
 class _Switched:

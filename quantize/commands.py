@@ -13,7 +13,7 @@ from model.checkpoint import DEMO_CHECKPOINT, load_checkpoint
 from model.deploy import DeployForm
 from preprocess.errors import UsageError
 
-from .analysis import Analysis, analyze
+from .analysis import Analysis, analyze, part_of
 from .prepare import CalibrationOptions, prepare
 from .sources import DataSource
 
@@ -71,7 +71,7 @@ def analysis_table(analysis: Analysis) -> str:
     )
     lowest = {}
     for own in sorted(analysis.tensors, key=lambda tensor: -tensor.snr_db):
-        lowest[_part(analysis, own.block)] = own
+        lowest[part_of(own.block)] = own
     parts = format_table(
         ["part", "share of the noise", "noisiest tensor, all quantized", "its SNR"],
         [
@@ -80,10 +80,6 @@ def analysis_table(analysis: Analysis) -> str:
         ],
     )
     return f"{blocks}\n\n{parts}"
-
-
-def _part(analysis: Analysis, block: str) -> str:
-    return next(own.part for own in analysis.blocks if own.name == block)
 
 
 def _write(analysis: Analysis, folder: Path) -> None:

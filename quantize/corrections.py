@@ -13,7 +13,7 @@ from model.config import ModelConfig
 from model.folding import PARTS, Array, Weights
 from recordings.calibration import CalibrationSet
 
-from .graph import Observed, round_weights
+from .graph import Observed, axes_within_channel, round_weights
 
 _EQUALISING_PASSES = 10
 
@@ -93,8 +93,7 @@ def _pairs(config: ModelConfig) -> Iterator[tuple[str, str]]:
 
 
 def _channel_range(kernel: Array, name: str) -> Array:
-    axes = (0, 1, 3) if name.endswith("depthwise_kernel") else (0, 1, 2)
-    found: Array = np.abs(kernel).max(axis=axes)
+    found: Array = np.abs(kernel).max(axis=axes_within_channel(kernel, name))
     return found
 
 

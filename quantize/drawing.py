@@ -7,7 +7,7 @@ from pathlib import Path
 from console.files import atomic_file
 from preprocess.errors import MissingComponentError
 
-from .analysis import PARTS, Analysis
+from .analysis import PARTS, Analysis, part_of
 
 _COLOURS = dict(zip(PARTS, ("#1f77b4", "#d1495b", "#2a9d8f", "#6c757d"), strict=True))
 _BLOCKS_DRAWN = 20
@@ -24,12 +24,11 @@ def draw_analysis(analysis: Analysis, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingComponentError('drawing needs matplotlib; run `pip install -e ".[plots]"`') from error
-    part = {own.name: own.part for own in analysis.blocks}
     figure = Figure(figsize=(11, 9), layout="constrained")
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, height_ratios=(1, 1.3))
     for name, colour in _COLOURS.items():
-        chosen = [(i, own.snr_db) for i, own in enumerate(analysis.tensors) if part[own.block] == name]
+        chosen = [(i, own.snr_db) for i, own in enumerate(analysis.tensors) if part_of(own.block) == name]
         # Tensors of constants have no noise; a cap keeps the others apart.
         above.plot([i for i, _ in chosen], [min(snr, 80) for _, snr in chosen], ".", color=colour, label=name)
     above.set_xlabel("tensor, in the order of computation")

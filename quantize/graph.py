@@ -88,10 +88,13 @@ def round_weights(weights: Weights) -> Weights:
     return {name: _rounded(value, name) if "kernel" in name else value for name, value in weights.items()}
 
 
+def axes_within_channel(kernel: Array, name: str) -> tuple[int, ...]:
+    """All axes of a kernel but that of its output channels: the last, or the third of a depthwise [h, w, C, 1]."""
+    return (0, 1, 3) if name.endswith("depthwise_kernel") else tuple(range(kernel.ndim - 1))
+
+
 def _rounded(kernel: Array, name: str) -> Array:
-    # A depthwise kernel [h, w, C, 1] has its channels in the third axis.
-    axes = (0, 1, 3) if name.endswith("depthwise_kernel") else tuple(range(kernel.ndim - 1))
-    scale = np.abs(kernel).max(axis=axes, keepdims=True) / 127
+    scale = np.abs(kernel).max(axis=axes_within_channel(kernel, name), keepdims=True) / 127
     scale = np.where(scale > 0, scale, 1)
     rounded: Array = (np.clip(np.rint(kernel / scale), -127, 127) * scale).astype(np.float32)
     return rounded
