@@ -25,7 +25,7 @@ from recordings.reading import read_recording
 from recordings.recording import RecordingRef
 
 from .manifest import MANIFEST_NAME, Manifest, file_sha256
-from .measure import measure
+from .measure import MAPPED, measure
 from .onnx_file import convert_to_onnx, save_onnx
 from .runtimes import RUNTIMES_OF_FORMAT, Runner
 from .search import Budget, Candidate, Comparison, search
@@ -218,7 +218,7 @@ def _describe(
 def _measurement(path: Path, file_format: str) -> dict[str, Any]:
     found = measure(path, RUNTIMES_OF_FORMAT[file_format][0])
     if file_format == "tflite":
-        found["peak_bytes_mapped"] = measure(path, "litert-mapped", warmup=1, runs=1)["peak_bytes"]
+        found["peak_bytes_mapped"] = measure(path, MAPPED, warmup=1, runs=1)["peak_bytes"]
     return found
 
 

@@ -23,43 +23,51 @@ from preprocess.errors import DataError
 from .manifest import TensorInfo
 from .runtimes import Array, Runner, open_here
 
+MAPPED = "litert-mapped"
+
 
 def measure(path: Path, runtime: str, *, threads: int = 1, warmup: int = 5, runs: int = 30) -> dict[str, Any]:
     """Runs the file in a fresh process.
 
     Returns latency in ms (median and 90th percentile over `runs` inferences of random inputs), peak memory in bytes
     beyond what the process held before loading the file, and the conditions. Runtime `litert-mapped` is LiteRT with
-    reordered weights in a mapped file (`export.runtimes.MappedRunner`), written anew in this process.
+    reordered weights in a mapped file (`export.runtimes.MappedRunner`), which an earlier process has written.
 
     Raises:
         DataError: the process failed.
     """
-    command = [sys.executable, "-m", "export.measure", str(path), runtime, str(threads), str(warmup), str(runs)]
+    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
+        words = [str(path), runtime, folder, str(threads)]
+        if runtime == MAPPED:
+            _child([*words, "0", "1"])  # writes the cache
+        return _child([*words, str(warmup), str(runs)])
+
+
+def _child(words: list[str]) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])}
+    command = [sys.executable, "-c", "from export.measure import serve; serve()", *words]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if result.returncode:
         last = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}"]
-        raise DataError(f"measuring {path.name} in {runtime} failed: {last[0]}")
+        raise DataError(f"measuring {Path(words[0]).name} in {words[1]} failed: {last[0]}")
     document: dict[str, Any] = json.loads(result.stdout)
     return document
 
 
-def _measure_here(path: Path, runtime: str, threads: int, warmup: int, runs: int) -> dict[str, Any]:
+def _measure_here(path: Path, runtime: str, folder: Path, threads: int, warmup: int, runs: int) -> dict[str, Any]:
     # The runtime's own library is not the model's: import it before the first reading.
     modules = {
         "litert": "ai_edge_litert.interpreter",
-        "litert-mapped": "ai_edge_litert.compiled_model",
+        MAPPED: "ai_edge_litert.compiled_model",
         "onnxruntime": "onnxruntime",
     }
     __import__(modules[runtime])
     __import__("ai_edge_litert.schema_py_generated")
     __import__("numpy.random")
     before = _peak_bytes()
-    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
-        cache = Path(folder) / "weights.xnnpack" if runtime == "litert-mapped" else None
-        return _run(
-            open_here(path, runtime, threads=threads, weight_cache=cache), before, runtime, threads, warmup, runs
-        )
+    cache = folder / "weights.xnnpack" if runtime == MAPPED else None
+    model = open_here(path, runtime, threads=threads, weight_cache=cache)
+    return _run(model, before, runtime, threads, warmup, runs)
 
 
 def _run(model: Runner, before: int, runtime: str, threads: int, warmup: int, runs: int) -> dict[str, Any]:
@@ -103,13 +111,20 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def serve() -> None:
+    """The fresh process."""
+    path, runtime, folder, *numbers = sys.argv[1:]
+    json.dump(_measure_here(Path(path), runtime, Path(folder), *map(int, numbers)), sys.stdout)
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("path", type=Path)
     parser.add_argument("runtime")
-    parser.add_argument("numbers", type=int, nargs=3)
+    parser.add_argument("numbers", type=int, nargs=3, metavar="N", help="threads, warm-up runs, timed runs")
     options = parser.parse_args()
-    json.dump(_measure_here(options.path, options.runtime, *options.numbers), sys.stdout)
+    threads, warmup, runs = options.numbers
+    json.dump(measure(options.path, options.runtime, threads=threads, warmup=warmup, runs=runs), sys.stdout)
 
 
 if __name__ == "__main__":

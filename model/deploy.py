@@ -17,7 +17,7 @@ import tf_keras as keras
 from preprocess.errors import DataError
 
 from .config import ModelConfig, ResNetStage
-from .folding import PARTS, Weights, fold
+from .folding import BIASED_PART, PARTS, Weights, fold
 from .layers import Gelu, Heads, JoinHeads, LayerNorm, MatMul, Rsqrt
 
 Tap = Callable[[Any, str], Any]
@@ -144,7 +144,7 @@ class _Builder:
         total = None
         for part, (size, dilation) in PARTS.items():
             layer = keras.layers.DepthwiseConv2D(
-                size, padding="same", dilation_rate=dilation, use_bias=part == "centre", name=f"{name}/{part}"
+                size, padding="same", dilation_rate=dilation, use_bias=part == BIASED_PART, name=f"{name}/{part}"
             )
             y = self._tap(layer(x), f"{name}/{part}")
             if total is None:

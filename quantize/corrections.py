@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from model.config import ModelConfig
-from model.folding import PARTS, Array, Weights
+from model.folding import BIASED_PART, PARTS, Array, Weights
 from recordings.calibration import CalibrationSet
 
 from .graph import Observed, axes_within_channel, round_weights
@@ -37,7 +37,7 @@ def equalise(config: ModelConfig, weights: Weights) -> Weights:
         for name in kernels:
             own = scale[:, None] if name.endswith("depthwise_kernel") else scale
             out[name] = out[name] / own
-        bias = f"{first}/bias" if f"{first}/bias" in out else f"{first}/centre/bias"
+        bias = f"{first}/bias" if f"{first}/bias" in out else f"{first}/{BIASED_PART}/bias"
         out[bias] = out[bias] / scale
         out[f"{second}/kernel"] = behind * scale[:, None]
     return out
@@ -73,7 +73,7 @@ def correct_biases(observed: Observed, weights: Weights, calibration: Calibratio
     for layer, own in zip(layers, total, strict=True):
         name = f"{layer.name}/bias"
         for part in PARTS:
-            name = name.replace(f"/depthwise/{part}/", "/depthwise/centre/")
+            name = name.replace(f"/depthwise/{part}/", f"/depthwise/{BIASED_PART}/")
         if name in out:
             out[name] = (out[name] - own / count).astype(np.float32)
     return out

@@ -13,7 +13,7 @@ from recordings.calibration import CalibrationSet
 
 from .corrections import correct_biases, equalise
 from .graph import Range, observed_deploy, quantized_deploy
-from .ranges import Method, choose_ranges, collect
+from .ranges import Method, choose_ranges, collect, widen_summands
 from .recipes import Recipe
 
 
@@ -84,6 +84,6 @@ def prepare(
         return Prepared(config, form, folded, folded, folded, observed_deploy(config, form, folded).producers)
     equalised = equalise(config, folded) if options.equalise else folded
     observed = observed_deploy(config, form, equalised)
-    ranges = choose_ranges(collect(observed, calibration), options.method)
+    ranges = widen_summands(choose_ranges(collect(observed, calibration), options.method), observed)
     static = correct_biases(observed, equalised, calibration) if options.correct_biases else equalised
     return Prepared(config, form, folded, equalised, static, observed.producers, ranges)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+import tf_keras as keras
 
 from console.progress import Progress
 from recordings.calibration import CalibrationSet
@@ -24,6 +26,9 @@ GELU_LOWEST = -4.0
 # A tensor that is constantly zero, such as a dilated part that reaches no pixel of a small map, needs some range; a
 # wide one, since kernels cannot scale sums by hundreds.
 _SILENT = 1e-6
+# XNNPACK leaves an addition to a slow kernel when an input's step is below 2^-10 of the sum's. A summand this narrow
+# does not change a level of the sum; half of the limit leaves room for rounding.
+_NARROWEST_SUMMAND = 2.0**-9
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,31 @@ def choose_ranges(statistics: dict[str, TensorStatistics], method: Method) -> di
             chosen[name] = (max(low, GELU_LOWEST), high)
     # Heatmaps lie in [0, 1] by definition, so that a device can write pixels directly.
     return chosen | {"skeleton": (0.0, 1.0)}
+
+
+def widen_summands(ranges: Mapping[str, Range], observed: Observed) -> dict[str, Range]:
+    """The ranges with those of summands widened that are too narrow beside their sum for kernels that add integers.
+
+    A ConvNeXt whose LayerScale is still near its initial 1e-6 has such branches.
+    """
+    out = dict(ranges)
+    for layer in observed.model.layers:
+        if not isinstance(layer, keras.layers.Add):
+            continue
+        # The activation that is stored may be that of a ReLU behind.
+        behind = [layer.name, *(node.layer.name for node in layer.outbound_nodes)]
+        total = next(observed.producers[name] for name in behind if name in observed.producers)
+        least = _NARROWEST_SUMMAND * _width(out[total])
+        for tensor in layer.input:
+            name = observed.producers.get(tensor.node.layer.name)
+            if name is not None and _width(out[name]) < least:
+                low, high = out[name]
+                out[name] = (low * least / (high - low), high * least / (high - low))
+    return out
+
+
+def _width(limits: Range) -> float:
+    return limits[1] - limits[0]
 
 
 def _choose(own: TensorStatistics, method: Method) -> Range:

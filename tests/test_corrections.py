@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny import model_configs, tiny_config
 
 from model.deploy import DeployForm, build_deploy, set_deploy_weights
-from model.folding import PARTS, fold
+from model.folding import BIASED_PART, PARTS, fold
 from model.recogniser import build_recogniser
 from quantize.corrections import correct_biases, equalise
 from quantize.graph import FakeQuant, observed_deploy, round_weights
@@ -204,11 +204,11 @@ def test_a_depthwise_loses_the_mean_error_of_all_its_parts(form):
         x = corrected(form)[2](name)
         check_mean_error(lambda w: convolved(x, w[f"{name}/depthwise_kernel"]), f"{name}/bias", form)
         return
-    x = corrected(form)[2](f"{name}/centre")
+    x = corrected(form)[2](f"{name}/{BIASED_PART}")
     parts = {part: dilation for part, (_, dilation) in PARTS.items()}
     check_mean_error(
         lambda w: sum(convolved(x, w[f"{name}/{part}/depthwise_kernel"], dilation=by) for part, by in parts.items()),
-        f"{name}/centre/bias",
+        f"{name}/{BIASED_PART}/bias",
         form,
     )
 

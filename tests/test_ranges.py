@@ -16,7 +16,7 @@ from model.deploy import DeployForm, build_deploy, set_deploy_weights
 from model.folding import fold
 from model.recogniser import build_recogniser
 from quantize.graph import FakeQuant, Observed, observed_deploy, quantized_deploy, round_weights
-from quantize.ranges import METHODS, TensorStatistics, choose_ranges, collect
+from quantize.ranges import METHODS, TensorStatistics, choose_ranges, collect, widen_summands
 from recordings.calibration import CalibrationSet
 
 BINS = 2048
@@ -128,6 +128,31 @@ def test_pixels_have_the_range_of_their_definition(method):
     ranges = choose_ranges(seen, method)
     assert ranges["skeleton"] == (0, 1)
     assert ranges.keys() == seen.keys()
+
+
+def test_a_summand_is_wide_enough_for_kernels_that_add_integers():
+    """XNNPACK's check of an addition: each input's step is at least 2^-10 of the output's."""
+    own = observed()
+    layers = [layer for layer in own.model.layers if isinstance(layer, keras.layers.Add)]
+    ranges = {name: (-1.0, 3.0) for name in own.names} | {
+        "audio/stage1/block0/project": (-1e-6, 3e-6),
+        "visual/stage0/block0/shortcut": (0.0, 1e-5),
+        "audio/stage0/block0/depthwise/edges": (-0.0125, 0.0),
+    }
+    wide = widen_summands(ranges, own)
+    step = 4 / 255
+    assert len(layers) == 4 + 3 * 4 + 1
+    for name, (low, high) in wide.items():
+        assert high - low == pytest.approx(max(ranges[name][1] - ranges[name][0], 4 * 2**-9)), name
+        assert (high - low) / 255 > step * 2**-10
+        assert low * ranges[name][1] == pytest.approx(high * ranges[name][0]), "zero keeps its place"
+    assert {name for name in wide if wide[name] != ranges[name]} == {
+        "audio/stage1/block0/project",
+        "visual/stage0/block0/shortcut",
+    }
+    # Not an input of an addition: as it was.
+    alone = ranges | {"fusion/query": (0.0, 1e-5)}
+    assert widen_summands(alone, own)["fusion/query"] == (0, 1e-5)
 
 
 # Collection
