@@ -3,7 +3,7 @@ PYTHON ?= python
 DEMO_DATA ?= data/demo-train
 DEMO_RUN ?= runs/demo
 
-.PHONY: test lint demo paper-study
+.PHONY: test lint demo demo-layer paper-study
 
 test:
 	$(PYTHON) -m pytest
@@ -14,15 +14,24 @@ lint:
 	mypy preprocess console recordings model quantize export benchmarks
 
 # The checkpoint that ships: about an hour on two cores.
-demo:
-	$(PYTHON) -m recordings synthesize --out $(DEMO_DATA) --count 4800 --seed 1
-	$(PYTHON) -m model train --data $(DEMO_DATA) --out $(DEMO_RUN) --preset nano --audio-norm batch --protocol all --seed 1 \
-		--set visual.schedule=cosine --set visual.epochs=16 --set visual.learning_rate=2e-3 --set visual.early_stopping=0 \
-		--set audio.batch_size=32 --set audio.epochs=10 --set audio.learning_rate=2e-3 \
-		--set audio_augmentation.pitch_semitones=0 --set audio_augmentation.stretch=0 \
-		--set audio_augmentation.frequency_mask_bands=8 --set audio_augmentation.time_mask_frames=16 \
-		--set fusion.batch_size=32 --set fusion.epochs=5 --set fusion.learning_rate=1e-3 --set fusion.modality_dropout=0.1
+DEMO = --data $(DEMO_DATA) --preset nano --protocol all --seed 1 --resume \
+	--set visual.schedule=cosine --set visual.early_stopping=0 \
+	--set audio.batch_size=32 --set audio.epochs=10 --set audio.learning_rate=2e-3 \
+	--set audio_augmentation.pitch_semitones=0 --set audio_augmentation.stretch=0 \
+	--set audio_augmentation.frequency_mask_bands=8 --set audio_augmentation.time_mask_frames=16 \
+	--set fusion.batch_size=32 --set fusion.epochs=5 --set fusion.learning_rate=1e-3 --set fusion.modality_dropout=0.1
+demo: $(DEMO_DATA)
+	$(PYTHON) -m model train --out $(DEMO_RUN) $(DEMO) --audio-norm batch --set visual.epochs=16 --set visual.learning_rate=2e-3
 	cp $(DEMO_RUN)/checkpoint.npz model/demo/nano.npz
+
+# The same with layer norm in ConvNeXt, to compare: the visual stream is the demo's.
+demo-layer: $(DEMO_DATA)
+	$(PYTHON) -m model train --out $(DEMO_RUN)-layer $(DEMO) --audio-norm layer --init model/demo/nano.npz \
+		--set visual.epochs=1 --set visual.learning_rate=1e-5
+	$(PYTHON) -m benchmarks.accuracy --checkpoint $(DEMO_RUN)-layer/checkpoint.npz --out benchmarks/results/demo-layer.json
+
+$(DEMO_DATA):
+	$(PYTHON) -m recordings synthesize --out $@ --count 4800 --seed 1
 
 # The paper preset with trained weights, to quantize: small inputs first, then a little at full size. An hour and a half on
 # two cores without oneDNN's kernels, half of that with them; nothing of it is committed but the measurement.

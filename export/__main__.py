@@ -44,6 +44,9 @@ def _add_format(
         "--init", choices=("random",), help="random weights of --preset, to study cost without training"
     )
     parser.add_argument("--audio-norm", choices=("layer", "batch"), help="with --init random: ConvNeXt's normalisation")
+    parser.add_argument(
+        "--stride-on", choices=("3x3", "1x1"), help="with --init random: ResNet's strides; 1x1 as in keras.applications"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="your recordings (default: synthetic ones, cached)")
     parser.add_argument("--audio", type=Path, metavar="DIR", help="folder of the WAVs, where they are not below --data")
     parser.add_argument("--protocol", metavar="NAME", help="split: calibrate on its training part, verify on its test")

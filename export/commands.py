@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,10 @@ def export_command(options: argparse.Namespace) -> None:
     """
     if options.checkpoint and options.init:
         raise UsageError("--init random and --checkpoint exclude each other; give one of them")
-    if options.audio_norm and not options.init:
-        raise UsageError(f"--audio-norm {options.audio_norm} needs --init random; a checkpoint has its own norm")
-    if options.preset and not options.init:
-        raise UsageError(f"--preset {options.preset} needs --init random; a checkpoint has its own preset")
+    for name in ("audio_norm", "stride_on", "preset"):
+        if (value := getattr(options, name)) and not options.init:
+            words = name.replace("_", "-")
+            raise UsageError(f"--{words} {value} needs --init random; a checkpoint has its own configuration")
     for name in ("calibration", "recordings", "workers"):
         value = getattr(options, name)
         if value is not None and value < (0 if name == "workers" else 1):
@@ -137,6 +138,7 @@ def _random(options: argparse.Namespace, preset: str) -> Checkpoint:
 
     labels = tuple(Label(f"A{i:03d}", action) for i, action in enumerate(NTU60_ACTIONS, start=1))
     config = preset_config(preset, labels, audio_norm=options.audio_norm or "layer")
+    config = replace(config, visual=replace(config.visual, stride_on=options.stride_on or "3x3"))
     return Checkpoint(config, build_recogniser(config, seed=options.seed).weights(), {})
 
 
@@ -161,6 +163,7 @@ def _command(options: argparse.Namespace) -> str:
     words += [f"--checkpoint {options.checkpoint.name}"] if options.checkpoint else []
     words += [f"--preset {options.preset or 'nano'} --init random"] if options.init else []
     words += [f"--audio-norm {options.audio_norm}"] if options.audio_norm else []
+    words += [f"--stride-on {options.stride_on}"] if options.stride_on else []
     words += ["--data DIR"] if options.data else []
     words += [f"--protocol {options.protocol}"] if options.protocol else []
     words += [f"--calibration {options.calibration}"] if options.calibration else []

@@ -46,7 +46,7 @@ class TrainingPlan:
         settings: constants of the stages.
         split: recordings; the test part is not touched.
         seed: seeds weights, order, augmentation and dropout.
-        initial: weights to start from instead of random ones, with the name of their origin.
+        initial: weights to start from instead of random ones, where names and shapes fit, with the name of their origin.
     """
 
     config: ModelConfig
@@ -78,7 +78,7 @@ def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: 
     config = _open_run(plan, out, resume=resume, workers=workers)
     recogniser = build_recogniser(config, seed=plan.seed, dropout=plan.settings.fusion.dropout)
     if plan.initial:
-        recogniser.set_weights(recogniser.weights() | plan.initial[1])
+        recogniser.set_weights(fitting_weights(recogniser.weights(), *plan.initial))
     histories: dict[str, Any] = {}
     for name in STAGES:
         stage = Stage(
@@ -112,6 +112,20 @@ def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: 
     path = out / CHECKPOINT_NAME
     save_checkpoint(path, Checkpoint(config, recogniser.weights(), history))
     return path
+
+
+def fitting_weights(random: Weights, origin: str, initial: Weights) -> Weights:
+    """The `random` weights of a model, those replaced that `initial` has under the same name and in the same shape.
+
+    Raises:
+        DataError: none fits.
+    """
+    fitting = {name: value for name, value in initial.items() if name in random and random[name].shape == value.shape}
+    if not fitting:
+        raise DataError(f"no weight of {origin} has a name and shape of this model; check --preset, or leave out --init")
+    if len(fitting) < len(random):
+        log(f"{len(fitting)} of {len(random)} tensors start from {origin}, the others at random")
+    return random | fitting
 
 
 def _open_run(plan: TrainingPlan, out: Path, *, resume: bool, workers: int) -> ModelConfig:

@@ -263,6 +263,7 @@ def test_existing_artifact_is_refused_and_unharmed(artifacts, capsys):
     ("words", "code", "message"),
     [
         (["tflite", "--preset", "paper"], 2, "needs --init random"),
+        (["onnx", "--stride-on", "1x1"], 2, "--stride-on 1x1 needs --init random; a checkpoint has its own"),
         (["tflite", "--init", "random", "--checkpoint", "x.npz"], 2, "exclude each other"),
         (["tflite", "--checkpoint", "missing.npz"], 4, "does not exist"),
         (["tflite", "--init", "random", "--recordings", "0"], 2, "--recordings is 0"),

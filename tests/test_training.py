@@ -21,7 +21,7 @@ from model.classes import label_indices, labels_of
 from model.evaluation import silent_audio
 from model.recogniser import build_recogniser
 from model.settings import StageSettings, TrainingSettings
-from model.train import TrainingPlan, train
+from model.train import TrainingPlan, fitting_weights, train
 from model.training import Stage, _draw_lost
 from preprocess.errors import AnswerIsNo, DataError, UsageError
 from recordings.batches import Batch
@@ -255,6 +255,20 @@ def test_a_run_is_not_resumed_with_other_options(finished, recordings_folder, ch
     with pytest.raises(UsageError, match="holds a run with other options or recordings; choose another --out"):
         run_plan(other, path.parent, resume=True)
     assert path.read_bytes() == before
+
+
+def test_a_run_starts_from_the_weights_that_fit(capsys):
+    random = {name: np.zeros(shape, np.float32) for name, shape in {"a": (2,), "b": (3, 4), "c": (5,)}.items()}
+    start = {"a": np.ones(2, np.float32), "b": np.ones((3, 5), np.float32), "other": np.ones(5, np.float32)}
+    found = fitting_weights(random, "other.npz", start)
+    assert {name: (value.shape, value.max()) for name, value in found.items()} == {
+        "a": ((2,), 1),
+        "b": ((3, 4), 0),
+        "c": ((5,), 0),
+    }
+    assert "1 of 3 tensors start from other.npz" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"no weight of other\.npz has a name and shape of this model"):
+        fitting_weights({"c": random["c"]}, "other.npz", start)
 
 
 def test_a_damaged_state_is_bad_data(finished, tmp_path):
