@@ -11,7 +11,7 @@ test:
 lint:
 	ruff check .
 	ruff format --check .
-	mypy preprocess console recordings model quantize export benchmarks
+	mypy preprocess console recordings model runtime quantize export benchmarks
 
 # The checkpoint that ships: about an hour on two cores.
 DEMO = --data $(DEMO_DATA) --preset nano --protocol all --seed 1 --resume \

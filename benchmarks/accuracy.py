@@ -18,8 +18,8 @@ import numpy as np
 from console.files import atomic_file
 from console.program import log, make_parser, run_as_main, show, show_json
 from console.table import format_table
-from export.manifest import file_sha256
 from preprocess.errors import PocketHarError
+from runtime.manifest import file_sha256
 
 from .provenance import provenance
 

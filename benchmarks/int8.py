@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 from console.files import atomic_file
 from console.program import add_common_options, log, make_parser, run_as_main, show, show_json, warn
 from console.table import format_table
-from export.manifest import file_sha256, read_artifact
 from preprocess.errors import DataError, PocketHarError, UsageError
+from runtime.manifest import file_sha256, read_artifact
+from runtime.measure import MAPPED, measure
 
 from .plain import GEMM_COLUMNS, GEMM_DEPTH, GEMM_ROWS, write_gemm
 from .provenance import provenance
@@ -50,7 +51,7 @@ _RESAMPLES = 2000
 _NONZERO = 0.05  # share of a skeleton's heatmaps that a body covers
 # Random weights: the recordings only have to make the export run. Time does not depend on the values.
 # Strides as keras.applications has them, so that ours and the plain files are the same network.
-_EXPORT = (*"--preset paper --init random --stride-on 1x1 --calibration 4 --recordings 2".split(),)
+_EXPORT = (*["--preset", "paper", "--init", "random", "--stride-on", "1x1", "--calibration", "4", "--recordings", "2"],)
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def _measure(files: Sequence[ModelFile], threads: Sequence[int], options: argpar
                 "sha256": file_sha256(file.path),
                 "peak_bytes": _peak_bytes(file, file.runtime),
                 # Weights in a mapped file instead of twice in memory.
-                "peak_bytes_mapped": _peak_bytes(file, "litert-mapped") if file.runtime == "litert" else None,
+                "peak_bytes_mapped": _peak_bytes(file, MAPPED) if file.runtime == "litert" else None,
                 "latency": latency,
             }
         )
@@ -231,8 +232,7 @@ def _time_all(
 
 
 def _peak_bytes(file: ModelFile, runtime: str) -> int:
-    words = [str(file.path.absolute()), runtime, "1", "1", str(_MEMORY_RUNS)]
-    return int(_child(["-m", "export.measure", *words], f"{file.name} in {runtime}")["peak_bytes"])
+    return int(measure(file.path, runtime, warmup=1, runs=_MEMORY_RUNS)["peak_bytes"])
 
 
 def _child(words: Sequence[str], what: str, job: str = "") -> Any:

@@ -23,11 +23,11 @@ from recordings.batches import preprocess_recording
 from recordings.calibration import CalibrationSet
 from recordings.reading import read_recording
 from recordings.recording import RecordingRef
+from runtime.manifest import MANIFEST_NAME, Manifest, file_sha256
+from runtime.measure import MAPPED, measure
+from runtime.runners import RUNTIMES_OF_FORMAT, Runner
 
-from .manifest import MANIFEST_NAME, Manifest, file_sha256
-from .measure import MAPPED, measure
 from .onnx_file import convert_to_onnx, save_onnx
-from .runtimes import RUNTIMES_OF_FORMAT, Runner
 from .search import Budget, Candidate, Comparison, search
 from .targets import TARGETS
 from .tflite_file import convert_to_tflite, finish_tflite

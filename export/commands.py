@@ -16,8 +16,8 @@ from model.config import Label, preset_config
 from preprocess.errors import AnswerIsNo, DataError, UsageError
 from quantize.recipes import FLOAT32, STATIC_WI8_AI8, Recipe, parse_recipe
 from recordings.actions import NTU60_ACTIONS
+from runtime.manifest import Manifest, file_sha256
 
-from .manifest import Manifest, file_sha256
 from .paper import PAPER_TABLE_1
 from .targets import DEFAULT_TARGET, choose_target
 

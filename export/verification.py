@@ -17,10 +17,10 @@ from preprocess.spec import PreprocessSpec
 from quantize.recipes import Recipe
 from recordings.batches import FeatureLoader
 from recordings.metrics import Score, agreement, score, snr_db
+from runtime.manifest import TensorInfo
+from runtime.runners import RUNTIMES_OF_FORMAT, Runner, is_installed, open_model
 
 from . import tolerances
-from .manifest import TensorInfo
-from .runtimes import RUNTIMES_OF_FORMAT, Runner, is_installed, open_model
 from .serving import OUTPUT_NAME
 from .tflite_file import read_tflite_graph
 

@@ -54,7 +54,10 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="split: x-sub, x-view, 60/20/20, 60/20/20-subject or all (default x-sub)",
     )
     parser.add_argument(
-        "--init", default="random", metavar="random|imagenet|FILE", help="initial weights; of a checkpoint those that fit"
+        "--init",
+        default="random",
+        metavar="random|imagenet|FILE",
+        help="initial weights; of a checkpoint those that fit",
     )
     parser.add_argument(
         "--set",

@@ -46,7 +46,7 @@ class TrainingPlan:
         settings: constants of the stages.
         split: recordings; the test part is not touched.
         seed: seeds weights, order, augmentation and dropout.
-        initial: weights to start from instead of random ones, where names and shapes fit, with the name of their origin.
+        initial: where weights to start from come from, and these; those that do not fit stay random.
     """
 
     config: ModelConfig
@@ -122,7 +122,9 @@ def fitting_weights(random: Weights, origin: str, initial: Weights) -> Weights:
     """
     fitting = {name: value for name, value in initial.items() if name in random and random[name].shape == value.shape}
     if not fitting:
-        raise DataError(f"no weight of {origin} has a name and shape of this model; check --preset, or leave out --init")
+        raise DataError(
+            f"no weight of {origin} has a name and shape of this model; check --preset, or leave out --init"
+        )
     if len(fitting) < len(random):
         log(f"{len(fitting)} of {len(random)} tensors start from {origin}, the others at random")
     return random | fitting

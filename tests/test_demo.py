@@ -7,10 +7,10 @@ import json
 import pytest
 
 from export.__main__ import main as export_main
-from export.manifest import read_artifact
 from model.__main__ import main as model_main
 from model.checkpoint import DEMO_CHECKPOINT, load_checkpoint
 from recordings.synthetic.cached import HELD_OUT_SEED, cached_recordings
+from runtime.manifest import read_artifact
 
 pytestmark = pytest.mark.slow
 RECORDINGS = 1000

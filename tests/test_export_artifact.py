@@ -19,14 +19,14 @@ import pytest
 from tiny import tiny_config
 
 from export.__main__ import main
-from export.manifest import read_artifact
-from export.runtimes import open_here, open_model
 from export.targets import TARGETS
 from export.tflite_file import read_tflite_graph
 from model.config import Label, preset_config
 from preprocess.heatmaps import skeleton_to_heatmaps
 from preprocess.logmel import waveform_to_logmel
 from preprocess.spec import PreprocessSpec
+from runtime.manifest import read_artifact
+from runtime.runners import open_here, open_model
 
 KINDS = {
     "tflite-float32": ["tflite"],

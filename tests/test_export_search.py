@@ -15,7 +15,6 @@ from tiny import tiny_config, tiny_spec
 from export import search as module
 from export.__main__ import main
 from export.artifact import ExportRequest, export_artifact, write_model
-from export.manifest import read_artifact
 from export.search import Budget, Candidate, Comparison, search
 from export.targets import TARGETS
 from model.checkpoint import Checkpoint
@@ -29,6 +28,7 @@ from quantize.sources import DataSource
 from recordings.batches import Batch
 from recordings.calibration import CalibrationSet
 from recordings.catalogue import scan
+from runtime.manifest import read_artifact
 
 HEAD = "fusion/norm,fusion/pool,logits"
 PATTERNS = ["visual/stage3/block0*", HEAD, *(f"audio/stage2/block{i}*" for i in range(18))]

@@ -14,7 +14,6 @@ from tiny import tiny_config, tiny_spec
 
 from export.__main__ import main
 from export.artifact import write_model
-from export.runtimes import RUNTIMES_OF_FORMAT, open_model
 from export.targets import DEFAULT_TARGET, TARGETS, choose_target
 from model.recogniser import build_recogniser
 from preprocess.errors import UsageError
@@ -23,6 +22,7 @@ from quantize.prepare import CalibrationOptions, prepare
 from quantize.recipes import parse_recipe
 from recordings.calibration import CalibrationSet
 from recordings.metrics import snr_db
+from runtime.runners import RUNTIMES_OF_FORMAT, open_model
 
 ONNX_TARGETS = ("x86", "arm", "qnn")
 INT8, FLOAT_FUSION, WIDE_NORMS = "static_wi8_ai8", "static_wi8_ai8+fp32(fusion/*)", "static_wi8_ai8+ai16(*/norm)"

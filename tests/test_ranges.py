@@ -134,7 +134,7 @@ def test_a_summand_is_wide_enough_for_kernels_that_add_integers():
     """XNNPACK's check of an addition: each input's step is at least 2^-10 of the output's."""
     own = observed()
     layers = [layer for layer in own.model.layers if isinstance(layer, keras.layers.Add)]
-    ranges = {name: (-1.0, 3.0) for name in own.names} | {
+    ranges = dict.fromkeys(own.names, (-1.0, 3.0)) | {
         "audio/stage1/block0/project": (-1e-6, 3e-6),
         "visual/stage0/block0/shortcut": (0.0, 1e-5),
         "audio/stage0/block0/depthwise/edges": (-0.0125, 0.0),

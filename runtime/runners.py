@@ -154,7 +154,7 @@ class IsolatedRunner:
         self._connection, theirs = multiprocessing.Pipe()
         call = f"serve({theirs.fileno()}, {os.fspath(path)!r}, {runtime!r}, {threads})"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from export.runtimes import serve; {call}"],
+            [sys.executable, "-c", f"from runtime.runners import serve; {call}"],
             pass_fds=[theirs.fileno()],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.manifest import MANIFEST_NAME, Manifest, TensorInfo, file_sha256, read_artifact
-from export.runtimes import dequantize, open_model, quantize
 from preprocess.errors import DataError
 from preprocess.spec import PreprocessSpec
+from runtime.manifest import MANIFEST_NAME, Manifest, TensorInfo, file_sha256, read_artifact
+from runtime.runners import dequantize, open_model, quantize
 
 HEATMAP = TensorInfo("skeleton", (1, 8, 8, 13), "int8", 1 / 255, -128)
 

@@ -1,11 +1,10 @@
-"""Latency and memory of a model file in a process that does nothing else: `python -m export.measure`.
+"""Latency and memory of a model file in a process that does nothing else.
 
 Imports the runtime and NumPy alone, so that the peak belongs to the model.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -21,7 +20,7 @@ import numpy as np
 from preprocess.errors import DataError
 
 from .manifest import TensorInfo
-from .runtimes import Array, Runner, open_here
+from .runners import Array, Runner, open_here
 
 MAPPED = "litert-mapped"
 
@@ -31,7 +30,7 @@ def measure(path: Path, runtime: str, *, threads: int = 1, warmup: int = 5, runs
 
     Returns latency in ms (median and 90th percentile over `runs` inferences of random inputs), peak memory in bytes
     beyond what the process held before loading the file, and the conditions. Runtime `litert-mapped` is LiteRT with
-    reordered weights in a mapped file (`export.runtimes.MappedRunner`), which an earlier process has written.
+    reordered weights in a mapped file (`runtime.runners.MappedRunner`), which an earlier process has written.
 
     Raises:
         DataError: the process failed.
@@ -45,7 +44,7 @@ def measure(path: Path, runtime: str, *, threads: int = 1, warmup: int = 5, runs
 
 def _child(words: list[str]) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])}
-    command = [sys.executable, "-c", "from export.measure import serve; serve()", *words]
+    command = [sys.executable, "-c", "from runtime.measure import serve; serve()", *words]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if result.returncode:
         last = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}"]
@@ -115,17 +114,3 @@ def serve() -> None:
     """The fresh process."""
     path, runtime, folder, *numbers = sys.argv[1:]
     json.dump(_measure_here(Path(path), runtime, Path(folder), *map(int, numbers)), sys.stdout)
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("path", type=Path)
-    parser.add_argument("runtime")
-    parser.add_argument("numbers", type=int, nargs=3, metavar="N", help="threads, warm-up runs, timed runs")
-    options = parser.parse_args()
-    threads, warmup, runs = options.numbers
-    json.dump(measure(options.path, options.runtime, threads=threads, warmup=warmup, runs=runs), sys.stdout)
-
-
-if __name__ == "__main__":
-    _main()

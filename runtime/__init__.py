@@ -1,0 +1,1 @@
+"""Artefacts as they lie on disk: what they say of themselves, how they are run and measured in every runtime."""
