@@ -22,8 +22,8 @@ PARTS = {"even": ((3, 7), (2, 1)), "odd": ((4, 5), (2, 1)), "edges": ((4, 2), (2
 BIASED_PART = "even"
 
 LAYER_NORM_EPSILON = 1e-6
-_RESNET_EPSILON = 1.001e-5
-_CONVNEXT_EPSILON = 1e-3
+RESNET_EPSILON = 1.001e-5
+CONVNEXT_EPSILON = 1e-3
 
 
 def fold(config: ModelConfig, weights: Weights, form: DeployForm) -> Weights:
@@ -49,7 +49,7 @@ def _resnet(w: Weights) -> Weights:
     for name in w:
         if name.startswith("visual/") and name.endswith("/bn/gamma"):
             conv = name.removesuffix("/bn/gamma")
-            scale, offset = _batch_norm(w, f"{conv}/bn", _RESNET_EPSILON)
+            scale, offset = _batch_norm(w, f"{conv}/bn", RESNET_EPSILON)
             out[f"{conv}/kernel"] = w[f"{conv}/kernel"] * scale
             out[f"{conv}/bias"] = offset
     return out
@@ -63,7 +63,7 @@ def _convnext(config: ModelConfig, w: Weights, form: DeployForm) -> Weights:
         """A convolution that follows a norm and takes what it can of it."""
         kernel, bias = w[f"{conv}/kernel"], w[f"{conv}/bias"]
         if folded:
-            kernel, bias = _absorb(kernel, bias, *_batch_norm(w, norm, _CONVNEXT_EPSILON))
+            kernel, bias = _absorb(kernel, bias, *_batch_norm(w, norm, CONVNEXT_EPSILON))
         else:
             kernel, bias = _layer_norm(w, norm, kernel, bias, form, out)
         out[f"{conv}/kernel"], out[f"{conv}/bias"] = kernel, bias
@@ -78,7 +78,7 @@ def _convnext(config: ModelConfig, w: Weights, form: DeployForm) -> Weights:
             kernel, bias = w[f"{name}/depthwise/depthwise_kernel"], w[f"{name}/depthwise/bias"]
             if folded:
                 # Folded backwards: zeros at the border are no means.
-                scale, offset = _batch_norm(w, f"{name}/norm", _CONVNEXT_EPSILON)
+                scale, offset = _batch_norm(w, f"{name}/norm", CONVNEXT_EPSILON)
                 kernel, bias = kernel * scale[:, None], bias * scale + offset
                 out[f"{name}/expand/kernel"] = w[f"{name}/expand/kernel"]
                 out[f"{name}/expand/bias"] = w[f"{name}/expand/bias"]
@@ -94,7 +94,7 @@ def _convnext(config: ModelConfig, w: Weights, form: DeployForm) -> Weights:
 def _stem(w: Weights, form: DeployForm, out: Weights, *, folded: bool) -> None:
     kernel, bias = w["audio/stem/conv/kernel"], w["audio/stem/conv/bias"]
     if folded:
-        scale, offset = _batch_norm(w, "audio/stem/norm", _CONVNEXT_EPSILON)
+        scale, offset = _batch_norm(w, "audio/stem/norm", CONVNEXT_EPSILON)
         kernel, bias = kernel * scale, bias * scale + offset
     elif form.layer_norm == "layer":
         out["audio/stem/norm/gamma"], out["audio/stem/norm/beta"] = (

@@ -85,6 +85,9 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
     def call(self, x: tf.Tensor) -> tf.Tensor:
         return _split_heads(x, self._heads)
 
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "heads": self._heads}
+
 
 class JoinHeads(keras.layers.Layer):  # type: ignore[misc]
     """Inverse of `Heads`: [B, heads, h·w, d] as a feature map of the given size [B, h, w, heads·d]."""
@@ -96,6 +99,9 @@ class JoinHeads(keras.layers.Layer):  # type: ignore[misc]
     def call(self, x: tf.Tensor) -> tf.Tensor:
         return tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (-1, *self._size, x.shape[1] * x.shape[3]))
 
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self._size}
+
 
 class MatMul(keras.layers.Layer):  # type: ignore[misc]
     """Product of two activations over their last two axes."""
@@ -106,6 +112,9 @@ class MatMul(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         return tf.matmul(*inputs, transpose_b=self._transpose_b)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "transpose_b": self._transpose_b}
 
 
 class Rsqrt(keras.layers.Layer):  # type: ignore[misc]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from preprocess.errors import DataError, UsageError
 from recordings.augment import AudioAugmentation, SkeletonAugmentation
 
+Augmentation: TypeAlias = tuple[SkeletonAugmentation, AudioAugmentation]
 StageName = Literal["visual", "audio", "fusion"]
 STAGES: tuple[StageName, ...] = ("visual", "audio", "fusion")
 
@@ -76,36 +78,49 @@ class TrainingSettings:
     skeleton_augmentation: SkeletonAugmentation = field(default_factory=SkeletonAugmentation)
     audio_augmentation: AudioAugmentation = field(default_factory=AudioAugmentation)
 
+    @property
+    def augmentation(self) -> Augmentation:
+        return self.skeleton_augmentation, self.audio_augmentation
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def with_overrides(self, assignments: list[str]) -> TrainingSettings:
-        """Settings with `PART.FIELD=VALUE` applied in order, e.g. `audio.batch_size=32`.
+        """See `override`."""
+        return override(self, assignments)
 
-        Raises:
-            UsageError: an assignment names nothing that exists or a value of the wrong type.
-        """
-        settings = self
-        for assignment in assignments:
-            settings = settings._assign(assignment)
-        return settings
 
-    def _assign(self, assignment: str) -> TrainingSettings:
-        target, equals, text = assignment.partition("=")
-        part, dot, name = target.partition(".")
-        parts = [item.name for item in fields(self)]
-        if not equals or not dot or part not in parts:
-            raise UsageError(f"--set {assignment!r} must read PART.FIELD=VALUE with PART one of {', '.join(parts)}")
-        group = getattr(self, part)
-        names = [item.name for item in fields(group)]
-        if name not in names:
-            raise UsageError(f"--set {assignment!r}: {part} has no field {name!r}; it has {', '.join(names)}")
-        kind = type(getattr(group, name))
-        try:
-            value = kind(text)
-        except ValueError as error:
-            raise UsageError(f"--set {assignment!r}: {text!r} is no {kind.__name__}") from error
-        try:
-            return replace(self, **{part: replace(group, **{name: value})})
-        except (DataError, UsageError) as error:
-            raise UsageError(f"--set {assignment!r}: {error}") from error
+Settings = TypeVar("Settings")
+
+
+def override(settings: Settings, assignments: Sequence[str]) -> Settings:
+    """Settings, a dataclass of dataclasses, with `PART.FIELD=VALUE` applied in order, e.g. `audio.batch_size=32`.
+
+    Raises:
+        UsageError: an assignment names nothing that exists or a value of the wrong type.
+    """
+    for assignment in assignments:
+        settings = _assign(settings, assignment)
+    return settings
+
+
+def _assign(settings: Settings, assignment: str) -> Settings:
+    target, equals, text = assignment.partition("=")
+    part, dot, name = target.partition(".")
+    parts = [item.name for item in fields(settings)]  # type: ignore[arg-type]
+    if not equals or not dot or part not in parts:
+        raise UsageError(f"--set {assignment!r} must read PART.FIELD=VALUE with PART one of {', '.join(parts)}")
+    group = getattr(settings, part)
+    names = [item.name for item in fields(group)]
+    if name not in names:
+        raise UsageError(f"--set {assignment!r}: {part} has no field {name!r}; it has {', '.join(names)}")
+    kind = type(getattr(group, name))
+    try:
+        value = kind(text)
+    except ValueError as error:
+        raise UsageError(f"--set {assignment!r}: {text!r} is no {kind.__name__}") from error
+    try:
+        changed: Settings = replace(settings, **{part: replace(group, **{name: value})})  # type: ignore[type-var]
+    except (DataError, UsageError) as error:
+        raise UsageError(f"--set {assignment!r}: {error}") from error
+    return changed

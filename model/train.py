@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from console.files import atomic_file
 from console.program import log, warn
-from preprocess.errors import DataError, UsageError
+from preprocess.errors import DataError
 from recordings.batches import FeatureLoader, Input
 from recordings.catalogue import OnError
 from recordings.protocols import Split
@@ -25,7 +24,8 @@ from .classes import label_indices
 from .config import ModelConfig
 from .evaluation import silent_audio
 from .recogniser import Weights, build_recogniser
-from .settings import STAGES, StageName, TrainingSettings
+from .runs import open_run
+from .settings import STAGES, Augmentation, StageName, StageSettings, TrainingSettings
 from .training import Stage
 
 CHECKPOINT_NAME = "checkpoint.npz"
@@ -81,19 +81,21 @@ def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: 
         recogniser.set_weights(fitting_weights(recogniser.weights(), *plan.initial))
     histories: dict[str, Any] = {}
     for name in STAGES:
+        constants: StageSettings = getattr(plan.settings, name)
         stage = Stage(
             recogniser,
             name,
-            getattr(plan.settings, name),
+            constants,
             silence=silent_audio(config.spec),
             seed=plan.seed,
             state_path=out / f"{name}.state.npz",
         )
         if stage.resume():
             log(f"{name}: resumed after epoch {stage.state.epoch}")
+        open_loader = partial(feature_loader, inputs=_INPUTS[name], seed=plan.seed, workers=workers, on_error=on_error)
         with (
-            _loader(plan, plan.split.train, config, name, workers, on_error, training=True) as training,
-            _loader(plan, plan.split.validation, config, name, workers, on_error, training=False) as validation,
+            open_loader(plan.split.train, config, constants, plan.settings.augmentation) as training,
+            open_loader(plan.split.validation, config, constants, None) as validation,
         ):
             stage.run(training, validation)
             problems = (*training.problems, *validation.problems)
@@ -132,52 +134,44 @@ def fitting_weights(random: Weights, origin: str, initial: Weights) -> Weights:
 
 def _open_run(plan: TrainingPlan, out: Path, *, resume: bool, workers: int) -> ModelConfig:
     """Starts or reopens the run in `out`; the configuration comes back with the training set's statistics."""
-    run_path = out / "run.json"
-    if run_path.exists():
-        if not resume:
-            raise UsageError(f"{out} holds a training run; continue it with --resume or choose another --out")
-        try:
-            run = json.loads(run_path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{run_path} is damaged: {error}; start again with another --out") from error
-        # The round trip through JSON turns tuples into lists on both sides.
-        if run["plan"] != json.loads(json.dumps(plan.fingerprint())):
-            raise UsageError(f"{out} holds a run with other options or recordings; choose another --out")
-        mean, std = tuple(run["mean"]), tuple(run["std"])
-    else:
-        if resume:
-            log(f"{out} holds no run yet; starting one")
-        mean, std = audio_statistics(
-            plan.split.train, plan.config.spec, limit=_STATISTICS_RECORDINGS, workers=workers, seed=plan.seed
-        )
-        with atomic_file(run_path) as temporary:
-            temporary.write_text(json.dumps({"plan": plan.fingerprint(), "mean": mean, "std": std}), encoding="utf-8")
     spec = plan.config.spec
+
+    def statistics() -> dict[str, Any]:
+        mean, std = audio_statistics(
+            plan.split.train, spec, limit=_STATISTICS_RECORDINGS, workers=workers, seed=plan.seed
+        )
+        return {"mean": mean, "std": std}
+
+    run = open_run(out, plan.fingerprint(), resume=resume, start=statistics)
+    mean, std = tuple(run["mean"]), tuple(run["std"])
     return plan.config.with_spec(replace(spec, audio=replace(spec.audio, mean=mean, std=std)))
 
 
-def _loader(
-    plan: TrainingPlan,
+def feature_loader(
     refs: Sequence[RecordingRef],
     config: ModelConfig,
-    name: StageName,
+    settings: StageSettings,
+    augmentation: Augmentation | None,
+    *,
+    inputs: tuple[Input, ...],
+    seed: int,
     workers: int,
     on_error: OnError,
-    *,
-    training: bool,
 ) -> FeatureLoader:
-    batch_size = getattr(plan.settings, name).batch_size
+    """Batches to train on, shuffled and varied by `augmentation`; without it, to validate on."""
+    training = augmentation is not None
+    skeleton, audio = augmentation or (None, None)
     return FeatureLoader(
         refs,
         label_indices(refs, config.labels),
         config.spec,
-        batch_size=batch_size,
-        seed=plan.seed,
+        batch_size=settings.batch_size,
+        seed=seed,
         workers=workers,
-        inputs=_INPUTS[name],
+        inputs=inputs,
         shuffle=training,
-        drop_remainder=training and len(refs) >= batch_size,
-        skeleton_augmentation=plan.settings.skeleton_augmentation if training else None,
-        audio_augmentation=plan.settings.audio_augmentation if training else None,
+        drop_remainder=training and len(refs) >= settings.batch_size,
+        skeleton_augmentation=skeleton,
+        audio_augmentation=audio,
         on_error=on_error,
     )

@@ -1,10 +1,12 @@
-"""The training loop of one stage: steps, schedule, early stopping, and a state that resumes to the same result."""
+"""The training loop: steps, schedule, early stopping, and a state that resumes to the same result; the three stages."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,11 @@ from preprocess.errors import AnswerIsNo, DataError
 from recordings.batches import Batch, FeatureLoader
 
 from .checkpoint import read_arrays
+from .layers import SeededDropout
 from .recogniser import Recogniser
 from .settings import StageName, StageSettings
 
-_STAGE_SEEDS = {"visual": 1, "audio": 2, "fusion": 3}
+_SEEDS = {"visual": 1, "audio": 2, "fusion": 3, "finetune": 4, "qat": 5}
 Arrays = dict[str, npt.NDArray[np.float32]]
 
 
@@ -41,13 +44,15 @@ class StageState:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-class Stage:
-    """One of the three stages, ready to run or to resume.
+class Trainer(ABC):
+    """A training, ready to run or to resume. What a step computes is the subclass' part.
 
     Args:
-        recogniser: the models; the stage's own variables are trained in place.
-        name: which stage.
-        settings: its constants.
+        name: what is trained; its settings and progress go by this name.
+        variables: everything that the state must hold, by name.
+        trainable: those of them that the optimizer changes.
+        dropout: layers that drop.
+        settings: constants.
         silence: audio tensor [bands, frames, 3] of a silent recording, for modality dropout.
         seed: seeds dropout and modality dropout.
         state_path: where the state is kept.
@@ -55,8 +60,10 @@ class Stage:
 
     def __init__(
         self,
-        recogniser: Recogniser,
-        name: StageName,
+        name: str,
+        variables: Mapping[str, Any],
+        trainable: list[Any],
+        dropout: list[SeededDropout],
         settings: StageSettings,
         *,
         silence: npt.NDArray[np.float32],
@@ -64,15 +71,15 @@ class Stage:
         state_path: Path,
     ) -> None:
         self.name = name
-        self._recogniser = recogniser
         self._settings = settings
         self._silence = tf.constant(silence)
         self._seed = seed
         self._state_path = state_path
-        self._model = {"visual": recogniser.visual, "audio": recogniser.audio, "fusion": recogniser.head}[name]
-        self._variables = {v.name.removesuffix(":0"): v for v in self._model.variables}
+        self._variables = variables
+        self._trainable = trainable
+        self._dropout = dropout
         self._best: Arrays = {}
-        self._optimizer = _make_optimizer(settings, self._model.trainable_variables)
+        self._optimizer = _make_optimizer(settings, trainable)
         self._loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing)
         self._train_step = tf.function(self._train_step_eager, reduce_retracing=True)
         self._logits = tf.function(self._logits_eager, reduce_retracing=True)
@@ -159,9 +166,9 @@ class Stage:
 
     def _step(self, batch: Batch, epoch: int, step: int) -> float:
         self._optimizer.learning_rate.assign(self.state.learning_rate)
-        rng = np.random.default_rng([self._seed, _STAGE_SEEDS[self.name], epoch, step])
+        rng = np.random.default_rng([self._seed, _SEEDS[self.name], epoch, step])
         dropout_seed = rng.integers(0, 2**31, 2).astype(np.int32)
-        for layer in self._recogniser.dropout_layers():
+        for layer in self._dropout:
             layer.seed.assign(dropout_seed)
         lost = _draw_lost(rng, len(batch.labels), self._settings.modality_dropout)
         loss = float(self._train_step(self._inputs(batch), tf.constant(batch.labels), tf.constant(lost)))
@@ -175,30 +182,32 @@ class Stage:
                 f"try a lower rate, e.g. --set {self.name}.learning_rate={self._settings.learning_rate / 3:.1g}"
             )
 
+    def _masked(self, inputs: list[tf.Tensor], lost: tf.Tensor) -> list[tf.Tensor]:
+        """Both inputs without those that modality dropout takes away."""
+        skeleton, audio = inputs
+        return [
+            tf.where((lost == 1)[:, None, None, None], tf.zeros_like(skeleton), skeleton),
+            tf.where((lost == 2)[:, None, None, None], self._silence, audio),
+        ]
+
+    def _apply(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
+        gradients = tape.gradient(loss, self._trainable)
+        self._optimizer.apply_gradients(zip(gradients, self._trainable, strict=True))
+
     def _inputs(self, batch: Batch) -> list[tf.Tensor]:
-        arrays = {"visual": (batch.skeleton,), "audio": (batch.audio,), "fusion": (batch.skeleton, batch.audio)}
-        return [tf.constant(array) for array in arrays[self.name]]
+        """The tensors that a step and the validation get."""
+        return [tf.constant(batch.skeleton), tf.constant(batch.audio)]
 
+    @abstractmethod
     def _train_step_eager(self, inputs: list[tf.Tensor], labels: tf.Tensor, lost: tf.Tensor) -> tf.Tensor:
-        targets = tf.one_hot(labels, self._recogniser.config.classes)
-        if self.name == "fusion":
-            skeleton, audio = inputs
-            skeleton = tf.where((lost == 1)[:, None, None, None], tf.zeros_like(skeleton), skeleton)
-            audio = tf.where((lost == 2)[:, None, None, None], self._silence, audio)
-            # Both backbones are frozen: outside the tape, in inference mode.
-            inputs = self._recogniser.features([skeleton, audio], training=False)
-        else:
-            inputs = inputs[0]
-        with tf.GradientTape() as tape:
-            loss = self._loss(targets, self._model(inputs, training=True))
-        gradients = tape.gradient(loss, self._model.trainable_variables)
-        self._optimizer.apply_gradients(zip(gradients, self._model.trainable_variables, strict=True))
-        return loss
+        """One step of the optimizer; returns the loss.
 
+        `lost` int32 [B] is 0 for a complete recording, 1 for one without skeleton, 2 for one without sound.
+        """
+
+    @abstractmethod
     def _logits_eager(self, inputs: list[tf.Tensor]) -> tf.Tensor:
-        if self.name == "fusion":
-            return self._recogniser.fused(inputs, training=False)
-        return self._model(inputs[0], training=False)
+        """Logits in inference."""
 
     def _validate(self, validation: FeatureLoader) -> tuple[float, float]:
         """Mean cross-entropy and accuracy."""
@@ -210,6 +219,61 @@ class Stage:
             correct += int((logits.numpy().argmax(axis=1) == batch.labels).sum())
             count += len(batch.labels)
         return loss_sum / count, correct / count
+
+
+class Stage(Trainer):
+    """One of the three stages.
+
+    Args:
+        recogniser: the models; the stage's own variables are trained in place.
+        name: which stage.
+        settings, silence, seed, state_path: as for `Trainer`.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        name: StageName,
+        settings: StageSettings,
+        *,
+        silence: npt.NDArray[np.float32],
+        seed: int,
+        state_path: Path,
+    ) -> None:
+        self._recogniser = recogniser
+        self._model = {"visual": recogniser.visual, "audio": recogniser.audio, "fusion": recogniser.head}[name]
+        variables = {v.name.removesuffix(":0"): v for v in self._model.variables}
+        super().__init__(
+            name,
+            variables,
+            self._model.trainable_variables,
+            recogniser.dropout_layers(),
+            settings,
+            silence=silence,
+            seed=seed,
+            state_path=state_path,
+        )
+
+    def _inputs(self, batch: Batch) -> list[tf.Tensor]:
+        arrays = {"visual": (batch.skeleton,), "audio": (batch.audio,), "fusion": (batch.skeleton, batch.audio)}
+        return [tf.constant(array) for array in arrays[self.name]]
+
+    def _train_step_eager(self, inputs: list[tf.Tensor], labels: tf.Tensor, lost: tf.Tensor) -> tf.Tensor:
+        targets = tf.one_hot(labels, self._recogniser.config.classes)
+        if self.name == "fusion":
+            # Both backbones are frozen: outside the tape, in inference mode.
+            inputs = self._recogniser.features(self._masked(inputs, lost), training=False)
+        else:
+            inputs = inputs[0]
+        with tf.GradientTape() as tape:
+            loss = self._loss(targets, self._model(inputs, training=True))
+        self._apply(tape, loss)
+        return loss
+
+    def _logits_eager(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        if self.name == "fusion":
+            return self._recogniser.fused(inputs, training=False)
+        return self._model(inputs[0], training=False)
 
 
 def _make_optimizer(settings: StageSettings, variables: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""`python -m quantize analyze`."""
+"""`python -m quantize analyze|prune|finetune|qat|check`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from pathlib import Path
 
 from console.program import add_common_options, make_parser, run_as_main, run_program
 
+from .check_options import add_check
+from .recovery_options import add_finetune, add_prune, add_qat
+
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = make_parser("quantize", "Find out what quantization costs, and where.")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    parser = make_parser("quantize", "Make the recogniser smaller, and find out what that and quantization cost.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     _add_analyze(commands)
+    add_prune(commands)
+    add_finetune(commands)
+    add_qat(commands)
+    add_check(commands)
     return parser
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from model.classes import label_indices
-from model.config import ModelConfig
+from model.config import Label
 from preprocess.errors import UsageError
+from preprocess.spec import PreprocessSpec
 from recordings.batches import FeatureLoader
 from recordings.calibration import CalibrationSet, balanced_order, calibration_set
 from recordings.catalogue import OnError, scan
@@ -17,6 +19,16 @@ from recordings.recording import RecordingRef
 from recordings.synthetic.cached import CALIBRATION_SEED, HELD_OUT_SEED, cached_recordings
 
 Refs = Sequence[RecordingRef]
+
+
+class ModelInputs(Protocol):
+    """What is to be known of a model to choose and prepare recordings for it; a `ModelConfig` says it."""
+
+    @property
+    def labels(self) -> tuple[Label, ...]: ...
+
+    @property
+    def spec(self) -> PreprocessSpec: ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,7 @@ class DataSource:
         if self.seed < 0:
             raise UsageError(f"--seed is {self.seed}; use 0 or more")
 
-    def draw(self, config: ModelConfig, *, calibration: int, held_out: int) -> tuple[CalibrationSet | None, Refs]:
+    def draw(self, config: ModelInputs, *, calibration: int, held_out: int) -> tuple[CalibrationSet | None, Refs]:
         """A calibration set of at most `calibration` recordings (None for 0), and at most `held_out` others.
 
         Raises:
@@ -57,7 +69,7 @@ class DataSource:
             chosen = self._preprocessed(to_calibrate, config, calibration)
         return chosen, self._balanced(to_verify, config, held_out)
 
-    def two_sets(self, config: ModelConfig, calibration: int, held_out: int) -> tuple[CalibrationSet, CalibrationSet]:
+    def two_sets(self, config: ModelInputs, calibration: int, held_out: int) -> tuple[CalibrationSet, CalibrationSet]:
         """A calibration set and another set to compare on, both preprocessed and in memory.
 
         Raises:
@@ -67,13 +79,17 @@ class DataSource:
         assert chosen is not None
         return chosen, self._preprocessed(refs, config, len(refs))
 
-    def _preprocessed(self, refs: Refs, config: ModelConfig, count: int) -> CalibrationSet:
+    def training_samples(self, config: ModelInputs, count: int) -> CalibrationSet:
+        """At most `count` recordings of the training part, preprocessed; synthetic ones without a folder."""
+        return self._preprocessed(self._parts(config, count, 1)[0], config, count)
+
+    def _preprocessed(self, refs: Refs, config: ModelInputs, count: int) -> CalibrationSet:
         labels = label_indices(refs, config.labels).tolist()
         return calibration_set(
             refs, labels, config.spec, count=count, seed=self.seed, workers=self.workers, on_error=self.on_error
         )
 
-    def loader(self, refs: Refs, config: ModelConfig) -> FeatureLoader:
+    def loader(self, refs: Refs, config: ModelInputs) -> FeatureLoader:
         return FeatureLoader(
             refs,
             label_indices(refs, config.labels),
@@ -83,12 +99,14 @@ class DataSource:
             on_error=self.on_error,
         )
 
-    def _parts(self, config: ModelConfig, calibration: int, held_out: int) -> tuple[Refs, Refs]:
+    def _parts(self, config: ModelInputs, calibration: int, held_out: int) -> tuple[Refs, Refs]:
         if self.folder is None:
             known = {label.code for label in config.labels}
-            first = cached_recordings(max(calibration, 1), seed=CALIBRATION_SEED, workers=self.workers)
+            first = None
+            if calibration:
+                first = cached_recordings(calibration, seed=CALIBRATION_SEED, workers=self.workers)
             second = cached_recordings(held_out, seed=HELD_OUT_SEED, workers=self.workers)
-            refs = scan(first).refs, scan(second).refs
+            refs = scan(first).refs if first else (), scan(second).refs
             if not {f"A{ref.action:03d}" for ref in refs[1]} <= known:
                 raise UsageError("the model's classes are not those of the synthetic recordings; give --data DIR")
             return refs
@@ -100,7 +118,7 @@ class DataSource:
         count = min(calibration, max(1, len(refs_all) // 2))
         return [refs_all[i] for i in order[:count]], [refs_all[i] for i in order[count:]]
 
-    def _balanced(self, refs: Refs, config: ModelConfig, count: int) -> Refs:
+    def _balanced(self, refs: Refs, config: ModelInputs, count: int) -> Refs:
         """At most `count` of `refs`, balanced over classes, in their own order."""
         if len(refs) <= count:
             return refs

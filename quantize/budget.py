@@ -1,0 +1,113 @@
+"""How much every group gives: the narrowing of widths that costs least accuracy for a budget of arithmetic or size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from model.config import ModelConfig
+from model.cost import model_cost
+from preprocess.errors import AnswerIsNo
+
+from .groups import Group, channel_groups, narrowed
+
+Measure = Literal["macs", "parameters"]
+NAMES: dict[Measure, str] = {"macs": "MACs", "parameters": "parameters"}
+_STEPS = 16  # a group gives a sixteenth of its width at a time, or one multiple
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What a group's narrowing alone does to the logits.
+
+    Attributes:
+        shares: shares of the width that stay, falling from 1.
+        values: damage at each, 0 at the first; rising.
+    """
+
+    shares: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def at(self, share: float) -> float:
+        """Linear between the shares measured; below the last, extended in proportion to what is gone."""
+        if share <= self.shares[-1]:
+            return self.values[-1] * (1 - share) / (1 - self.shares[-1])
+        return float(np.interp(-share, [-own for own in self.shares], self.values))
+
+
+@dataclass(frozen=True)
+class WidthRule:
+    """Which widths a group may have.
+
+    Attributes:
+        multiple: every width cut is a multiple of it, as kernels like them.
+        floor: least share of the width that stays.
+    """
+
+    multiple: int = 8
+    floor: float = 0.125
+
+    def below(self, group: Group, width: int) -> int | None:
+        """The next width to try below `width`, or None."""
+        multiple = 1 if group.name == "fusion/heads" else self.multiple
+        step = max(multiple, group.width // _STEPS // multiple * multiple)
+        target = (width - 1) // multiple * multiple if width % multiple else width - step
+        return target if target >= max(1, self.floor * group.width) else None
+
+
+def cost_of(config: ModelConfig, measure: Measure) -> int:
+    """MACs or parameters of the fused model."""
+    total = model_cost(config).total
+    return total.macs if measure == "macs" else total.parameters
+
+
+def plan_widths(
+    config: ModelConfig,
+    damage: Mapping[str, Damage],
+    *,
+    measure: Measure,
+    share: float,
+    rule: WidthRule,
+) -> dict[str, int]:
+    """Widths of the groups that bring the cost down to `share` of what it is.
+
+    Greedy: each step narrows the group that loses least per unit of cost saved, at the widths reached so far.
+
+    Args:
+        config: the network to narrow.
+        damage: of every group that may give channels.
+        measure: what `share` is a share of.
+        share: in (0, 1].
+        rule: allowed widths.
+
+    Raises:
+        AnswerIsNo: all groups at their least width cost more.
+    """
+    groups = {group.name: group for group in channel_groups(config) if group.name in damage}
+    widths = {name: group.width for name, group in groups.items()}
+    target = share * cost_of(config, measure)
+    current, now = config, cost_of(config, measure)
+    while now > target:
+        best: tuple[float, str, int, ModelConfig, int] | None = None
+        for name, group in groups.items():
+            width = rule.below(group, widths[name])
+            if width is None:
+                continue
+            candidate = narrowed(current, {name: width})
+            cost = cost_of(candidate, measure)
+            own = damage[name]
+            lost = own.at(width / group.width) - own.at(widths[name] / group.width)
+            price = lost / max(now - cost, 1e-9)
+            if best is None or price < best[0]:
+                best = (price, name, width, candidate, cost)
+        if best is None:
+            least = now / cost_of(config, measure)
+            raise AnswerIsNo(
+                f"{share:.0%} of the {NAMES[measure]} is out of reach: {least:.0%} are left when all groups have their "
+                f"least width; allow a smaller --multiple than {rule.multiple} or a smaller --floor"
+            )
+        _, name, widths[name], current, now = best
+    return {name: width for name, width in widths.items() if width != groups[name].width}

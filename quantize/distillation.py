@@ -1,0 +1,150 @@
+"""Fine-tuning by distillation: a smaller or coarser network learns from the one it was made from.
+
+The loss is the cross-entropy with the labels, the divergence from the teacher's logits (Hinton et al. 2015) for the
+fused model and, weaker, for both streams, and the distance from the teacher's features on the channels that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+import tf_keras as keras
+
+from model.recogniser import Recogniser
+from model.settings import Augmentation, StageSettings
+from model.training import Trainer
+from preprocess.errors import UsageError
+from recordings.augment import AudioAugmentation, SkeletonAugmentation
+
+FEATURES = {"visual": "visual/stage3/residual", "audio": "audio/stage3/width"}
+
+
+@dataclass(frozen=True)
+class DistillationSettings:
+    """Weights of the parts of the loss.
+
+    Attributes:
+        labels: cross-entropy with the labels.
+        logits: divergence of the fused logits from the teacher's.
+        streams: the same for each stream alone, so that both stay usable.
+        features: squared distance of each stream's features, relative to their power.
+        temperature: of both softmaxes in the divergences.
+    """
+
+    labels: float = 0.5
+    logits: float = 1.0
+    streams: float = 0.25
+    features: float = 0.25
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "logits", "streams", "features", "temperature"):
+            value = getattr(self, name)
+            if not 0 <= value < np.inf or (name == "temperature" and not value):
+                raise UsageError(f"{name} is {value!r}, which is out of its range")
+
+
+_TRAINING = StageSettings(epochs=10, learning_rate=5e-4, schedule="cosine", clip_norm=1.0, modality_dropout=0.1)
+
+
+@dataclass(frozen=True)
+class RecoverySettings:
+    """Everything that `--set` can change in `quantize finetune` and `quantize qat`."""
+
+    training: StageSettings = _TRAINING
+    distillation: DistillationSettings = DistillationSettings()
+    skeleton_augmentation: SkeletonAugmentation = field(default_factory=SkeletonAugmentation)
+    audio_augmentation: AudioAugmentation = field(
+        default_factory=lambda: AudioAugmentation(pitch_semitones=0, stretch=0)
+    )
+
+    @property
+    def augmentation(self) -> Augmentation:
+        return self.skeleton_augmentation, self.audio_augmentation
+
+
+class FineTuning(Trainer):
+    """Trains all of a recogniser to answer as its teacher does.
+
+    Args:
+        student, teacher: models of the same inputs and classes.
+        settings: constants of the loop and of the loss.
+        kept: the teacher's channels that the student has, by `FEATURES`' groups; without an entry all of them.
+        silence, seed, state_path: as for `model.training.Trainer`.
+    """
+
+    def __init__(
+        self,
+        student: Recogniser,
+        teacher: Recogniser,
+        settings: RecoverySettings,
+        *,
+        kept: Mapping[str, npt.NDArray[np.int64]],
+        silence: npt.NDArray[np.float32],
+        seed: int,
+        state_path: Path,
+    ) -> None:
+        self._student, self._teacher = _backbones(student), _backbones(teacher)
+        self._head, self._teacher_head = student.head, teacher.head
+        self._fused = student.fused
+        self._distillation = settings.distillation
+        self._kept = [kept.get(group) for group in FEATURES.values()]
+        variables = student.variables()
+        trainable = {id(v): v for m in (student.visual, student.audio, student.head) for v in m.trainable_variables}
+        super().__init__(
+            "finetune",
+            variables,
+            list(trainable.values()),
+            student.dropout_layers(),
+            settings.training,
+            silence=silence,
+            seed=seed,
+            state_path=state_path,
+        )
+
+    def _train_step_eager(self, inputs: list[tf.Tensor], labels: tf.Tensor, lost: tf.Tensor) -> tf.Tensor:
+        own = self._distillation
+        inputs = self._masked(inputs, lost)
+        *expected_features, seen, heard = self._teacher(inputs, training=False)
+        expected = self._teacher_head(expected_features, training=False)
+        targets = tf.one_hot(labels, expected.shape[-1])
+        with tf.GradientTape() as tape:
+            *features, seen_here, heard_here = self._student(inputs, training=True)
+            logits = self._head(features, training=True)
+            loss = own.labels * self._loss(targets, logits)
+            loss += own.logits * divergence(expected, logits, own.temperature)
+            for a, b in ((seen, seen_here), (heard, heard_here)):
+                loss += own.streams * divergence(a, b, own.temperature)
+            for a, b, kept in zip(expected_features, features, self._kept, strict=True):
+                loss += own.features * feature_distance(a, b, kept)
+        self._apply(tape, loss)
+        return loss
+
+    def _logits_eager(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        return self._fused(inputs, training=False)
+
+
+def divergence(expected: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
+    """Mean Kullback-Leibler divergence of softened answers [B, classes], times T² so that gradients keep their size."""
+    p, q = (tf.nn.log_softmax(own / temperature) for own in (expected, logits))
+    return temperature**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(p) * (p - q), axis=-1))
+
+
+def feature_distance(expected: tf.Tensor, features: tf.Tensor, kept: npt.NDArray[np.int64] | None) -> tf.Tensor:
+    """Squared distance from the expected features on the `kept` channels, relative to their power; [B, h, w, C]."""
+    if kept is not None:
+        expected = tf.gather(expected, kept, axis=-1)
+    return tf.reduce_sum(tf.square(features - expected)) / (tf.reduce_sum(tf.square(expected)) + 1e-6)
+
+
+def _backbones(recogniser: Recogniser) -> Any:
+    """(skeleton, audio) → visual features, audio features, visual logits, audio logits, each backbone run once."""
+    seen, heard = recogniser.features.output
+    outputs = [seen, heard, recogniser.visual.output, recogniser.audio.output]
+    return keras.Model(recogniser.features.input, outputs)

@@ -1,0 +1,190 @@
+"""A fine-tuning run in a folder: started, killed, resumed, and the checkpoint that it ends with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from console.program import log
+from model.checkpoint import Checkpoint, save_checkpoint
+from model.evaluation import silent_audio
+from model.recogniser import Recogniser, build_recogniser
+from model.runs import open_run
+from model.train import CHECKPOINT_NAME, feature_loader
+from model.training import Trainer
+from model.unfolding import unfold
+from preprocess.errors import DataError
+from recordings.batches import INPUTS
+from recordings.catalogue import OnError
+from recordings.protocols import Split
+
+from .distillation import FineTuning, RecoverySettings
+from .prepare import Prepared
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What is trained on what; equal ones give equal checkpoints.
+
+    Attributes:
+        student: the checkpoint to recover.
+        teacher: the one that it was made from.
+        settings: constants.
+        split: recordings to train and to validate on.
+        seed: of order, augmentation and dropout.
+    """
+
+    student: Checkpoint
+    teacher: Checkpoint
+    settings: RecoverySettings
+    split: Split
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "spec"):
+            if getattr(self.student.config, name) != getattr(self.teacher.config, name):
+                raise DataError(f"the checkpoints differ in their {name}; the teacher is the one before pruning")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What must agree for a run to be resumed."""
+        names = "\n".join(ref.name for part in (self.split.train, self.split.validation) for ref in part)
+        return {
+            "student": weights_hash(self.student),
+            "teacher": weights_hash(self.teacher),
+            "settings": asdict(self.settings),
+            "recordings": hashlib.sha256(names.encode()).hexdigest(),
+            "seed": self.seed,
+        }
+
+
+def fine_tune(recovery: Recovery, out: Path, *, command: str, workers: int, resume: bool, on_error: OnError) -> Path:
+    """Runs or resumes the fine-tuning in folder `out` and returns the path of the checkpoint.
+
+    Raises:
+        UsageError: `out` holds a run and `resume` is not set, or holds another run.
+        AnswerIsNo: the loss became non-finite.
+    """
+    open_run(out, recovery.fingerprint(), resume=resume)
+    tf.config.experimental.enable_op_determinism()
+    student, teacher = (_built(own) for own in (recovery.student, recovery.teacher))
+    trainer = FineTuning(
+        student,
+        teacher,
+        recovery.settings,
+        kept=kept_channels(recovery.student.history),
+        silence=silent_audio(recovery.student.config.spec),
+        seed=recovery.seed,
+        state_path=out / "finetune.state.npz",
+    )
+    run_trainer(trainer, recovery, workers=workers, on_error=on_error)
+    history = {**recovery.student.history, "recovery": _history(recovery, trainer, command)}
+    path = out / CHECKPOINT_NAME
+    save_checkpoint(path, Checkpoint(recovery.student.config, student.weights(), history))
+    return path
+
+
+def train_quantized(
+    recovery: Recovery,
+    prepared: Prepared,
+    out: Path,
+    *,
+    command: str,
+    workers: int,
+    resume: bool,
+    on_error: OnError,
+) -> Path:
+    """Runs or resumes quantization-aware training in folder `out` and returns the path of the checkpoint.
+
+    Args:
+        recovery: the student may be its own teacher.
+        prepared: the student, calibrated.
+        out, command, workers, resume, on_error: as for `fine_tune`.
+
+    Raises:
+        UsageError: `out` holds a run and `resume` is not set, or holds another run.
+        AnswerIsNo: the loss became non-finite.
+    """
+    from .qat import QuantizationAwareTraining, quantization_aware
+
+    ranges = {name: list(limits) for name, limits in prepared.ranges.items()}
+    open_run(out, {**recovery.fingerprint(), "form": asdict(prepared.form), "ranges": ranges}, resume=resume)
+    tf.config.experimental.enable_op_determinism()
+    config = recovery.student.config
+    trainer = QuantizationAwareTraining(
+        quantization_aware(prepared),
+        _built(recovery.teacher),
+        recovery.settings,
+        silence=silent_audio(config.spec),
+        seed=recovery.seed,
+        state_path=out / "qat.state.npz",
+    )
+    run_trainer(trainer, recovery, workers=workers, on_error=on_error)
+    weights = unfold(config, trainer.weights(), prepared.form, recovery.student.weights)
+    history = {**recovery.student.history, "qat": _history(recovery, trainer, command)}
+    path = out / CHECKPOINT_NAME
+    save_checkpoint(path, Checkpoint(config, weights, history))
+    return path
+
+
+def run_trainer(trainer: Trainer, recovery: Recovery, *, workers: int, on_error: OnError) -> None:
+    """Trains on the training part until the end, from where a saved state left off."""
+    if trainer.resume():
+        log(f"{trainer.name}: resumed after epoch {trainer.state.epoch}")
+    settings, config = recovery.settings, recovery.student.config
+
+    def loader(refs: Sequence[Any], augmentation: Any) -> Any:
+        return feature_loader(
+            refs,
+            config,
+            settings.training,
+            augmentation,
+            inputs=INPUTS,
+            seed=recovery.seed,
+            workers=workers,
+            on_error=on_error,
+        )
+
+    with (
+        loader(recovery.split.train, settings.augmentation) as training,
+        loader(recovery.split.validation, None) as held,
+    ):
+        trainer.run(training, held)
+
+
+def _history(recovery: Recovery, trainer: Trainer, command: str) -> dict[str, Any]:
+    return {
+        "command": command,
+        "seed": recovery.seed,
+        "settings": asdict(recovery.settings),
+        "recordings": {"train": len(recovery.split.train), "validation": len(recovery.split.validation)},
+        "best_epoch": trainer.state.best_epoch + 1,
+        "epochs": trainer.state.history,
+    }
+
+
+def kept_channels(history: Mapping[str, Any]) -> dict[str, npt.NDArray[np.int64]]:
+    """The features of the original network that a pruned checkpoint still has, by group."""
+    kept = history.get("pruning", {}).get("kept", {})
+    return {name: np.asarray(channels, np.int64) for name, channels in kept.items()}
+
+
+def weights_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 of configuration and weights."""
+    digest = hashlib.sha256(checkpoint.config.to_json().encode())
+    for name, value in sorted(checkpoint.weights.items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(value, "<f4").data)
+    return digest.hexdigest()
+
+
+def _built(checkpoint: Checkpoint) -> Recogniser:
+    recogniser = build_recogniser(checkpoint.config)
+    recogniser.set_weights(checkpoint.weights)
+    return recogniser

@@ -1,0 +1,255 @@
+"""Handlers of `python -m quantize prune`, `finetune` and `qat`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from console.program import log, show, show_json
+from console.table import format_table
+from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
+from model.commands import read_catalogue
+from model.cost import model_cost
+from model.deploy import DeployForm
+from model.settings import override
+from preprocess.errors import DataError, PocketHarError, UsageError
+from recordings.protocols import Split, split
+
+from .budget import NAMES, Measure, WidthRule, cost_of
+from .distillation import RecoverySettings
+from .groups import channel_groups
+from .prepare import CalibrationOptions, prepare
+from .pruning import Ranking, prune, prune_to, rank, widths_table_rows
+from .recovery import Recovery, fine_tune, train_quantized
+from .sources import DataSource
+
+_EXPORT_RECORDINGS = "16"  # a size and a latency do not depend on the values of weights and ranges
+
+
+def prune_command(options: argparse.Namespace) -> None:
+    """Prunes, in one step or with training in between, and shows what is left."""
+    _check(options)
+    original = load_checkpoint(options.checkpoint or DEMO_CHECKPOINT)
+    pruned = _one_step(options, original) if options.steps == 1 else _in_steps(options, original)
+    save_checkpoint(options.out, pruned)
+    before, after = model_cost(original.config).total, model_cost(pruned.config).total
+    widths = {group.name: group.width for group in channel_groups(original.config)}
+    if options.json:
+        show_json(
+            {
+                "checkpoint": str(options.out),
+                "original": {"macs": before.macs, "parameters": before.parameters},
+                **pruned.history["pruning"],
+            }
+        )
+        return
+    rows = widths_table_rows(widths, pruned.history["pruning"]["widths"])
+    show(format_table(["channels", "before", "after", "left"], rows))
+    show(
+        f"\nMACs {before.macs / 1e9:.3f} G → {after.macs / 1e9:.3f} G ({after.macs / before.macs:.1%}), parameters "
+        f"{before.parameters / 1e6:.2f} M → {after.parameters / 1e6:.2f} M ({after.parameters / before.parameters:.1%})"
+    )
+    show(f"checkpoint: {options.out}")
+
+
+def finetune_command(options: argparse.Namespace) -> None:
+    """Trains a checkpoint by distillation."""
+    student = load_checkpoint(options.checkpoint)
+    teacher = load_checkpoint(options.teacher or DEMO_CHECKPOINT)
+    recovery = Recovery(student, teacher, _settings(options), _split(options), options.seed)
+    _show_training(_fine_tune(recovery, options.out, options), "recovery", options)
+
+
+def qat_command(options: argparse.Namespace) -> None:
+    """Trains a checkpoint with the rounding of INT8."""
+    if options.calibration < 1:
+        raise UsageError(f"--calibration is {options.calibration}; use a positive number")
+    student = load_checkpoint(options.checkpoint)
+    teacher = load_checkpoint(options.teacher) if options.teacher else student
+    recovery = Recovery(student, teacher, _settings(options), _split(options), options.seed)
+    calibration = _source(options).training_samples(student.config, options.calibration)
+    prepared = prepare(
+        student.config, student.weights, DeployForm("split", "convolutions"), calibration, CalibrationOptions()
+    )
+    path = train_quantized(
+        recovery,
+        prepared,
+        options.out,
+        command=recovery_words(options),
+        workers=options.workers,
+        resume=options.resume,
+        on_error=options.on_error,
+    )
+    _show_training(path, "qat", options)
+
+
+def _show_training(path: Path, kind: str, options: argparse.Namespace) -> None:
+    epochs = load_checkpoint(path).history[kind]["epochs"]
+    if options.json:
+        show_json({"checkpoint": str(path), "epochs": epochs})
+        return
+    best = min(epochs, key=lambda own: own["validation_loss"])
+    show(f"best epoch {best['epoch']} of {len(epochs)}, validation accuracy {100 * best['validation_accuracy']:.1f} %")
+    show(f"checkpoint: {path}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("macs", "parameters"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value <= 1:
+            raise UsageError(f"--{name} is {value:g}; use a share of what there is, above 0 and at most 1")
+    for name in ("size_mb", "latency_ms"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise UsageError(f"--{name.replace('_', '-')} is {value:g}; use a positive number")
+    for name in ("multiple", "samples", "steps"):
+        if getattr(options, name) < 1:
+            raise UsageError(f"--{name} is {getattr(options, name)}; use a positive number")
+    if not 0 <= options.floor < 1:
+        raise UsageError(f"--floor is {options.floor:g}; use a share from 0 to below 1")
+    if options.out.suffix != ".npz":
+        raise UsageError(f"--out is {options.out}; a checkpoint ends in .npz")
+    if options.steps > 1 and not options.data:
+        raise UsageError(f"--steps {options.steps} trains in between and needs --data DIR")
+    if options.steps > 1 and options.macs is None and options.parameters is None:
+        raise UsageError("--steps needs --macs or --parameters; a file's size or latency is met in one step")
+
+
+def _rule(options: argparse.Namespace) -> WidthRule:
+    return WidthRule(options.multiple, options.floor)
+
+
+def _one_step(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
+    ranking = _rank(options, original)
+    command = prune_words(options)
+    if options.size_mb is not None:
+        return prune_to(ranking, _size_mb, options.size_mb, rule=_rule(options), command=command)
+    if options.latency_ms is not None:
+        return prune_to(ranking, _latency_ms, options.latency_ms, rule=_rule(options), command=command)
+    measure, share = _budget(options)
+    return prune(ranking, measure=measure, share=share, rule=_rule(options), command=command)
+
+
+def _in_steps(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
+    """Prunes by a cubic schedule (Zhu & Gupta 2017): much at first, little at the end, training after each step."""
+    from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
+
+    measure, share = _budget(options)
+    settings, parts = _settings(options), _split(options)
+    gone = PolynomialDecay(0.0, 1 - share, begin_step=0, end_step=options.steps)
+    whole = cost_of(original.config, measure)
+    current = original
+    for step in range(1, options.steps + 1):
+        left = 1 - float(gone(step)[1])
+        log(f"step {step} of {options.steps}: {left:.0%} of the {NAMES[measure]}")
+        out = options.out.with_suffix("") / f"step{step}"
+        pruned_path = out / "pruned.npz"
+        if options.resume and pruned_path.exists():
+            pruned = load_checkpoint(pruned_path)
+        else:
+            now = cost_of(current.config, measure)
+            pruned = prune(
+                _rank(options, current),
+                measure=measure,
+                share=min(1.0, left * whole / now),
+                rule=_rule(options),
+                command=prune_words(options),
+            )
+            save_checkpoint(pruned_path, pruned)
+        current = load_checkpoint(_fine_tune(Recovery(pruned, original, settings, parts, options.seed), out, options))
+    return current
+
+
+def _budget(options: argparse.Namespace) -> tuple[Measure, float]:
+    return ("macs", options.macs) if options.macs is not None else ("parameters", options.parameters)
+
+
+def _rank(options: argparse.Namespace, checkpoint: Checkpoint) -> Ranking:
+    return rank(checkpoint, options.criterion, _source(options).training_samples(checkpoint.config, options.samples))
+
+
+def _source(options: argparse.Namespace) -> DataSource:
+    return DataSource(
+        folder=options.data,
+        audio=options.audio,
+        protocol=options.protocol if options.data else None,
+        on_error=options.on_error,
+        seed=options.seed,
+        workers=options.workers,
+    )
+
+
+def _settings(options: argparse.Namespace) -> RecoverySettings:
+    return override(RecoverySettings(), options.set)
+
+
+def _split(options: argparse.Namespace) -> Split:
+    parts = split(read_catalogue(options).refs, options.protocol, seed=options.seed)
+    log(f"{len(parts.train)} recordings to train on, {len(parts.validation)} to validate ({options.protocol})")
+    return parts
+
+
+def _fine_tune(recovery: Recovery, out: Path, options: argparse.Namespace) -> Path:
+    return fine_tune(
+        recovery,
+        out,
+        command=recovery_words(options),
+        workers=options.workers,
+        resume=options.resume or options.command == "prune",
+        on_error=options.on_error,
+    )
+
+
+def _size_mb(checkpoint: Checkpoint) -> float:
+    return float(_exported(checkpoint)["size_bytes"]) / 1e6
+
+
+def _latency_ms(checkpoint: Checkpoint) -> float:
+    return float(_exported(checkpoint)["measurement"]["latency_ms_median"])
+
+
+def _exported(checkpoint: Checkpoint) -> Any:
+    """What `python -m export tflite --int8` says of the checkpoint; that accuracy was lost is no matter here."""
+    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
+        path = Path(folder) / "checkpoint.npz"
+        save_checkpoint(path, checkpoint)
+        counts = ["--calibration", _EXPORT_RECORDINGS, "--recordings", _EXPORT_RECORDINGS]
+        words = ["tflite", "--int8", "--checkpoint", str(path), *counts, "--out", f"{folder}/artifact", "--json"]
+        result = subprocess.run([sys.executable, "-m", "export", *words], stdout=subprocess.PIPE, check=False)
+    if result.returncode not in (0, 1):
+        raise PocketHarError(f"python -m export ended with exit code {result.returncode}")
+    try:
+        return json.loads(result.stdout)
+    except ValueError as error:
+        raise DataError(f"python -m export printed no JSON: {error}") from error
+
+
+def prune_words(options: argparse.Namespace) -> str:
+    """The command of a pruning, without the folders of this machine."""
+    budgets = {name: getattr(options, name) for name in ("macs", "parameters", "size_mb", "latency_ms")}
+    words = ["python -m quantize prune --out FILE"]
+    words += [f"--checkpoint {options.checkpoint.name}"] if options.checkpoint else []
+    words += [f"--{name.replace('_', '-')} {value:g}" for name, value in budgets.items() if value is not None]
+    words += [f"--criterion {options.criterion} --multiple {options.multiple} --samples {options.samples}"]
+    words += [f"--steps {options.steps}"] if options.steps > 1 else []
+    return " ".join([*words, *_shared_words(options)])
+
+
+def recovery_words(options: argparse.Namespace) -> str:
+    """The command of a fine-tuning, without the folders of this machine."""
+    if options.command == "prune":
+        return prune_words(options)
+    words = [f"python -m quantize {options.command} --out DIR --checkpoint {options.checkpoint.name}"]
+    words += [f"--teacher {options.teacher.name}"] if options.teacher else []
+    return " ".join([*words, *_shared_words(options)])
+
+
+def _shared_words(options: argparse.Namespace) -> list[str]:
+    words = [f"--data DIR --protocol {options.protocol}"] if options.data else []
+    words += [f"--seed {options.seed}"] if options.seed else []
+    return [*words, *(f"--set {assignment}" for assignment in options.set)]
