@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from console.files import atomic_file
-from console.program import log, make_parser, run_as_main, show, show_json
+from console.program import make_parser, run_as_main, show, show_json
 from console.table import format_table
-from preprocess.errors import PocketHarError
 from runtime.manifest import file_sha256
 
+from .commands import call
 from .provenance import provenance
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,15 +59,15 @@ def _run(options: argparse.Namespace) -> None:
     calibrated = ["--calibration", str(options.calibration)] if options.calibration else []
     with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
         data = f"{folder}/recordings"
-        _call("recordings", "synthesize", "--out", data, "--count", count, "--seed", str(SEED))
-        evaluations = {name: _call("model", "evaluate", "--data", data, *chosen, *w) for name, w in EVALUATIONS.items()}
+        call("recordings", "synthesize", "--out", data, "--count", count, "--seed", str(SEED))
+        evaluations = {name: call("model", "evaluate", "--data", data, *chosen, *w) for name, w in EVALUATIONS.items()}
         exports = {
-            name: _call(
+            name: call(
                 "export", *words, *chosen, *calibrated, "--recordings", count, "--out", f"{folder}/{index}", fails=True
             )
             for index, (name, words) in enumerate(EXPORTS.items())
         }
-        analysis = _call("quantize", "analyze", *chosen, *calibrated, "--recordings", str(options.analyzed))
+        analysis = call("quantize", "analyze", *chosen, *calibrated, "--recordings", str(options.analyzed))
     # Where files lay on this machine is no result; the document has the checkpoint's hash.
     for export in exports.values():
         del export["artifact"]
@@ -106,15 +104,6 @@ def _history(checkpoint: Path | None) -> dict[str, Any]:
         history: dict[str, Any] = json.loads(arrays["history.json"].tobytes().decode())
     known = ("command", "seed", "recordings", "tensorflow")
     return {"sha256": file_sha256(path), **{key: history[key] for key in known if key in history}}
-
-
-def _call(package: str, *words: str, fails: bool = False) -> Any:
-    """The JSON that one of the project's commands prints; with `fails` its answer may be no."""
-    log(f"python -m {package} {words[0]} {' '.join(w for w in words[1:] if '/' not in w)}")
-    result = subprocess.run([sys.executable, "-m", package, *words, "--json"], stdout=subprocess.PIPE, check=False)
-    if result.returncode and not (fails and result.returncode == 1):
-        raise PocketHarError(f"python -m {package} {words[0]} ended with exit code {result.returncode}")
-    return json.loads(result.stdout)
 
 
 def accuracy_table(document: dict[str, Any]) -> str:

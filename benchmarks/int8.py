@@ -175,7 +175,7 @@ def _call(package: str, *words: str) -> None:
 
 def _measure(files: Sequence[ModelFile], threads: Sequence[int], options: argparse.Namespace) -> list[dict[str, Any]]:
     """One entry for every file, in the order given."""
-    samples = _time_all(files, threads, options)
+    samples = time_all(files, threads, options)
     entries = []
     for index, file in enumerate(files):
         log(f"memory of {file.name} in {file.runtime}")
@@ -199,7 +199,7 @@ def _measure(files: Sequence[ModelFile], threads: Sequence[int], options: argpar
 def _measure_gemm(
     files: Sequence[ModelFile], threads: Sequence[int], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    samples = _time_all(files, threads, options)
+    samples = time_all(files, threads, options)
     macs = GEMM_ROWS * GEMM_DEPTH * GEMM_COLUMNS
     entries = []
     for index, file in enumerate(files):
@@ -209,7 +209,7 @@ def _measure_gemm(
     return entries
 
 
-def _time_all(
+def time_all(
     files: Sequence[ModelFile], threads: Sequence[int], options: argparse.Namespace
 ) -> dict[int, list[list[float]]]:
     """Milliseconds of every round of every file, by threads."""

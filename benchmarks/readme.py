@@ -15,6 +15,7 @@ from preprocess.errors import AnswerIsNo, DataError
 
 from .accuracy import accuracy_table, export_table, noise_table
 from .int8 import gemm_table, latency_table
+from .pruning import pruning_table
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -46,6 +47,8 @@ def _preprocessing(document: dict[str, Any]) -> str:
 # The name of a block is that of the result file it comes from.
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "demo": _accuracy,
+    "demo-layer": export_table,
+    "pruning": pruning_table,
     "paper": _noise,
     "int8": _int8,
     "preprocessing": _preprocessing,

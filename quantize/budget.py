@@ -12,7 +12,7 @@ from model.config import ModelConfig
 from model.cost import model_cost
 from preprocess.errors import AnswerIsNo
 
-from .groups import Group, channel_groups, narrowed
+from .groups import Group, channel_groups, set_width
 
 Measure = Literal["macs", "parameters"]
 NAMES: dict[Measure, str] = {"macs": "MACs", "parameters": "parameters"}
@@ -89,25 +89,28 @@ def plan_widths(
     groups = {group.name: group for group in channel_groups(config) if group.name in damage}
     widths = {name: group.width for name, group in groups.items()}
     target = share * cost_of(config, measure)
-    current, now = config, cost_of(config, measure)
+    document, now = config.to_dict(), cost_of(config, measure)
     while now > target:
-        best: tuple[float, str, int, ModelConfig, int] | None = None
+        best: tuple[float, str, int, int] | None = None
         for name, group in groups.items():
             width = rule.below(group, widths[name])
             if width is None:
                 continue
-            candidate = narrowed(current, {name: width})
-            cost = cost_of(candidate, measure)
+            set_width(document, group, width)
+            cost = cost_of(ModelConfig.from_dict(document), measure)
+            set_width(document, group, widths[name])
             own = damage[name]
             lost = own.at(width / group.width) - own.at(widths[name] / group.width)
             price = lost / max(now - cost, 1e-9)
             if best is None or price < best[0]:
-                best = (price, name, width, candidate, cost)
+                best = (price, name, width, cost)
         if best is None:
             least = now / cost_of(config, measure)
             raise AnswerIsNo(
                 f"{share:.0%} of the {NAMES[measure]} is out of reach: {least:.0%} are left when all groups have their "
                 f"least width; allow a smaller --multiple than {rule.multiple} or a smaller --floor"
             )
-        _, name, widths[name], current, now = best
+        _, name, width, now = best
+        widths[name] = width
+        set_width(document, groups[name], width)
     return {name: width for name, width in widths.items() if width != groups[name].width}

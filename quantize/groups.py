@@ -120,15 +120,18 @@ def narrowed(config: ModelConfig, widths: Mapping[str, int]) -> ModelConfig:
     """The configuration with other widths for the groups named."""
     document = config.to_dict()
     for group in channel_groups(config):
-        for path in group.paths if group.name in widths else ():
-            _set(document, path, widths[group.name])
+        if group.name in widths:
+            set_width(document, group, widths[group.name])
     return ModelConfig.from_dict(document)
 
 
-def _set(document: Any, path: tuple[Any, ...], value: int) -> None:
-    for step in path[:-1]:
-        document = document[step]
-    document[path[-1]] = value
+def set_width(document: dict[str, Any], group: Group, width: int) -> None:
+    """Writes a group's width into a configuration that is a dictionary."""
+    for path in group.paths:
+        own: Any = document
+        for step in path[:-1]:
+            own = own[step]
+        own[path[-1]] = width
 
 
 def _conv_bn(name: str) -> list[Axis]:

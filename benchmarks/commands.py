@@ -1,0 +1,24 @@
+"""The project's own commands, run as a user would, for what they print as JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from console.program import log
+from preprocess.errors import PocketHarError
+
+
+def call(package: str, *words: str, fails: bool = False) -> Any:
+    """The JSON that `python -m package words… --json` prints; with `fails` its answer may be no.
+
+    Raises:
+        PocketHarError: the command ended with another exit code.
+    """
+    log(f"python -m {package} {words[0]} {' '.join(w for w in words[1:] if '/' not in w)}")
+    result = subprocess.run([sys.executable, "-m", package, *words, "--json"], stdout=subprocess.PIPE, check=False)
+    if result.returncode and not (fails and result.returncode == 1):
+        raise PocketHarError(f"python -m {package} {words[0]} ended with exit code {result.returncode}")
+    return json.loads(result.stdout)

@@ -1,0 +1,84 @@
+"""Which widths a budget leads to."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import THREE_LABELS
+
+from model.config import preset_config
+from model.cost import model_cost
+from preprocess.errors import AnswerIsNo
+from quantize.budget import Damage, WidthRule, cost_of, plan_widths
+from quantize.groups import channel_groups, narrowed
+
+NANO = preset_config("nano", THREE_LABELS, audio_norm="batch")
+EQUAL = {group.name: Damage((1.0, 0.5), (0.0, 1.0)) for group in channel_groups(NANO) if group.width > 1}
+
+
+def test_damage_is_linear_between_the_shares_measured():
+    damage = Damage((1.0, 0.75, 0.5), (0.0, 1.0, 3.0))
+    assert [damage.at(share) for share in (1.0, 0.875, 0.75, 0.625, 0.5)] == pytest.approx([0, 0.5, 1, 2, 3])
+    assert damage.at(0.25) == pytest.approx(4.5)
+    assert damage.at(0.0) == pytest.approx(6)
+
+
+@settings(max_examples=8)
+@given(st.sampled_from(["macs", "parameters"]), st.floats(0.3, 1), st.sampled_from([2, 4]))
+def test_a_plan_meets_its_budget_with_allowed_widths(measure, share, multiple):
+    widths = plan_widths(NANO, EQUAL, measure=measure, share=share, rule=WidthRule(multiple))
+    assert cost_of(narrowed(NANO, widths), measure) <= share * cost_of(NANO, measure)
+    for group in channel_groups(NANO):
+        if group.name in widths:
+            assert widths[group.name] < group.width
+            assert widths[group.name] >= group.width / 8
+            assert widths[group.name] % multiple == 0 or group.name == "fusion/heads"
+
+
+def test_nothing_is_narrowed_for_the_whole_budget():
+    assert plan_widths(NANO, EQUAL, measure="macs", share=1.0, rule=WidthRule()) == {}
+
+
+def test_what_does_no_damage_goes_first():
+    free = ("visual/stage2/residual", "audio/stage0/block1/expanded")
+    damage = EQUAL | {name: Damage((1.0, 0.5), (0.0, 0.0)) for name in free}
+    target = model_cost(narrowed(NANO, {"visual/stage2/residual": 64, "audio/stage0/block1/expanded": 32})).total.macs
+    share = target / model_cost(NANO).total.macs
+    assert set(plan_widths(NANO, damage, measure="macs", share=share, rule=WidthRule(4))) <= set(free)
+
+
+def test_greedy_is_close_to_the_best_of_all_plans():
+    """Three groups of the demo's size: every combination of widths tried."""
+    rng = np.random.default_rng(1)
+    names = ("visual/stage2/residual", "visual/stage3/residual", "audio/stage2/width")
+    groups = {group.name: group for group in channel_groups(NANO) if group.name in names}
+    damage = {name: Damage((1.0, 0.5), (0.0, float(rng.uniform(0.5, 2)))) for name in names}
+    rule, target = WidthRule(multiple=16), 0.93 * cost_of(NANO, "macs")
+    options = [range(16, group.width + 1, 16) for group in groups.values()]
+    best = min(
+        sum(damage[name].at(w / groups[name].width) for name, w in zip(groups, widths, strict=True))
+        for widths in itertools.product(*options)
+        if cost_of(narrowed(NANO, dict(zip(groups, widths, strict=True))), "macs") <= target
+    )
+    found = plan_widths(NANO, damage, measure="macs", share=0.93, rule=rule)
+    assert sum(damage[name].at(w / groups[name].width) for name, w in found.items()) <= 1.2 * best
+
+
+def test_a_budget_out_of_reach_is_told():
+    with pytest.raises(AnswerIsNo, match=r"^20% of the MACs is out of reach: 5\d% are left .* --multiple than 8"):
+        plan_widths(NANO, EQUAL, measure="macs", share=0.2, rule=WidthRule(8))
+
+
+def test_a_width_that_is_no_multiple_goes_to_the_next_one():
+    group = next(own for own in channel_groups(NANO) if own.name == "visual/stage3/residual")
+    rule = WidthRule(8)
+    assert group.width == 256
+    assert rule.below(group, 256) == 240
+    assert rule.below(group, 37) == 32
+    assert rule.below(group, 32) is None  # an eighth of 256 is the floor
+    heads = next(own for own in channel_groups(NANO) if own.name == "fusion/heads")
+    assert rule.below(heads, 4) == 3
