@@ -3,7 +3,7 @@ PYTHON ?= python
 DEMO_DATA ?= data/demo-train
 DEMO_RUN ?= runs/demo
 
-.PHONY: test lint demo demo-layer paper-study
+.PHONY: test lint gate demo demo-layer paper-study
 
 test:
 	$(PYTHON) -m pytest
@@ -12,6 +12,13 @@ lint:
 	ruff check .
 	ruff format --check .
 	mypy preprocess console recordings model runtime quantize export benchmarks
+
+# The accuracy gate on the demo: its INT8 file against its float file and against the answers of an earlier commit.
+gate:
+	$(PYTHON) -m export tflite --recordings 100 --force --out artifacts/gate-float > /dev/null
+	$(PYTHON) -m export tflite --int8 --recordings 100 --force --out artifacts/gate-int8 > /dev/null
+	$(PYTHON) -m quantize check --float artifacts/gate-float --int8 artifacts/gate-int8 \
+		--baseline benchmarks/results/gate-baseline.json
 
 # The checkpoint that ships: about an hour on two cores.
 DEMO = --data $(DEMO_DATA) --preset nano --protocol all --seed 1 --resume \

@@ -68,7 +68,7 @@ def check_cut(config, kept, seed):
     return narrow
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4)
 @given(model_configs(), st.integers(0, 2**16))
 def test_a_cut_network_equals_the_silenced_one(config, seed):
     rng = np.random.default_rng(seed)
