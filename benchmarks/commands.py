@@ -8,17 +8,17 @@ import sys
 from typing import Any
 
 from console.program import log
-from preprocess.errors import PocketHarError
+from preprocess.errors import DataError
 
 
 def call(package: str, *words: str, fails: bool = False) -> Any:
     """The JSON that `python -m package words… --json` prints; with `fails` its answer may be no.
 
     Raises:
-        PocketHarError: the command ended with another exit code.
+        DataError: the command ended with another exit code; its own words stand above.
     """
     log(f"python -m {package} {words[0]} {' '.join(w for w in words[1:] if '/' not in w)}")
     result = subprocess.run([sys.executable, "-m", package, *words, "--json"], stdout=subprocess.PIPE, check=False)
     if result.returncode and not (fails and result.returncode == 1):
-        raise PocketHarError(f"python -m {package} {words[0]} ended with exit code {result.returncode}")
+        raise DataError(f"python -m {package} {words[0]} ended with exit code {result.returncode}")
     return json.loads(result.stdout)

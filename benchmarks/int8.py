@@ -51,7 +51,7 @@ _RESAMPLES = 2000
 _NONZERO = 0.05  # share of a skeleton's heatmaps that a body covers
 # Random weights: the recordings only have to make the export run. Time does not depend on the values.
 # Strides as keras.applications has them, so that ours and the plain files are the same network.
-_EXPORT = (*["--preset", "paper", "--init", "random", "--stride-on", "1x1", "--calibration", "4", "--recordings", "2"],)
+_EXPORT = ["--preset", "paper", "--init", "random", "--stride-on", "1x1", "--calibration", "4", "--recordings", "2"]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ does, then exported in float32 and in INT8 and verified on unseen recordings. Ki
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from console.files import atomic_file
 from console.program import add_common_options, make_parser, run_as_main, show, show_json
 from console.table import format_table
 from preprocess.errors import MissingComponentError, UsageError
+from runtime.manifest import file_sha256
 
 from .commands import call
 from .int8 import ModelFile, summary, time_all
@@ -48,18 +50,22 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
+    _require_matplotlib()
     shares = sorted(set(options.shares), reverse=True)
     if not all(0 < share < 1 for share in shares):
         raise UsageError(f"--shares are {shares}; use numbers between 0 and 1")
+    _claim(options.folder, _command(options, shares), options.checkpoint)
     points, files = [], []
     previous, before = options.checkpoint, 1.0
     for share in (1.0, *shares):
         folder = options.folder / f"{share:g}"
-        checkpoint = previous if share == 1 else _pruned(options, previous, share / before, folder)
+        checkpoint = previous if share == 1 else _pruned(options, previous, min(1.0, share / before), folder)
         exports = {name: _exported(options, checkpoint, folder / name, words) for name, words in PRECISIONS.items()}
         points.append({"share": share, "exports": exports})
         files += [ModelFile(f"{share:g} {name}", folder / name / "model.tflite") for name in PRECISIONS]
-        previous, before = checkpoint, share
+        if share == 1:
+            whole = exports["float32"]["macs"]
+        previous, before = checkpoint, exports["float32"]["macs"] / whole
     latencies = time_all(files, [1], argparse.Namespace(runs=options.runs, seed=0))[1]
     base = latencies[1]  # the unpruned INT8 file
     for index, point in enumerate(points):
@@ -78,6 +84,22 @@ def _run(options: argparse.Namespace) -> None:
         show_json(document)
     else:
         show(pruning_table(document))
+
+
+def _claim(folder: Path, command: str, checkpoint: Path | None) -> None:
+    """Refuses a folder that holds points of other options."""
+    mine = {"command": command, "checkpoint": file_sha256(checkpoint) if checkpoint else "demo"}
+    path = folder / "options.json"
+    if not path.exists():
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(mine), encoding="utf-8")
+    elif json.loads(path.read_text(encoding="utf-8")) != mine:
+        raise UsageError(f"{folder} holds points of other options; choose another --folder")
+
+
+def _require_matplotlib() -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingComponentError('the plot needs matplotlib; run `pip install -e ".[plots]"`')
 
 
 def _pruned(options: argparse.Namespace, checkpoint: Path | None, share: float, folder: Path) -> Path:
@@ -124,6 +146,8 @@ def _exported(
 def _command(options: argparse.Namespace, shares: list[float]) -> str:
     words = [f"python -m benchmarks.pruning --data DIR --shares {' '.join(f'{own:g}' for own in shares)}"]
     words += [f"--checkpoint {options.checkpoint.name}"] if options.checkpoint else []
+    words += [f"--protocol {options.protocol}"] if options.protocol != "all" else []
+    words += [f"--calibration {options.calibration}"] if options.calibration else []
     words += [f"--multiple {options.multiple} --recordings {options.recordings} --seed {options.seed}"]
     return " ".join([*words, *(f"--set {assignment}" for assignment in options.set)])
 
@@ -131,13 +155,14 @@ def _command(options: argparse.Namespace, shares: list[float]) -> str:
 def pruning_table(document: dict[str, Any]) -> str:
     """A row for every point: cost, size, accuracy and latency; ratios to the unpruned INT8 file."""
     rows = []
+    whole = document["points"][0]["exports"]["float32"]["macs"]
     for point in document["points"]:
         exact, coarse = (point["exports"][name] for name in PRECISIONS)
         low, high = coarse["interval95"]
         latency = coarse["latency"]
         rows.append(
             [
-                f"{exact['macs'] / 1e6:.1f} M ({point['share']:.0%})",
+                f"{exact['macs'] / 1e6:.1f} M ({exact['macs'] / whole:.0%})",
                 f"{exact['parameters'] / 1e6:.2f} M",
                 f"{coarse['size_bytes'] / 1e6:.2f} MB",
                 f"{100 * exact['accuracy']:.1f} %",
@@ -150,16 +175,10 @@ def pruning_table(document: dict[str, Any]) -> str:
 
 
 def draw(document: dict[str, Any], path: Path) -> None:
-    """PNG: accuracy against MACs, file size and latency, float32 and INT8.
+    """PNG: accuracy against MACs, file size and latency, float32 and INT8."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    Raises:
-        MissingComponentError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingComponentError('drawing needs matplotlib; run `pip install -e ".[plots]"`') from error
     figure = Figure(figsize=(12, 4), layout="constrained")
     FigureCanvasAgg(figure)
     measures: dict[str, Callable[[dict[str, Any]], float]] = {

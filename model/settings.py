@@ -29,8 +29,8 @@ class StageSettings:
         weight_decay: decay of kernels per step, times the rate. Norms and biases do not decay.
         label_smoothing: share of the target spread over all classes.
         clip_norm: largest global norm of the gradient; 0 does not clip.
-        dropout: rate on the attention's output (fusion only).
-        modality_dropout: share of training recordings that lose one of their two inputs (fusion only).
+        dropout: rate on the attention's output, where the fusion is trained.
+        modality_dropout: share of training recordings that lose one of their two inputs, where both are trained on.
     """
 
     epochs: int = 100

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from console.program import log, warn
+from console.program import log
 from preprocess.errors import DataError
 from recordings.batches import FeatureLoader, Input
 from recordings.catalogue import OnError
@@ -98,9 +98,6 @@ def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: 
             open_loader(plan.split.validation, config, constants, None) as validation,
         ):
             stage.run(training, validation)
-            problems = (*training.problems, *validation.problems)
-        if problems:
-            warn(f"{name}: {len(problems)} recording(s) could not be used; the first: {problems[0].reason}")
         histories[name] = {"best_epoch": stage.state.best_epoch + 1, "epochs": stage.state.history}
     history = {
         "command": command,

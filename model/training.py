@@ -17,7 +17,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from console.files import atomic_file
-from console.program import log
+from console.program import log, warn
 from console.progress import Progress, format_duration
 from preprocess.errors import AnswerIsNo, DataError
 from recordings.batches import Batch, FeatureLoader
@@ -25,7 +25,7 @@ from recordings.batches import Batch, FeatureLoader
 from .checkpoint import read_arrays
 from .layers import SeededDropout
 from .recogniser import Recogniser
-from .settings import StageName, StageSettings
+from .settings import STAGES, StageName, StageSettings
 
 _SEEDS = {"visual": 1, "audio": 2, "fusion": 3, "finetune": 4, "qat": 5}
 Arrays = dict[str, npt.NDArray[np.float32]]
@@ -71,6 +71,7 @@ class Trainer(ABC):
         state_path: Path,
     ) -> None:
         self.name = name
+        self.settings_name = name if name in STAGES else "training"
         self._settings = settings
         self._silence = tf.constant(silence)
         self._seed = seed
@@ -92,6 +93,9 @@ class Trainer(ABC):
             self._save()
         for name, variable in self._variables.items():
             variable.assign(self._best[name])
+        problems = (*training.problems, *validation.problems)
+        if problems:
+            warn(f"{self.name}: {len(problems)} recording(s) could not be used; the first: {problems[0].reason}")
 
     def resume(self) -> bool:
         """Takes up the saved state; False when there is none."""
@@ -128,7 +132,8 @@ class Trainer(ABC):
                 progress.advance(note=f"loss {losses[-1]:.3f}")
         if not losses:
             raise DataError(
-                f"too few usable recordings for one batch of {settings.batch_size}; try --set {self.name}.batch_size=1"
+                f"too few usable recordings for one batch of {settings.batch_size}; try "
+                f"--set {self.settings_name}.batch_size=1"
             )
         seconds = time.monotonic() - start
         validation_loss, validation_accuracy = self._validate(validation)
@@ -178,8 +183,8 @@ class Trainer(ABC):
     def _require_finite(self, loss: float, when: str) -> None:
         if not math.isfinite(loss):
             raise AnswerIsNo(
-                f"the loss became {loss} in stage {self.name}, epoch {self.state.epoch + 1}, {when}; "
-                f"try a lower rate, e.g. --set {self.name}.learning_rate={self._settings.learning_rate / 3:.1g}"
+                f"the loss became {loss} in stage {self.name}, epoch {self.state.epoch + 1}, {when}; try a lower rate, "
+                f"e.g. --set {self.settings_name}.learning_rate={self._settings.learning_rate / 3:.1g}"
             )
 
     def _masked(self, inputs: list[tf.Tensor], lost: tf.Tensor) -> list[tf.Tensor]:

@@ -75,7 +75,7 @@ class FineTuning(Trainer):
     Args:
         student, teacher: models of the same inputs and classes.
         settings: constants of the loop and of the loss.
-        kept: the teacher's channels that the student has, by `FEATURES`' groups; without an entry all of them.
+        kept: the teacher's channels that the student has, by `FEATURES`' groups; features without are not compared.
         silence, seed, state_path: as for `model.training.Trainer`.
     """
 
@@ -122,7 +122,8 @@ class FineTuning(Trainer):
             for a, b in ((seen, seen_here), (heard, heard_here)):
                 loss += own.streams * divergence(a, b, own.temperature)
             for a, b, kept in zip(expected_features, features, self._kept, strict=True):
-                loss += own.features * feature_distance(a, b, kept)
+                if kept is not None:
+                    loss += own.features * feature_distance(a, b, kept)
         self._apply(tape, loss)
         return loss
 
@@ -136,10 +137,9 @@ def divergence(expected: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf
     return temperature**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(p) * (p - q), axis=-1))
 
 
-def feature_distance(expected: tf.Tensor, features: tf.Tensor, kept: npt.NDArray[np.int64] | None) -> tf.Tensor:
+def feature_distance(expected: tf.Tensor, features: tf.Tensor, kept: npt.NDArray[np.int64]) -> tf.Tensor:
     """Squared distance from the expected features on the `kept` channels, relative to their power; [B, h, w, C]."""
-    if kept is not None:
-        expected = tf.gather(expected, kept, axis=-1)
+    expected = tf.gather(expected, kept, axis=-1)
     return tf.reduce_sum(tf.square(features - expected)) / (tf.reduce_sum(tf.square(expected)) + 1e-6)
 
 

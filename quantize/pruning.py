@@ -75,7 +75,7 @@ def _kept_features(original: Checkpoint, kept: Mapping[str, Indices]) -> dict[st
 def prune_to(
     ranking: Ranking, within: Callable[[Checkpoint], float], limit: float, *, rule: WidthRule, command: str
 ) -> Checkpoint:
-    """The largest pruned checkpoint whose `within` is at most `limit`, found by halving the share of MACs.
+    """A pruned checkpoint whose `within` is at most `limit`: that of most MACs among 31 shares, found by halving.
 
     Args:
         ranking: of the checkpoint to prune.

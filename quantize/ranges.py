@@ -94,7 +94,8 @@ def widen_summands(ranges: Mapping[str, Range], observed: Observed) -> dict[str,
     A ConvNeXt whose LayerScale is still near its initial 1e-6 has such branches.
     """
     out = dict(ranges)
-    for layer in observed.model.layers:
+    # From the last: a sum that is widened for a later one may need wider summands itself.
+    for layer in reversed(observed.model.layers):
         if not isinstance(layer, keras.layers.Add):
             continue
         # The activation that is stored may be that of a ReLU behind.

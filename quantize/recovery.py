@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,10 @@ from recordings.batches import INPUTS
 from recordings.catalogue import OnError
 from recordings.protocols import Split
 
-from .distillation import FineTuning, RecoverySettings
+from .distillation import FEATURES, FineTuning, RecoverySettings
 from .prepare import Prepared
+
+Channels: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,24 @@ class Recovery:
             if getattr(self.student.config, name) != getattr(self.teacher.config, name):
                 raise DataError(f"the checkpoints differ in their {name}; the teacher is the one before pruning")
 
+    def kept(self) -> dict[str, Channels]:
+        """The channels of the teacher's features that the student has, by group.
+
+        Raises:
+            DataError: the student was not made from the teacher.
+        """
+        found = {}
+        theirs, own = _features(self.teacher), _features(self.student)
+        for group, channels in own.items():
+            at = {channel: index for index, channel in enumerate(theirs[group])}
+            if not set(channels) <= at.keys():
+                raise DataError(
+                    f"the student has channels in {group} that the teacher has not; name the checkpoint that it was "
+                    "pruned from, or leave features out with --set distillation.features=0"
+                )
+            found[group] = np.array([at[channel] for channel in channels], np.int64)
+        return found
+
     def fingerprint(self) -> dict[str, Any]:
         """What must agree for a run to be resumed."""
         names = "\n".join(ref.name for part in (self.split.train, self.split.validation) for ref in part)
@@ -73,12 +93,13 @@ def fine_tune(recovery: Recovery, out: Path, *, command: str, workers: int, resu
     """
     open_run(out, recovery.fingerprint(), resume=resume)
     tf.config.experimental.enable_op_determinism()
-    student, teacher = (_built(own) for own in (recovery.student, recovery.teacher))
+    student = _built(recovery.student, dropout=recovery.settings.training.dropout)
+    teacher = _built(recovery.teacher)
     trainer = FineTuning(
         student,
         teacher,
         recovery.settings,
-        kept=kept_channels(recovery.student.history),
+        kept=recovery.kept() if recovery.settings.distillation.features else {},
         silence=silent_audio(recovery.student.config.spec),
         seed=recovery.seed,
         state_path=out / "finetune.state.npz",
@@ -95,6 +116,7 @@ def train_quantized(
     prepared: Prepared,
     out: Path,
     *,
+    calibration_count: int,
     command: str,
     workers: int,
     resume: bool,
@@ -104,7 +126,8 @@ def train_quantized(
 
     Args:
         recovery: the student may be its own teacher.
-        prepared: the student, calibrated.
+        prepared: the student, calibrated in `model.unfolding.UNFOLDED_FORM`.
+        calibration_count: recordings that it was calibrated with.
         out, command, workers, resume, on_error: as for `fine_tune`.
 
     Raises:
@@ -113,8 +136,14 @@ def train_quantized(
     """
     from .qat import QuantizationAwareTraining, quantization_aware
 
-    ranges = {name: list(limits) for name, limits in prepared.ranges.items()}
-    open_run(out, {**recovery.fingerprint(), "form": asdict(prepared.form), "ranges": ranges}, resume=resume)
+    # Ranges found again may differ in their last digits: a run keeps those that it began with.
+    kept = open_run(
+        out,
+        {**recovery.fingerprint(), "calibration": calibration_count},
+        resume=resume,
+        start=lambda: {"ranges": dict(prepared.ranges)},
+    )
+    prepared = replace(prepared, ranges={name: (low, high) for name, (low, high) in kept["ranges"].items()})
     tf.config.experimental.enable_op_determinism()
     config = recovery.student.config
     trainer = QuantizationAwareTraining(
@@ -126,7 +155,7 @@ def train_quantized(
         state_path=out / "qat.state.npz",
     )
     run_trainer(trainer, recovery, workers=workers, on_error=on_error)
-    weights = unfold(config, trainer.weights(), prepared.form, recovery.student.weights)
+    weights = unfold(config, trainer.weights(), recovery.student.weights)
     history = {**recovery.student.history, "qat": _history(recovery, trainer, command)}
     path = out / CHECKPOINT_NAME
     save_checkpoint(path, Checkpoint(config, weights, history))
@@ -169,10 +198,14 @@ def _history(recovery: Recovery, trainer: Trainer, command: str) -> dict[str, An
     }
 
 
-def kept_channels(history: Mapping[str, Any]) -> dict[str, npt.NDArray[np.int64]]:
-    """The features of the original network that a pruned checkpoint still has, by group."""
-    kept = history.get("pruning", {}).get("kept", {})
-    return {name: np.asarray(channels, np.int64) for name, channels in kept.items()}
+def _features(checkpoint: Checkpoint) -> dict[str, list[int]]:
+    """The channels of both streams' features as they were numbered before any pruning."""
+    kept = checkpoint.history.get("pruning", {}).get("kept", {})
+    widths = {
+        FEATURES["visual"]: checkpoint.config.visual.stages[-1].residual,
+        FEATURES["audio"]: checkpoint.config.audio.stages[-1].width,
+    }
+    return {group: kept.get(group, list(range(width))) for group, width in widths.items()}
 
 
 def weights_hash(checkpoint: Checkpoint) -> str:
@@ -184,7 +217,7 @@ def weights_hash(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def _built(checkpoint: Checkpoint) -> Recogniser:
-    recogniser = build_recogniser(checkpoint.config)
+def _built(checkpoint: Checkpoint, *, dropout: float = 0.0) -> Recogniser:
+    recogniser = build_recogniser(checkpoint.config, dropout=dropout)
     recogniser.set_weights(checkpoint.weights)
     return recogniser

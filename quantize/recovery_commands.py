@@ -15,9 +15,10 @@ from console.table import format_table
 from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from model.commands import read_catalogue
 from model.cost import model_cost
-from model.deploy import DeployForm
+from model.runs import open_run
 from model.settings import override
-from preprocess.errors import DataError, PocketHarError, UsageError
+from model.unfolding import UNFOLDED_FORM
+from preprocess.errors import DataError, UsageError
 from recordings.protocols import Split, split
 
 from .budget import NAMES, Measure, WidthRule, cost_of
@@ -73,13 +74,12 @@ def qat_command(options: argparse.Namespace) -> None:
     teacher = load_checkpoint(options.teacher) if options.teacher else student
     recovery = Recovery(student, teacher, _settings(options), _split(options), options.seed)
     calibration = _source(options).training_samples(student.config, options.calibration)
-    prepared = prepare(
-        student.config, student.weights, DeployForm("split", "convolutions"), calibration, CalibrationOptions()
-    )
+    prepared = prepare(student.config, student.weights, UNFOLDED_FORM, calibration, CalibrationOptions())
     path = train_quantized(
         recovery,
         prepared,
         options.out,
+        calibration_count=options.calibration,
         command=recovery_words(options),
         workers=options.workers,
         resume=options.resume,
@@ -108,7 +108,7 @@ def _check(options: argparse.Namespace) -> None:
         if value is not None and not value > 0:
             raise UsageError(f"--{name.replace('_', '-')} is {value:g}; use a positive number")
     for name in ("multiple", "samples", "steps"):
-        if getattr(options, name) < 1:
+        if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UsageError(f"--{name} is {getattr(options, name)}; use a positive number")
     if not 0 <= options.floor < 1:
         raise UsageError(f"--floor is {options.floor:g}; use a share from 0 to below 1")
@@ -116,6 +116,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--out is {options.out}; a checkpoint ends in .npz")
     if options.steps > 1 and not options.data:
         raise UsageError(f"--steps {options.steps} trains in between and needs --data DIR")
+    if options.steps == 1 and (options.set or options.resume):
+        raise UsageError("--set and --resume concern the training between --steps; give --steps, or leave them out")
     if options.steps > 1 and options.macs is None and options.parameters is None:
         raise UsageError("--steps needs --macs or --parameters; a file's size or latency is met in one step")
 
@@ -128,9 +130,21 @@ def _one_step(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
     ranking = _rank(options, original)
     command = prune_words(options)
     if options.size_mb is not None:
-        return prune_to(ranking, _size_mb, options.size_mb, rule=_rule(options), command=command)
+        return prune_to(
+            ranking,
+            lambda own: float(_exported(own, options)["size_bytes"]) / 1e6,
+            options.size_mb,
+            rule=_rule(options),
+            command=command,
+        )
     if options.latency_ms is not None:
-        return prune_to(ranking, _latency_ms, options.latency_ms, rule=_rule(options), command=command)
+        return prune_to(
+            ranking,
+            lambda own: float(_exported(own, options)["measurement"]["latency_ms_median"]),
+            options.latency_ms,
+            rule=_rule(options),
+            command=command,
+        )
     measure, share = _budget(options)
     return prune(ranking, measure=measure, share=share, rule=_rule(options), command=command)
 
@@ -143,13 +157,19 @@ def _in_steps(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
     settings, parts = _settings(options), _split(options)
     gone = PolynomialDecay(0.0, 1 - share, begin_step=0, end_step=options.steps)
     whole = cost_of(original.config, measure)
+    folder = options.out.with_suffix("")
+    plan = {
+        **Recovery(original, original, settings, parts, options.seed).fingerprint(),
+        "command": prune_words(options),
+    }
+    open_run(folder, plan, resume=options.resume)
     current = original
     for step in range(1, options.steps + 1):
         left = 1 - float(gone(step)[1])
         log(f"step {step} of {options.steps}: {left:.0%} of the {NAMES[measure]}")
-        out = options.out.with_suffix("") / f"step{step}"
+        out = folder / f"step{step}"
         pruned_path = out / "pruned.npz"
-        if options.resume and pruned_path.exists():
+        if pruned_path.exists():
             pruned = load_checkpoint(pruned_path)
         else:
             now = cost_of(current.config, measure)
@@ -170,7 +190,16 @@ def _budget(options: argparse.Namespace) -> tuple[Measure, float]:
 
 
 def _rank(options: argparse.Namespace, checkpoint: Checkpoint) -> Ranking:
-    return rank(checkpoint, options.criterion, _source(options).training_samples(checkpoint.config, options.samples))
+    return rank(
+        checkpoint,
+        options.criterion,
+        _source(options).training_samples(checkpoint.config, _samples(options, checkpoint)),
+    )
+
+
+def _samples(options: argparse.Namespace, checkpoint: Checkpoint) -> int:
+    """A model of full size takes a fifth of a second for one recording, and each group is tried on all of them."""
+    return int(options.samples or (32 if checkpoint.config.preset == "paper" else 256))
 
 
 def _source(options: argparse.Namespace) -> DataSource:
@@ -200,33 +229,30 @@ def _fine_tune(recovery: Recovery, out: Path, options: argparse.Namespace) -> Pa
         out,
         command=recovery_words(options),
         workers=options.workers,
-        resume=options.resume or options.command == "prune",
+        resume=options.resume or options.command == "prune",  # whose own folder has been checked
         on_error=options.on_error,
     )
 
 
-def _size_mb(checkpoint: Checkpoint) -> float:
-    return float(_exported(checkpoint)["size_bytes"]) / 1e6
+def _exported(checkpoint: Checkpoint, options: argparse.Namespace) -> Any:
+    """What `python -m export tflite --int8` says of the checkpoint; that accuracy was lost is no matter here.
 
-
-def _latency_ms(checkpoint: Checkpoint) -> float:
-    return float(_exported(checkpoint)["measurement"]["latency_ms_median"])
-
-
-def _exported(checkpoint: Checkpoint) -> Any:
-    """What `python -m export tflite --int8` says of the checkpoint; that accuracy was lost is no matter here."""
+    Raises:
+        DataError: it could not be exported.
+    """
     with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
         path = Path(folder) / "checkpoint.npz"
         save_checkpoint(path, checkpoint)
-        counts = ["--calibration", _EXPORT_RECORDINGS, "--recordings", _EXPORT_RECORDINGS]
-        words = ["tflite", "--int8", "--checkpoint", str(path), *counts, "--out", f"{folder}/artifact", "--json"]
-        result = subprocess.run([sys.executable, "-m", "export", *words], stdout=subprocess.PIPE, check=False)
+        words = ["tflite", "--int8", "--checkpoint", str(path), "--out", f"{folder}/artifact", "--json"]
+        words += ["--calibration", _EXPORT_RECORDINGS, "--recordings", _EXPORT_RECORDINGS]
+        words += ["--workers", str(options.workers), "--seed", str(options.seed), "--on-error", options.on_error]
+        words += ["--data", str(options.data), "--protocol", options.protocol] if options.data else []
+        words += ["--audio", str(options.audio)] if options.audio else []
+        result = subprocess.run([sys.executable, "-m", "export", *words], capture_output=True, text=True, check=False)
     if result.returncode not in (0, 1):
-        raise PocketHarError(f"python -m export ended with exit code {result.returncode}")
-    try:
-        return json.loads(result.stdout)
-    except ValueError as error:
-        raise DataError(f"python -m export printed no JSON: {error}") from error
+        last = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}"]
+        raise DataError(f"the pruned checkpoint cannot be exported: {last[0]}")
+    return json.loads(result.stdout)
 
 
 def prune_words(options: argparse.Namespace) -> str:
@@ -235,7 +261,9 @@ def prune_words(options: argparse.Namespace) -> str:
     words = ["python -m quantize prune --out FILE"]
     words += [f"--checkpoint {options.checkpoint.name}"] if options.checkpoint else []
     words += [f"--{name.replace('_', '-')} {value:g}" for name, value in budgets.items() if value is not None]
-    words += [f"--criterion {options.criterion} --multiple {options.multiple} --samples {options.samples}"]
+    words += [f"--criterion {options.criterion} --multiple {options.multiple}"]
+    words += [f"--samples {options.samples}"] if options.samples else []
+    words += [f"--floor {options.floor:g}"] if options.floor != 0.125 else []
     words += [f"--steps {options.steps}"] if options.steps > 1 else []
     return " ".join([*words, *_shared_words(options)])
 
@@ -246,10 +274,13 @@ def recovery_words(options: argparse.Namespace) -> str:
         return prune_words(options)
     words = [f"python -m quantize {options.command} --out DIR --checkpoint {options.checkpoint.name}"]
     words += [f"--teacher {options.teacher.name}"] if options.teacher else []
+    words += [f"--calibration {options.calibration}"] if options.command == "qat" else []
     return " ".join([*words, *_shared_words(options)])
 
 
 def _shared_words(options: argparse.Namespace) -> list[str]:
     words = [f"--data DIR --protocol {options.protocol}"] if options.data else []
+    words += [f"--missing-list {options.missing_list.name}"] if options.missing_list else []
+    words += [f"--on-error {options.on_error}"] if options.on_error != "raise" else []
     words += [f"--seed {options.seed}"] if options.seed else []
     return [*words, *(f"--set {assignment}" for assignment in options.set)]

@@ -29,11 +29,13 @@ def add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         default="taylor",
         help="what tells how much a channel matters: change of the loss, weights, or norms' factors (default taylor)",
     )
-    parser.add_argument("--multiple", type=int, default=8, metavar="N", help="widths are multiples of N (default 8)")
+    parser.add_argument(
+        "--multiple", type=int, default=8, metavar="N", help="widths that are cut become multiples of N (8)"
+    )
     parser.add_argument(
         "--floor", type=float, default=0.125, metavar="SHARE", help="least share of a width that stays (default 0.125)"
     )
-    parser.add_argument("--samples", type=int, default=256, metavar="N", help="recordings to judge channels by (256)")
+    parser.add_argument("--samples", type=int, metavar="N", help="recordings to judge channels by (256, paper 32)")
     parser.add_argument(
         "--steps",
         type=int,

@@ -79,6 +79,24 @@ def test_a_cut_network_equals_the_silenced_one(config, seed):
     assert {name: channels.shape[1] for name, channels in kept.items()}.items() <= widths.items()
 
 
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_the_order_of_channels_means_nothing(norm):
+    """Every group in another order, layer norms included: the same logits."""
+    config, rng = tiny_config(norm=norm), np.random.default_rng(7)
+    weights, inputs = random_weights(config, 7), inputs_of(config, 7)
+    order = {
+        group.name: np.stack([rng.permutation(group.width)] * group.parts)
+        if group.name == "fusion/heads"
+        else np.stack([rng.permutation(group.width) for _ in range(group.parts)])
+        for group in channel_groups(config)
+    }
+    same, shuffled = cut_channels(config, weights, order)
+    assert same == config
+    assert not np.array_equal(shuffled["fusion/query/kernel"], weights["fusion/query/kernel"])
+    for a, b in zip(*(all_logits(config, own, inputs) for own in (weights, shuffled)), strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=SAME_FLOAT * max(1.0, float(np.abs(a).max())))
+
+
 def test_a_stem_is_cut_with_the_stream_that_adds_it():
     config = tiny_config(bottleneck=False, norm="batch")
     config = replace(config, visual=replace(config.visual, stem=config.visual.stages[0].residual))

@@ -7,7 +7,6 @@ from functools import cache
 import numpy as np
 import pytest
 import scipy.special
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -183,4 +182,3 @@ def test_the_scan_leaves_single_channels_alone():
     one = next(group for group in channel_groups(config) if group.name == "fusion/heads")
     single = type(one)(one.name, 1, one.paths, one.axes)
     assert scan(model(), [single], {}, samples()) == {}
-    assert isinstance(model().variables()["visual/stem/kernel"], tf.Variable)

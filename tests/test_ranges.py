@@ -150,6 +150,14 @@ def test_a_summand_is_wide_enough_for_kernels_that_add_integers():
         "audio/stage1/block0/project",
         "visual/stage0/block0/shortcut",
     }
+    # A sum that is widened for the next one widens its own summands.
+    depthwise = "audio/stage0/block0/depthwise"
+    chain = ranges | {f"{depthwise}/odd": (0.0, 1 / 400), f"{depthwise}/odd/add": (0.0, 1.0)}
+    chain[f"{depthwise}/edges/add"] = (0.0, 4096.0)
+    widened = widen_summands(chain, own)
+    assert widened[f"{depthwise}/odd/add"][1] == pytest.approx(4096 / 512)
+    assert widened[f"{depthwise}/odd"][1] == pytest.approx(4096 / 512**2)
+    assert widen_summands(widened, own) == widened
     # Not an input of an addition: as it was.
     alone = ranges | {"fusion/query": (0.0, 1e-5)}
     assert widen_summands(alone, own)["fusion/query"] == (0, 1e-5)

@@ -19,7 +19,7 @@ from preprocess.errors import DataError, UsageError
 from quantize.__main__ import main
 from quantize.distillation import FEATURES, DistillationSettings, FineTuning, divergence, feature_distance
 from quantize.groups import channel_groups, cut_channels
-from quantize.recovery import Recovery, fine_tune, kept_channels
+from quantize.recovery import Recovery, fine_tune
 from recordings.catalogue import scan
 
 DATA = ("--protocol", "60/20/20", "--workers", "0", "--seed", "2")
@@ -85,7 +85,7 @@ def test_channels_are_numbered_as_in_the_original(original):
     once = Checkpoint(config, weights, {"pruning": {"kept": _kept_features(checkpoint, first)}})
     second = {group: np.array([[0, 2, 4]])}
     twice = Checkpoint(config, weights, {"pruning": {"kept": _kept_features(once, second)}})
-    assert kept_channels(twice.history)[group].tolist() == [1, 5, 12]
+    assert _kept_features(twice, {})[group] == [1, 5, 12]
 
 
 def test_fine_tuning_gives_an_ordinary_checkpoint(pruned, finished):
@@ -153,12 +153,21 @@ def test_iterative_pruning_trains_in_between(original, recordings_folder, tmp_pa
     whole, half, end = (model_cost(own.config).total.macs for own in (load_checkpoint(original), first, found))
     assert half <= 0.475 * whole
     assert end <= min(half, 0.4 * whole)
+    training = ["--set", "training.epochs=1", "--set", "training.batch_size=16"]
+    before = out.read_bytes()
+    assert main([*words, *training]) == 2
+    assert "small holds a training run; continue it with --resume" in capsys.readouterr().err
+    assert main([*words, *training, "--floor", "0.2", "--resume"]) == 2
+    assert "holds a run with other options or recordings" in capsys.readouterr().err
+    assert main([*words, *training, "--resume"]) == 0
+    assert out.read_bytes() == before
 
 
 def test_a_budget_of_size_is_met_by_the_file(original, tmp_path, monkeypatch):
     """The size of a file stands here for parameters, so that nothing is exported."""
     monkeypatch.setattr(
-        "quantize.recovery_commands._exported", lambda own: {"size_bytes": model_cost(own.config).total.parameters}
+        "quantize.recovery_commands._exported",
+        lambda own, options: {"size_bytes": model_cost(own.config).total.parameters},
     )
     limit = 0.8 * model_cost(load_checkpoint(original).config).total.parameters / 1e6
     out = tmp_path / "a.npz"
@@ -181,6 +190,7 @@ def test_a_budget_of_size_is_met_by_the_file(original, tmp_path, monkeypatch):
             "--steps 2 trains in between and needs",
         ),
         (["prune", "--size-mb", "1", "--steps", "2", "--data", "x", "--out", "a.npz"], 2, "--steps needs --macs or"),
+        (["prune", "--macs", "0.5", "--resume", "--out", "a.npz"], 2, "--set and --resume concern the training"),
         (["prune", "--macs", "0.5", "--multiple", "0", "--out", "a.npz"], 2, "--multiple is 0; use a positive number"),
         (
             ["prune", "--macs", "0.5", "--checkpoint", "no.npz", "--out", "a.npz"],
@@ -209,6 +219,23 @@ def test_a_teacher_of_other_classes_is_refused(original):
         Recovery(student, other, None, None, 0)
 
 
+def test_a_teacher_may_have_been_pruned_itself(original):
+    """Features are compared on the channels that both have, whatever they are numbered."""
+    checkpoint = load_checkpoint(original)
+    group, width = FEATURES["visual"], checkpoint.config.visual.stages[-1].residual
+
+    def narrow(kept):
+        config, weights = cut_channels(checkpoint.config, checkpoint.weights, {group: np.array([kept])})
+        return Checkpoint(config, weights, {"pruning": {"kept": {group: kept}}})
+
+    teacher, student = narrow([1, 4, 5, 9, 12]), narrow([4, 12])
+    assert Recovery(student, teacher, None, None, 0).kept()[group].tolist() == [1, 4]
+    assert Recovery(student, checkpoint, None, None, 0).kept()[group].tolist() == [4, 12]
+    assert Recovery(checkpoint, checkpoint, None, None, 0).kept()[group].tolist() == list(range(width))
+    with pytest.raises(DataError, match=f"the student has channels in {group} that the teacher has not"):
+        Recovery(teacher, student, None, None, 0).kept()
+
+
 def test_the_divergence_is_softened_and_scaled():
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 4, (2, 9, 5)).astype(np.float32)
@@ -224,7 +251,7 @@ def test_features_are_compared_on_the_channels_that_are_left():
     found = expected[..., kept] + 0.5
     power = np.square(expected[..., kept]).sum()
     assert float(feature_distance(expected, found, kept)) == pytest.approx(0.25 * found.size / power, rel=1e-4)
-    assert float(feature_distance(expected, expected, None)) == 0
+    assert float(feature_distance(expected, expected, np.arange(6))) == 0
 
 
 @pytest.mark.parametrize("field", ["labels", "features", "temperature"])
