@@ -135,9 +135,12 @@ def test_quantization_aware_training_gives_an_ordinary_checkpoint(pruned, record
     found = load_checkpoint(tmp_path / "checkpoint.npz")
     assert found.config == load_checkpoint(pruned).config
     build_recogniser(found.config).set_weights(found.weights)
-    assert found.history["qat"]["command"].startswith(
-        "python -m quantize qat --out DIR --checkpoint pruned.npz --data DIR"
-    )
+    told = "python -m quantize qat --out DIR --checkpoint pruned.npz --calibration 8 --data DIR"
+    assert found.history["qat"]["command"].startswith(told)
+    assert main(words) == 2
+    assert main([*words, "--resume"]) == 0
+    again = load_checkpoint(tmp_path / "checkpoint.npz")
+    assert all(again.weights[name].tobytes() == value.tobytes() for name, value in found.weights.items())
 
 
 def test_iterative_pruning_trains_in_between(original, recordings_folder, tmp_path, capsys):
