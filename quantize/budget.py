@@ -32,9 +32,9 @@ class Damage:
     values: tuple[float, ...]
 
     def at(self, share: float) -> float:
-        """Linear between the shares measured; below the last, extended in proportion to what is gone."""
+        """Linear between the shares measured; below the last, in inverse proportion to what is left."""
         if share <= self.shares[-1]:
-            return self.values[-1] * (1 - share) / (1 - self.shares[-1])
+            return self.values[-1] * self.shares[-1] / max(share, 1e-9)
         return float(np.interp(-share, [-own for own in self.shares], self.values))
 
 
@@ -44,18 +44,18 @@ class WidthRule:
 
     Attributes:
         multiple: every width cut is a multiple of it, as kernels like them.
-        floor: least share of the width that stays.
+        floor: least share of the width that stays, of what the network had before any pruning.
     """
 
     multiple: int = 8
     floor: float = 0.125
 
-    def below(self, group: Group, width: int) -> int | None:
-        """The next width to try below `width`, or None."""
+    def below(self, group: Group, width: int, original: int) -> int | None:
+        """The next width to try below `width`, or None; `original` is the width before any pruning."""
         multiple = 1 if group.name == "fusion/heads" else self.multiple
         step = max(multiple, group.width // _STEPS // multiple * multiple)
         target = (width - 1) // multiple * multiple if width % multiple else width - step
-        return target if target >= max(1, self.floor * group.width) else None
+        return target if target >= max(1, self.floor * original) else None
 
 
 def cost_of(config: ModelConfig, measure: Measure) -> int:
@@ -71,6 +71,7 @@ def plan_widths(
     measure: Measure,
     share: float,
     rule: WidthRule,
+    originals: Mapping[str, int],
 ) -> dict[str, int]:
     """Widths of the groups that bring the cost down to `share` of what it is.
 
@@ -82,6 +83,7 @@ def plan_widths(
         measure: what `share` is a share of.
         share: in (0, 1].
         rule: allowed widths.
+        originals: widths of the groups before any pruning; where a group is missing, its width now.
 
     Raises:
         AnswerIsNo: all groups at their least width cost more.
@@ -93,7 +95,7 @@ def plan_widths(
     while now > target:
         best: tuple[float, str, int, int] | None = None
         for name, group in groups.items():
-            width = rule.below(group, widths[name])
+            width = rule.below(group, widths[name], originals.get(name, group.width))
             if width is None:
                 continue
             set_width(document, group, width)

@@ -49,12 +49,15 @@ def prune(ranking: Ranking, *, measure: Measure, share: float, rule: WidthRule, 
         AnswerIsNo: the share is out of reach.
     """
     original = ranking.checkpoint
-    widths = plan_widths(original.config, ranking.damage, measure=measure, share=share, rule=rule)
+    before = {group.name: group.width for group in channel_groups(original.config)}
+    originals: dict[str, int] = original.history.get("pruning", {}).get("original_widths", before)
+    widths = plan_widths(original.config, ranking.damage, measure=measure, share=share, rule=rule, originals=originals)
     kept = {name: strongest(ranking.scores[name], width) for name, width in widths.items()}
     config, weights = cut_channels(original.config, original.weights, kept)
     pruning = {
         "command": command,
         "kept": _kept_features(original, kept),
+        "original_widths": originals,
         "widths": {group.name: group.width for group in channel_groups(config)},
         "macs": model_cost(config).total.macs,
         "parameters": model_cost(config).total.parameters,

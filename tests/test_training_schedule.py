@@ -22,6 +22,7 @@ class Scripted:
 
     steps_per_epoch: int = 2
     waiting_s: float = 0.0
+    problems: tuple = ()
 
     def epoch(self, number):
         yield from range(self.steps_per_epoch)
