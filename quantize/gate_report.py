@@ -93,14 +93,14 @@ def junit_report(result: GateResult, float_side: Side, int8_side: Side, *, start
             ET.SubElement(properties, "property", {"name": f"{name}.{key}", "value": _xml(value)})
     for index, rule in enumerate(result.rules):
         duration = duration_s if index == 0 else 0.0
-        _add_case(suite, rule, name_of_suite="quantize.check", duration_s=duration)
+        _add_case(suite, rule, duration_s=duration)
     ET.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
-def _add_case(suite: ET.Element, rule: Rule, *, name_of_suite: str, duration_s: float) -> None:
+def _add_case(suite: ET.Element, rule: Rule, *, duration_s: float) -> None:
     case = ET.SubElement(
-        suite, "testcase", {"classname": name_of_suite, "name": rule.name, "time": f"{duration_s:.3f}"}
+        suite, "testcase", {"classname": "quantize.check", "name": rule.name, "time": f"{duration_s:.3f}"}
     )
     lines = [_xml(line) for line in rule.findings]
     if rule.status == "failed":
