@@ -18,7 +18,7 @@ RESULT = Path(pruning.RESULT)
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs the benchmark with commands that only note what they are asked; a pruning leaves 40 % where 50 % is meant."""
+    """Runs the benchmark with commands that only note what they are asked; where 50 % is meant, 40 % is left."""
     calls, macs = [], {"": 1000}
 
     def call(package, *words, fails=False):
