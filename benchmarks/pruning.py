@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--protocol", default="all", metavar="NAME", help="split of --data (default all)")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, metavar="X", help="shares of the MACs left")
+    parser.add_argument("--parameters", action="store_true", help="leave the same shares of the parameters")
     parser.add_argument("--multiple", type=int, default=8, metavar="N", help="widths are multiples of N (default 8)")
     parser.add_argument("--recordings", type=int, default=2000, metavar="N", help="unseen recordings (default 2000)")
     parser.add_argument("--calibration", type=int, metavar="N", help="recordings to calibrate with")
@@ -56,16 +57,17 @@ def _run(options: argparse.Namespace) -> None:
         raise UsageError(f"--shares are {shares}; use numbers between 0 and 1")
     _claim(options.folder, _command(options, shares), options.checkpoint)
     points, files = [], []
-    previous, before = options.checkpoint, 1.0
+    previous: Path | None = options.checkpoint
+    before: dict[str, float] = {}
     for share in (1.0, *shares):
         folder = options.folder / f"{share:g}"
-        checkpoint = previous if share == 1 else _pruned(options, previous, min(1.0, share / before), folder)
+        checkpoint = previous if share == 1 else _pruned(options, previous, share, before, folder)
         exports = {name: _exported(options, checkpoint, folder / name, words) for name, words in PRECISIONS.items()}
         points.append({"share": share, "exports": exports})
         files += [ModelFile(f"{share:g} {name}", folder / name / "model.tflite") for name in PRECISIONS]
-        if share == 1:
-            whole = exports["float32"]["macs"]
-        previous, before = checkpoint, exports["float32"]["macs"] / whole
+        whole = points[0]["exports"]["float32"]
+        before = {name: exports["float32"][name] / whole[name] for name in ("macs", "parameters")}
+        previous = checkpoint
     latencies = time_all(files, [1], argparse.Namespace(runs=options.runs, seed=0))[1]
     base = latencies[1]  # the unpruned INT8 file
     for index, point in enumerate(points):
@@ -102,13 +104,18 @@ def _require_matplotlib() -> None:
         raise MissingComponentError('the plot needs matplotlib; run `pip install -e ".[plots]"`')
 
 
-def _pruned(options: argparse.Namespace, checkpoint: Path | None, share: float, folder: Path) -> Path:
+def _pruned(
+    options: argparse.Namespace, checkpoint: Path | None, share: float, before: dict[str, float], folder: Path
+) -> Path:
+    """The checkpoint pruned to `share` of the whole, of which it has the shares `before`, and trained."""
     data = ["--data", str(options.data), "--protocol", options.protocol, "--seed", str(options.seed)]
     pruned, run = folder / "pruned.npz", folder / "run"
     result = run / "checkpoint.npz"
     if not pruned.exists():
         start = ["--checkpoint", str(checkpoint)] if checkpoint else []
-        widths = ["--macs", f"{share:.6f}", "--multiple", str(options.multiple)]
+        widths = ["--multiple", str(options.multiple)]
+        for name in ("macs", "parameters") if options.parameters else ("macs",):
+            widths += [f"--{name}", f"{min(1.0, share / before[name]):.6f}"]
         call("quantize", "prune", *start, *widths, "--out", str(pruned), *data)
     if not result.exists():
         teacher = ["--teacher", str(options.checkpoint)] if options.checkpoint else []
@@ -148,6 +155,7 @@ def _command(options: argparse.Namespace, shares: list[float]) -> str:
     words += [f"--checkpoint {options.checkpoint.name}"] if options.checkpoint else []
     words += [f"--protocol {options.protocol}"] if options.protocol != "all" else []
     words += [f"--calibration {options.calibration}"] if options.calibration else []
+    words += ["--parameters"] if options.parameters else []
     words += [f"--multiple {options.multiple} --recordings {options.recordings} --seed {options.seed}"]
     return " ".join([*words, *(f"--set {assignment}" for assignment in options.set)])
 

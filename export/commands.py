@@ -86,15 +86,7 @@ def _export(
         held_out_count=options.recordings or _HELD_OUT[preset],
         command=_command(options),
     )
-    source = DataSource(
-        folder=options.data,
-        audio=options.audio,
-        protocol=options.protocol,
-        on_error=options.on_error,
-        seed=options.seed,
-        workers=options.workers,
-    )
-    return export_artifact(request, source, out, force=options.force)[0]
+    return export_artifact(request, DataSource.of(options), out, force=options.force)[0]
 
 
 def _trained(options: argparse.Namespace) -> Checkpoint | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from preprocess.errors import AnswerIsNo
 from .groups import Group, channel_groups, set_width
 
 Measure = Literal["macs", "parameters"]
+Budget: TypeAlias = Mapping[Measure, float]  # the share of each that may stay, in (0, 1]
 NAMES: dict[Measure, str] = {"macs": "MACs", "parameters": "parameters"}
 _STEPS = 16  # a group gives a sixteenth of its width at a time, or one multiple
 
@@ -58,30 +59,34 @@ class WidthRule:
         return target if target >= max(1, self.floor * original) else None
 
 
-def cost_of(config: ModelConfig, measure: Measure) -> int:
-    """MACs or parameters of the fused model."""
+def cost_of(config: ModelConfig) -> dict[Measure, int]:
+    """Multiply-accumulates and parameters of the fused model."""
     total = model_cost(config).total
-    return total.macs if measure == "macs" else total.parameters
+    return {"macs": total.macs, "parameters": total.parameters}
+
+
+def describe(budget: Budget) -> str:
+    """E.g. `50% of the MACs and 40% of the parameters`."""
+    return " and ".join(f"{share:.0%} of the {NAMES[measure]}" for measure, share in budget.items())
 
 
 def plan_widths(
     config: ModelConfig,
     damage: Mapping[str, Damage],
     *,
-    measure: Measure,
-    share: float,
+    budget: Budget,
     rule: WidthRule,
     originals: Mapping[str, int],
 ) -> dict[str, int]:
-    """Widths of the groups that bring the cost down to `share` of what it is.
+    """Widths of the groups that bring every cost in the budget down to its share.
 
-    Greedy: each step narrows the group that loses least per unit of cost saved, at the widths reached so far.
+    Greedy: each step narrows the group that loses least per unit of cost saved, at the widths reached so far. Under two
+    budgets, what is saved counts relative to what both still exceed them by.
 
     Args:
         config: the network to narrow.
         damage: of every group that may give channels.
-        measure: what `share` is a share of.
-        share: in (0, 1].
+        budget: shares of what there is now.
         rule: allowed widths.
         originals: widths of the groups before any pruning; where a group is missing, its width now.
 
@@ -90,26 +95,30 @@ def plan_widths(
     """
     groups = {group.name: group for group in channel_groups(config) if group.name in damage}
     widths = {name: group.width for name, group in groups.items()}
-    target = share * cost_of(config, measure)
-    document, now = config.to_dict(), cost_of(config, measure)
-    while now > target:
-        best: tuple[float, str, int, int] | None = None
+    document, whole = config.to_dict(), cost_of(config)
+    now = whole
+    while excess := {
+        measure: now[measure] - share * whole[measure]
+        for measure, share in budget.items()
+        if now[measure] > share * whole[measure]
+    }:
+        best: tuple[float, str, int, dict[Measure, int]] | None = None
         for name, group in groups.items():
             width = rule.below(group, widths[name], originals.get(name, group.width))
             if width is None:
                 continue
             set_width(document, group, width)
-            cost = cost_of(ModelConfig.from_dict(document), measure)
+            cost = cost_of(ModelConfig.from_dict(document))
             set_width(document, group, widths[name])
             own = damage[name]
             lost = own.at(width / group.width) - own.at(widths[name] / group.width)
-            price = lost / max(now - cost, 1e-9)
+            price = lost / max(sum((now[measure] - cost[measure]) / over for measure, over in excess.items()), 1e-12)
             if best is None or price < best[0]:
                 best = (price, name, width, cost)
         if best is None:
-            least = now / cost_of(config, measure)
+            least = {measure: now[measure] / whole[measure] for measure in budget}
             raise AnswerIsNo(
-                f"{share:.0%} of the {NAMES[measure]} is out of reach: {least:.0%} are left when all groups have their "
+                f"{describe(budget)} is out of reach: {describe(least)} are left when all groups have their "
                 f"least width; allow a smaller --multiple than {rule.multiple} or a smaller --floor"
             )
         _, name, width, now = best

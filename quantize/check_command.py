@@ -158,14 +158,7 @@ def _differences(a: Any, b: Any, name: str = "") -> list[str]:
 
 def _run(float_artifact: _Artifact, int8_artifact: _Artifact, options: argparse.Namespace) -> _Answers:
     runners = [open_model(own.path, own.runtime) for own in (float_artifact, int8_artifact)]
-    source = DataSource(
-        folder=options.data,
-        audio=options.audio,
-        protocol=options.protocol,
-        on_error=options.on_error,
-        seed=options.seed,
-        workers=options.workers,
-    )
+    source = DataSource.of(options)
     _, drawn = source.draw(float_artifact, calibration=0, held_out=options.recordings)
     # In the order of their names, so that a baseline fits whatever drew the same recordings.
     refs: Refs = sorted(drawn, key=lambda ref: ref.name)

@@ -26,14 +26,7 @@ def analyze_command(options: argparse.Namespace) -> None:
         if getattr(options, name) < 1:
             raise UsageError(f"--{name} is {getattr(options, name)}; use a positive number")
     checkpoint = load_checkpoint(options.checkpoint or DEMO_CHECKPOINT)
-    source = DataSource(
-        folder=options.data,
-        audio=options.audio,
-        protocol=None,
-        on_error=options.on_error,
-        seed=options.seed,
-        workers=options.workers,
-    )
+    source = DataSource.of(options)
     calibration, samples = source.two_sets(checkpoint.config, options.calibration, options.recordings)
     prepared = prepare(
         checkpoint.config,

@@ -7,7 +7,7 @@ fused model and, weaker, for both streams, and the distance from the teacher's f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,39 +26,52 @@ FEATURES = {"visual": "visual/stage3/residual", "audio": "audio/stage3/width"}
 
 
 @dataclass(frozen=True)
-class DistillationSettings:
-    """Weights of the parts of the loss.
+class AnswerDistillation:
+    """Weights of the parts of the loss that concern the fused answer.
 
     Attributes:
         labels: cross-entropy with the labels.
         logits: divergence of the fused logits from the teacher's.
-        streams: the same for each stream alone, so that both stay usable.
-        features: squared distance of each stream's features, relative to their power.
-        temperature: of both softmaxes in the divergences.
+        temperature: of both softmaxes in a divergence.
     """
 
     labels: float = 0.5
     logits: float = 1.0
-    streams: float = 0.25
-    features: float = 0.25
     temperature: float = 2.0
 
     def __post_init__(self) -> None:
-        for name in ("labels", "logits", "streams", "features", "temperature"):
-            value = getattr(self, name)
-            if not 0 <= value < np.inf or (name == "temperature" and not value):
-                raise UsageError(f"{name} is {value!r}, which is out of its range")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not 0 <= value < np.inf or (item.name == "temperature" and not value):
+                raise UsageError(f"{item.name} is {value!r}, which is out of its range")
+
+    def loss(self, entropy: tf.Tensor, expected: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Cross-entropy with the labels, and the divergence of the fused logits [B, classes] from the teacher's."""
+        return self.labels * entropy + self.logits * divergence(expected, logits, self.temperature)
+
+
+@dataclass(frozen=True)
+class Distillation(AnswerDistillation):
+    """The same, and of the parts that concern the streams.
+
+    Attributes:
+        streams: divergence of each stream's own logits, so that both stay usable alone.
+        features: squared distance of each stream's features, relative to their power.
+    """
+
+    streams: float = 0.25
+    features: float = 0.25
 
 
 _TRAINING = StageSettings(epochs=10, learning_rate=5e-4, schedule="cosine", clip_norm=1.0, modality_dropout=0.1)
 
 
 @dataclass(frozen=True)
-class RecoverySettings:
-    """Everything that `--set` can change in `quantize finetune` and `quantize qat`."""
+class QatSettings:
+    """Everything that `--set` can change in `quantize qat`, whose graph has neither streams nor their features."""
 
     training: StageSettings = _TRAINING
-    distillation: DistillationSettings = DistillationSettings()
+    distillation: AnswerDistillation = AnswerDistillation()
     skeleton_augmentation: SkeletonAugmentation = field(default_factory=SkeletonAugmentation)
     audio_augmentation: AudioAugmentation = field(
         default_factory=lambda: AudioAugmentation(pitch_semitones=0, stretch=0)
@@ -67,6 +80,13 @@ class RecoverySettings:
     @property
     def augmentation(self) -> Augmentation:
         return self.skeleton_augmentation, self.audio_augmentation
+
+
+@dataclass(frozen=True)
+class RecoverySettings(QatSettings):
+    """Everything that `--set` can change in `quantize finetune`."""
+
+    distillation: Distillation = Distillation()
 
 
 class FineTuning(Trainer):
@@ -117,8 +137,7 @@ class FineTuning(Trainer):
         with tf.GradientTape() as tape:
             *features, seen_here, heard_here = self._student(inputs, training=True)
             logits = self._head(features, training=True)
-            loss = own.labels * self._loss(targets, logits)
-            loss += own.logits * divergence(expected, logits, own.temperature)
+            loss = own.loss(self._loss(targets, logits), expected, logits)
             for a, b in ((seen, seen_here), (heard, heard_here)):
                 loss += own.streams * divergence(a, b, own.temperature)
             for a, b, kept in zip(expected_features, features, self._kept, strict=True):

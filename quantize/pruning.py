@@ -13,7 +13,7 @@ from model.recogniser import build_recogniser
 from preprocess.errors import AnswerIsNo
 from recordings.calibration import CalibrationSet
 
-from .budget import Damage, Measure, WidthRule, plan_widths
+from .budget import Budget, Damage, WidthRule, plan_widths
 from .distillation import FEATURES
 from .groups import Indices, channel_groups, cut_channels
 from .importance import Criterion, Scores, strongest
@@ -40,18 +40,18 @@ def rank(checkpoint: Checkpoint, criterion: Criterion, samples: CalibrationSet) 
     return Ranking(checkpoint, scores, scan(recogniser, groups, scores, samples))
 
 
-def prune(ranking: Ranking, *, measure: Measure, share: float, rule: WidthRule, command: str) -> Checkpoint:
-    """The checkpoint narrowed to `share` of its MACs or parameters; not trained further.
+def prune(ranking: Ranking, *, budget: Budget, rule: WidthRule, command: str) -> Checkpoint:
+    """The checkpoint narrowed to the budget's shares of its MACs or parameters; not trained further.
 
     Its history says which channels of the original network it has, also when that was pruned before.
 
     Raises:
-        AnswerIsNo: the share is out of reach.
+        AnswerIsNo: the budget is out of reach.
     """
     original = ranking.checkpoint
     before = {group.name: group.width for group in channel_groups(original.config)}
     originals: dict[str, int] = original.history.get("pruning", {}).get("original_widths", before)
-    widths = plan_widths(original.config, ranking.damage, measure=measure, share=share, rule=rule, originals=originals)
+    widths = plan_widths(original.config, ranking.damage, budget=budget, rule=rule, originals=originals)
     kept = {name: strongest(ranking.scores[name], width) for name, width in widths.items()}
     config, weights = cut_channels(original.config, original.weights, kept)
     pruning = {
@@ -94,7 +94,7 @@ def prune_to(
     for _ in range(_BISECTIONS):
         share = (low + high) / 2
         try:
-            candidate = prune(ranking, measure="macs", share=share, rule=rule, command=command)
+            candidate = prune(ranking, budget={"macs": share}, rule=rule, command=command)
         except AnswerIsNo:
             low = share
             continue

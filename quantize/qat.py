@@ -31,7 +31,7 @@ from model.folding import Weights
 from model.recogniser import Recogniser
 from model.training import Trainer
 
-from .distillation import RecoverySettings, divergence
+from .distillation import QatSettings
 from .graph import FakeQuant, Range, axes_within_channel
 from .prepare import Prepared
 
@@ -179,7 +179,7 @@ class QuantizationAwareTraining(Trainer):
     Args:
         student: of `quantization_aware`.
         teacher: the float model.
-        settings: constants of the loop and the weights of `labels` and `logits` in the loss.
+        settings: constants of the loop and the weights of the loss.
         silence, seed, state_path: as for `model.training.Trainer`.
     """
 
@@ -187,7 +187,7 @@ class QuantizationAwareTraining(Trainer):
         self,
         student: QuantizationAware,
         teacher: Recogniser,
-        settings: RecoverySettings,
+        settings: QatSettings,
         *,
         silence: npt.NDArray[np.float32],
         seed: int,
@@ -217,8 +217,7 @@ class QuantizationAwareTraining(Trainer):
         targets = tf.one_hot(labels, expected.shape[-1])
         with tf.GradientTape() as tape:
             logits = self._model(inputs, training=True)
-            loss = own.labels * self._loss(targets, logits)
-            loss += own.logits * divergence(expected, logits, own.temperature)
+            loss = own.loss(self._loss(targets, logits), expected, logits)
         self._apply(tape, loss)
         return loss
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +25,17 @@ from recordings.batches import INPUTS
 from recordings.catalogue import OnError
 from recordings.protocols import Split
 
-from .distillation import FEATURES, FineTuning, RecoverySettings
+from .distillation import FEATURES, FineTuning, QatSettings, RecoverySettings
 from .prepare import Prepared
 
 Channels: TypeAlias = npt.NDArray[np.int64]
 
 
+Settings = TypeVar("Settings", bound=QatSettings)
+
+
 @dataclass(frozen=True)
-class Recovery:
+class Recovery(Generic[Settings]):
     """What is trained on what; equal ones give equal checkpoints.
 
     Attributes:
@@ -45,7 +48,7 @@ class Recovery:
 
     student: Checkpoint
     teacher: Checkpoint
-    settings: RecoverySettings
+    settings: Settings
     split: Split
     seed: int
 
@@ -84,7 +87,9 @@ class Recovery:
         }
 
 
-def fine_tune(recovery: Recovery, out: Path, *, command: str, workers: int, resume: bool, on_error: OnError) -> Path:
+def fine_tune(
+    recovery: Recovery[RecoverySettings], out: Path, *, command: str, workers: int, resume: bool, on_error: OnError
+) -> Path:
     """Runs or resumes the fine-tuning in folder `out` and returns the path of the checkpoint.
 
     Raises:
@@ -112,7 +117,7 @@ def fine_tune(recovery: Recovery, out: Path, *, command: str, workers: int, resu
 
 
 def train_quantized(
-    recovery: Recovery,
+    recovery: Recovery[QatSettings],
     prepared: Prepared,
     out: Path,
     *,
@@ -162,7 +167,7 @@ def train_quantized(
     return path
 
 
-def run_trainer(trainer: Trainer, recovery: Recovery, *, workers: int, on_error: OnError) -> None:
+def run_trainer(trainer: Trainer, recovery: Recovery[Settings], *, workers: int, on_error: OnError) -> None:
     """Trains on the training part until the end, from where a saved state left off."""
     if trainer.resume():
         log(f"{trainer.name}: resumed after epoch {trainer.state.epoch}")
@@ -187,7 +192,7 @@ def run_trainer(trainer: Trainer, recovery: Recovery, *, workers: int, on_error:
         trainer.run(training, held)
 
 
-def _history(recovery: Recovery, trainer: Trainer, command: str) -> dict[str, Any]:
+def _history(recovery: Recovery[Settings], trainer: Trainer, command: str) -> dict[str, Any]:
     return {
         "command": command,
         "seed": recovery.seed,

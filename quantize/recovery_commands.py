@@ -21,8 +21,8 @@ from model.unfolding import UNFOLDED_FORM
 from preprocess.errors import DataError, UsageError
 from recordings.protocols import Split, split
 
-from .budget import NAMES, Measure, WidthRule, cost_of
-from .distillation import RecoverySettings
+from .budget import Budget, Measure, WidthRule, cost_of, describe
+from .distillation import QatSettings, RecoverySettings
 from .groups import channel_groups
 from .prepare import CalibrationOptions, prepare
 from .pruning import Ranking, prune, prune_to, rank, widths_table_rows
@@ -62,7 +62,8 @@ def finetune_command(options: argparse.Namespace) -> None:
     """Trains a checkpoint by distillation."""
     student = load_checkpoint(options.checkpoint)
     teacher = load_checkpoint(options.teacher or DEMO_CHECKPOINT)
-    recovery = Recovery(student, teacher, _settings(options), _split(options), options.seed)
+    settings = override(RecoverySettings(), options.set)
+    recovery = Recovery(student, teacher, settings, _split(options), options.seed)
     _show_training(_fine_tune(recovery, options.out, options), "recovery", options)
 
 
@@ -72,8 +73,9 @@ def qat_command(options: argparse.Namespace) -> None:
         raise UsageError(f"--calibration is {options.calibration}; use a positive number")
     student = load_checkpoint(options.checkpoint)
     teacher = load_checkpoint(options.teacher) if options.teacher else student
-    recovery = Recovery(student, teacher, _settings(options), _split(options), options.seed)
-    calibration = _source(options).training_samples(student.config, options.calibration)
+    settings = override(QatSettings(), options.set)
+    recovery = Recovery(student, teacher, settings, _split(options), options.seed)
+    calibration = DataSource.of(options).training_samples(student.config, options.calibration)
     prepared = prepare(student.config, student.weights, UNFOLDED_FORM, calibration, CalibrationOptions())
     path = train_quantized(
         recovery,
@@ -99,6 +101,10 @@ def _show_training(path: Path, kind: str, options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
+    budgets = [name for name in ("macs", "parameters", "size_mb", "latency_ms") if getattr(options, name) is not None]
+    if not budgets or (len(budgets) > 1 and budgets != ["macs", "parameters"]):
+        given = " with ".join(f"--{name.replace('_', '-')}" for name in budgets) or "no budget"
+        raise UsageError(f"{given}: give --macs, --parameters or both, or --size-mb, or --latency-ms")
     for name in ("macs", "parameters"):
         value = getattr(options, name)
         if value is not None and not 0 < value <= 1:
@@ -145,18 +151,19 @@ def _one_step(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
             rule=_rule(options),
             command=command,
         )
-    measure, share = _budget(options)
-    return prune(ranking, measure=measure, share=share, rule=_rule(options), command=command)
+    return prune(ranking, budget=_budget(options), rule=_rule(options), command=command)
 
 
 def _in_steps(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
     """Prunes by a cubic schedule (Zhu & Gupta 2017): much at first, little at the end, training after each step."""
     from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
 
-    measure, share = _budget(options)
-    settings, parts = _settings(options), _split(options)
-    gone = PolynomialDecay(0.0, 1 - share, begin_step=0, end_step=options.steps)
-    whole = cost_of(original.config, measure)
+    settings, parts = override(RecoverySettings(), options.set), _split(options)
+    gone = {
+        measure: PolynomialDecay(0.0, 1 - share, begin_step=0, end_step=options.steps)
+        for measure, share in _budget(options).items()
+    }
+    whole = cost_of(original.config)
     folder = options.out.with_suffix("")
     plan = {
         **Recovery(original, original, settings, parts, options.seed).fingerprint(),
@@ -165,18 +172,17 @@ def _in_steps(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
     open_run(folder, plan, resume=options.resume)
     current = original
     for step in range(1, options.steps + 1):
-        left = 1 - float(gone(step)[1])
-        log(f"step {step} of {options.steps}: {left:.0%} of the {NAMES[measure]}")
+        left: Budget = {measure: 1 - float(schedule(step)[1]) for measure, schedule in gone.items()}
+        log(f"step {step} of {options.steps}: {describe(left)}")
         out = folder / f"step{step}"
         pruned_path = out / "pruned.npz"
         if pruned_path.exists():
             pruned = load_checkpoint(pruned_path)
         else:
-            now = cost_of(current.config, measure)
+            now = cost_of(current.config)
             pruned = prune(
                 _rank(options, current),
-                measure=measure,
-                share=min(1.0, left * whole / now),
+                budget={measure: min(1.0, share * whole[measure] / now[measure]) for measure, share in left.items()},
                 rule=_rule(options),
                 command=prune_words(options),
             )
@@ -185,15 +191,16 @@ def _in_steps(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
     return current
 
 
-def _budget(options: argparse.Namespace) -> tuple[Measure, float]:
-    return ("macs", options.macs) if options.macs is not None else ("parameters", options.parameters)
+def _budget(options: argparse.Namespace) -> Budget:
+    shares: dict[Measure, float | None] = {"macs": options.macs, "parameters": options.parameters}
+    return {measure: share for measure, share in shares.items() if share is not None}
 
 
 def _rank(options: argparse.Namespace, checkpoint: Checkpoint) -> Ranking:
     return rank(
         checkpoint,
         options.criterion,
-        _source(options).training_samples(checkpoint.config, _samples(options, checkpoint)),
+        DataSource.of(options).training_samples(checkpoint.config, _samples(options, checkpoint)),
     )
 
 
@@ -202,28 +209,13 @@ def _samples(options: argparse.Namespace, checkpoint: Checkpoint) -> int:
     return int(options.samples or (32 if checkpoint.config.preset == "paper" else 256))
 
 
-def _source(options: argparse.Namespace) -> DataSource:
-    return DataSource(
-        folder=options.data,
-        audio=options.audio,
-        protocol=options.protocol if options.data else None,
-        on_error=options.on_error,
-        seed=options.seed,
-        workers=options.workers,
-    )
-
-
-def _settings(options: argparse.Namespace) -> RecoverySettings:
-    return override(RecoverySettings(), options.set)
-
-
 def _split(options: argparse.Namespace) -> Split:
     parts = split(read_catalogue(options).refs, options.protocol, seed=options.seed)
     log(f"{len(parts.train)} recordings to train on, {len(parts.validation)} to validate ({options.protocol})")
     return parts
 
 
-def _fine_tune(recovery: Recovery, out: Path, options: argparse.Namespace) -> Path:
+def _fine_tune(recovery: Recovery[RecoverySettings], out: Path, options: argparse.Namespace) -> Path:
     return fine_tune(
         recovery,
         out,

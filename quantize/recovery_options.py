@@ -18,7 +18,9 @@ def add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="pruned checkpoint, .npz")
-    budget = parser.add_mutually_exclusive_group(required=True)
+    budget = parser.add_argument_group(
+        "budget", "shares of MACs and parameters, one or both; or a file's size or latency"
+    )
     budget.add_argument("--macs", type=float, metavar="SHARE", help="share of the multiply-accumulates that stays")
     budget.add_argument("--parameters", type=float, metavar="SHARE", help="share of the parameters that stays")
     budget.add_argument("--size-mb", type=float, metavar="MB", help="largest INT8 TFLite file; exports to find out")

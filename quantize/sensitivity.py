@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+import tf_keras as keras
 
 from console.progress import Progress
 from model.recogniser import Recogniser, Weights
 from recordings.calibration import CalibrationSet
 
 from .budget import Damage
+from .distillation import divergence
 from .groups import Group, silenced
 from .importance import WEIGHT_CRITERIA, Criterion, Scores, strongest, taylor
 
 SHARES = (0.75, 0.5, 0.25)
-Logits = npt.NDArray[np.float32]
+Array: TypeAlias = npt.NDArray[Any]
 
 
 def importance(
@@ -79,8 +82,7 @@ def scan(
     """
     weights = recogniser.weights()
     variables = recogniser.variables()
-    run = tf.function(lambda s, a: recogniser.fused([s, a], training=False), autograph=False)
-    whole = _logits(run, samples, batch_size)
+    answer = _Answer(recogniser, samples, batch_size)
     found: dict[str, Damage] = {}
     wide = [group for group in groups if group.width > 1]
     with Progress("scanning sensitivity", len(wide) * len(shares)) as progress:
@@ -90,7 +92,7 @@ def scan(
                 kept = strongest(scores[group.name], max(1, round(share * group.width)))
                 changed = silenced(group, weights, kept)
                 _assign(variables, changed)
-                values.append(divergence(whole, _logits(run, samples, batch_size)))
+                values.append(float(divergence(answer.whole, answer(group), 1.0)))
                 _assign(variables, {name: weights[name] for name in changed})
                 progress.advance(note=group.name)
             # What fewer channels seem to do better is chance.
@@ -99,19 +101,46 @@ def scan(
     return found
 
 
-def divergence(reference: Logits, logits: Logits) -> float:
-    """Mean Kullback-Leibler divergence of the softmax of `logits` from that of `reference`, in nats; [N, classes]."""
-    p, q = (tf.nn.log_softmax(np.float64(own)).numpy() for own in (reference, logits))
-    return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+class _Answer:
+    """Logits of the fused model on the samples when one group has changed: only its own stream is computed again.
+
+    Attributes:
+        whole: with no change, float64 [N, classes].
+    """
+
+    def __init__(self, recogniser: Recogniser, samples: CalibrationSet, batch_size: int) -> None:
+        skeleton, audio = recogniser.features.input
+        seen, heard = recogniser.features.output
+        self._streams = {
+            "visual": (_batched(keras.Model(skeleton, seen), batch_size), samples.skeleton),
+            "audio": (_batched(keras.Model(audio, heard), batch_size), samples.audio),
+        }
+        self._features = {name: run(tensor) for name, (run, tensor) in self._streams.items()}
+        self._head = _batched(recogniser.head, batch_size)
+        self.whole = self._logits(self._features)
+
+    def __call__(self, group: Group) -> Array:
+        own = group.name.split("/")[0]
+        if own not in self._streams:
+            return self._logits(self._features)
+        run, tensor = self._streams[own]
+        return self._logits({**self._features, own: run(tensor)})
+
+    def _logits(self, features: Mapping[str, Array]) -> Array:
+        return self._head(features["visual"], features["audio"]).astype(np.float64)
+
+
+def _batched(model: keras.Model, batch_size: int) -> Callable[..., Array]:
+    """The model in inference on arrays [N, …], a batch at a time."""
+    run = tf.function(lambda *tensors: model(tensors, training=False), autograph=False, reduce_retracing=True)
+
+    def all_of(*arrays: Array) -> Array:
+        starts = range(0, len(arrays[0]), batch_size)
+        return np.concatenate([np.asarray(run(*(own[i : i + batch_size] for own in arrays))) for i in starts])
+
+    return all_of
 
 
 def _assign(variables: Mapping[str, tf.Variable], values: Weights) -> None:
     for name, value in values.items():
         variables[name].assign(value)
-
-
-def _logits(run: tf.types.experimental.PolymorphicFunction, samples: CalibrationSet, batch_size: int) -> Logits:
-    starts = range(0, len(samples.names), batch_size)
-    return np.concatenate(
-        [np.asarray(run(samples.skeleton[i : i + batch_size], samples.audio[i : i + batch_size])) for i in starts]
-    )

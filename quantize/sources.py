@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,18 @@ class DataSource:
     on_error: OnError
     seed: int
     workers: int
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> DataSource:
+        """From `--data`, `--audio`, `--protocol` (where the command has it), `--on-error`, `--seed` and `--workers`."""
+        return cls(
+            folder=options.data,
+            audio=options.audio,
+            protocol=getattr(options, "protocol", None),
+            on_error=options.on_error,
+            seed=options.seed,
+            workers=options.workers,
+        )
 
     def __post_init__(self) -> None:
         if self.seed < 0:

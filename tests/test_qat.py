@@ -15,9 +15,10 @@ from model.deploy import DeployForm
 from model.evaluation import silent_audio
 from model.folding import fold, split_depthwise
 from model.recogniser import build_recogniser
-from model.settings import StageSettings
+from model.settings import StageSettings, override
 from model.unfolding import UNFOLDED_FORM, join_depthwise, unfold
-from quantize.distillation import RecoverySettings
+from preprocess.errors import UsageError
+from quantize.distillation import QatSettings
 from quantize.graph import quantized_deploy, round_weights
 from quantize.prepare import CalibrationOptions, prepare
 from quantize.qat import QuantizationAwareTraining, quantization_aware
@@ -101,11 +102,17 @@ def test_the_graph_of_tfmot_rounds_what_the_integer_graph_rounds(norm, form):
     }
 
 
+@pytest.mark.parametrize("name", ["features", "streams"])
+def test_what_the_deploy_form_does_not_have_cannot_be_set(name):
+    with pytest.raises(UsageError, match=f"distillation has no field '{name}'; it has labels, logits, temperature"):
+        override(QatSettings(), [f"distillation.{name}=1"])
+
+
 def test_a_step_trains_what_is_deployed(tmp_path):
     own, samples = prepared("layer", FORMS[0])
     teacher = build_recogniser(own.config)
     teacher.set_weights(random_weights(own.config, 3))
-    constants = RecoverySettings(training=StageSettings(batch_size=4, learning_rate=3e-3))
+    constants = QatSettings(training=StageSettings(batch_size=4, learning_rate=3e-3))
     trainer = QuantizationAwareTraining(
         quantization_aware(own),
         teacher,

@@ -17,7 +17,7 @@ from model.cost import model_cost
 from model.recogniser import build_recogniser
 from preprocess.errors import DataError, UsageError
 from quantize.__main__ import main
-from quantize.distillation import FEATURES, DistillationSettings, FineTuning, divergence, feature_distance
+from quantize.distillation import FEATURES, Distillation, FineTuning, divergence, feature_distance
 from quantize.groups import channel_groups, cut_channels
 from quantize.recovery import Recovery, fine_tune
 from recordings.catalogue import scan
@@ -184,7 +184,8 @@ def test_a_budget_of_size_is_met_by_the_file(original, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["prune", "--out", "a.npz"], 2, "one of the arguments --macs --parameters --size-mb --latency-ms is required"),
+        (["prune", "--out", "a.npz"], 2, "no budget: give --macs, --parameters or both, or"),
+        (["prune", "--out", "a.npz", "--macs", "0.5", "--size-mb", "3"], 2, "--macs with --size-mb: give --macs, "),
         (["prune", "--macs", "0", "--out", "a.npz"], 2, "--macs is 0; use a share of what there is"),
         (["prune", "--macs", "0.5", "--out", "a.h5"], 2, r"--out is a\.h5; a checkpoint ends in \.npz"),
         (
@@ -260,7 +261,7 @@ def test_features_are_compared_on_the_channels_that_are_left():
 @pytest.mark.parametrize("field", ["labels", "features", "temperature"])
 def test_weights_of_the_loss_are_checked(field):
     with pytest.raises(UsageError, match=f"{field} is -1"):
-        DistillationSettings(**{field: -1})
+        Distillation(**{field: -1})
 
 
 def test_a_run_refuses_another_student(original, pruned, finished, recordings_folder):
