@@ -27,6 +27,12 @@ def _add_format(
     parser = commands.add_parser(file_format, help=description, description=f"Export to {description}, and verify.")
     parser.add_argument("--int8", action="store_true", help="recipe static_wi8_ai8: integers only (default: float32)")
     parser.add_argument("--recipe", metavar="NAME", help="any precision recipe, e.g. 'static_wi8_ai8+fp32(fusion/*)'")
+    parser.add_argument(
+        "--stream",
+        choices=("fused", "visual", "audio"),
+        default="fused",
+        help="the whole recogniser (default), or one stream with its own classifier",
+    )
     parser.add_argument("--target", choices=tuple(TARGETS), help="kind of device (default: xnnpack for TFLite, x86)")
     parser.add_argument(
         "--max-drop",

@@ -14,7 +14,8 @@ import numpy as np
 
 from console.files import atomic_folder
 from model.checkpoint import Checkpoint
-from model.cost import model_cost
+from model.config import Stream
+from model.cost import cost_by_part
 from model.recogniser import Recogniser, build_recogniser
 from quantize.prepare import CalibrationOptions, Prepared, prepare
 from quantize.recipes import Recipe
@@ -55,6 +56,7 @@ class ExportRequest:
         name: of the artefact.
         file_format: `tflite` or `onnx`.
         recipe: precision.
+        stream: what of the recogniser.
         budget: search for the fastest recipe within it, `recipe` is where the search begins; None: use `recipe`.
         target: a name in `export.targets.TARGETS`.
         calibration: how ranges are found.
@@ -68,6 +70,7 @@ class ExportRequest:
     name: str
     file_format: str
     recipe: Recipe
+    stream: Stream
     budget: Budget | None
     target: str
     calibration: CalibrationOptions
@@ -101,7 +104,7 @@ def export_artifact(
             held_out=request.held_out_count,
         )
         path = folder / f"model.{request.file_format}"
-        form = TARGETS[request.target].form
+        form = replace(TARGETS[request.target].form, stream=request.stream)
         prepared = prepare(config, request.checkpoint.weights, form, calibration, request.calibration)
         request.recipe.check_tensors(prepared.producers.values())
         recipe = request.recipe
@@ -112,7 +115,7 @@ def export_artifact(
                 prepared,
                 lambda recipe, path: write_model(prepared, recipe, request.target, path),
                 request.file_format,
-                Comparison(recogniser, lambda: source.loader(held_out, config), len(held_out)),
+                Comparison(recogniser, request.stream, lambda: source.loader(held_out, config), len(held_out)),
                 calibration,
                 request.budget,
             )
@@ -124,6 +127,7 @@ def export_artifact(
                 recipe,
                 recogniser,
                 loader,
+                stream=request.stream,
                 recordings=len(held_out),
                 random_weights=request.random_weights,
                 max_drop_points=request.budget.max_drop_points if request.budget else None,
@@ -188,8 +192,7 @@ def _describe(
     tried: tuple[Candidate, ...],
 ) -> Manifest:
     config = request.checkpoint.config
-    cost = model_cost(config)
-    parts = {"visual": cost.visual, "audio": cost.audio, "fusion": cost.fusion, "fused": cost.total}
+    parts = cost_by_part(config, request.stream)
     return Manifest(
         name=request.name,
         format=request.file_format,
@@ -212,6 +215,7 @@ def _describe(
         golden=golden,
         versions={name: version for name in _LIBRARIES if (version := _version(name))},
         command=request.command,
+        stream=request.stream,
     )
 
 

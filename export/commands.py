@@ -76,6 +76,7 @@ def _export(
         name=name,
         file_format=options.file_format,
         recipe=recipe,
+        stream=options.stream,
         budget=None if options.max_drop is None else Budget(options.max_drop, 60 * options.time_limit),
         target=target,
         calibration=calibration_options(options),
@@ -120,7 +121,9 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 
 def _name(options: argparse.Namespace, preset: str, recipe: Recipe, target: str) -> str:
-    words = [preset, *(["random"] if options.init else []), recipe.short, options.file_format]
+    words = [preset, *(["random"] if options.init else [])]
+    words += [options.stream] if options.stream != "fused" else []
+    words += [recipe.short, options.file_format]
     words += ["searched"] if options.max_drop is not None else []
     return "-".join(words + ([target] if target != DEFAULT_TARGET[options.file_format] else []))
 
@@ -148,6 +151,7 @@ def _command(options: argparse.Namespace) -> str:
     words += (
         [f"--max-drop {options.max_drop:g} --time-limit {options.time_limit:g}"] if options.max_drop is not None else []
     )
+    words += [f"--stream {options.stream}"] if options.stream != "fused" else []
     words += [f"--target {options.target}"] if options.target else []
     words += [f"--calibrate-by {options.calibrate_by}"] if options.calibrate_by != "mse" else []
     words += ["--equalise"] if options.equalise else []
@@ -216,8 +220,8 @@ def verification_table(manifest: Manifest) -> str:
 
 
 def paper_table(manifest: Manifest) -> str:
-    """This artefact beside the fused row of the paper's Table 1."""
-    paper, cost, measured = PAPER_TABLE_1["fused"], manifest.cost["fused"], manifest.measurement
+    """This artefact beside its row of the paper's Table 1."""
+    paper, cost, measured = PAPER_TABLE_1[manifest.stream], manifest.cost[manifest.stream], manifest.measurement
     assert measured is not None
     latency = measured["latency_ms_median"]
     peak = f"{measured['peak_bytes'] / 1e6:.0f} MB"
@@ -240,5 +244,5 @@ def paper_table(manifest: Manifest) -> str:
         f"³ {measured['runtime']}, {measured['threads']} thread, {measured['machine']}, median of {measured['runs']} "
         "runs; the paper's machine is another"
     )
-    table = format_table(["fused model", manifest.name, "paper, Table 1"], rows)
+    table = format_table([f"{manifest.stream} model", manifest.name, "paper, Table 1"], rows)
     return f"{table}\n{notes}"

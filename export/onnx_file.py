@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from preprocess.errors import PocketHarError
 from quantize.graph import Range
 from quantize.recipes import Recipe
 
-from .serving import INPUT_NAMES, OUTPUT_NAME, serving_module
+from .serving import OUTPUT_NAME, serving_module
 from .targets import Target
 
 METADATA_NAME = "pocket_har"
@@ -35,7 +35,7 @@ def convert_to_onnx(
     """The model as an ONNX graph; inputs and output are float32 in every recipe.
 
     Args:
-        model: Keras model (skeleton, audio) → logits in the deploy form with layer norm as a layer.
+        model: Keras model of named inputs → logits in the deploy form with layer norm as a layer.
         recipe: precision.
         target: type of the activations.
         producers: the activation that each Keras layer gives, as `quantize.graph.Observed` has it.
@@ -86,7 +86,7 @@ def _convert(model: Any, producers: Mapping[str, str]) -> onnx.ModelProto:
     if errors:
         raise PocketHarError(f"tf2onnx could not convert the model: {errors[0]}")
     _exchange_stand_ins(converted, model)
-    _rename(converted, producers)
+    _rename(converted, [own.name for own in model.inputs], producers)
     converted.opset_import[0].version = OPSET
     onnx.checker.check_model(converted, full_check=True)
     return converted
@@ -131,12 +131,12 @@ def _exchange_stand_ins(converted: onnx.ModelProto, model: Any) -> None:
     assert not norms, list(norms)
 
 
-def _rename(converted: onnx.ModelProto, producers: Mapping[str, str]) -> None:
+def _rename(converted: onnx.ModelProto, inputs: Sequence[str], producers: Mapping[str, str]) -> None:
     """Gives inputs, output and activations their names."""
     graph = converted.graph
-    names = {tensor.name: name for tensor in graph.input for name in INPUT_NAMES if tensor.name.startswith(name)}
+    names = {tensor.name: name for tensor in graph.input for name in inputs if tensor.name.startswith(name)}
     names[graph.output[0].name] = OUTPUT_NAME
-    assert set(names.values()) == {*INPUT_NAMES, OUTPUT_NAME}, names
+    assert set(names.values()) == {*inputs, OUTPUT_NAME}, names
     taken = set(names.values())
     # The last node of a layer gives its activation.
     for node in reversed(graph.node):

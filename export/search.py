@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from console.program import log
+from model.config import Stream
 from model.recogniser import Recogniser
 from preprocess.errors import AnswerIsNo
 from quantize.analysis import analyze
@@ -55,6 +56,7 @@ class Comparison:
     """What every candidate is compared on."""
 
     recogniser: Recogniser
+    stream: Stream
     loader: Callable[[], FeatureLoader]
     recordings: int
 
@@ -132,7 +134,12 @@ def _try(
         runner = _Timed(open_model(path, RUNTIMES_OF_FORMAT[file_format][0]))
         with comparison.loader() as loader:
             reference, truth, answers = run_all(
-                comparison.recogniser, {"candidate": runner}, loader, comparison.recordings, title="searching"
+                comparison.recogniser,
+                comparison.stream,
+                {"candidate": runner},
+                loader,
+                comparison.recordings,
+                title="searching",
             )
         lost = score(reference, truth).correct - score(answers["candidate"], truth).correct
         candidate = Candidate(

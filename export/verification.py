@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from console.progress import Progress
+from model.config import INPUTS_OF, Stream
 from model.evaluation import keras_predictor
 from model.recogniser import Recogniser
 from preprocess.spec import PreprocessSpec
@@ -86,11 +87,12 @@ def verify(
     recogniser: Recogniser,
     held_out: FeatureLoader,
     *,
+    stream: Stream,
     recordings: int,
     random_weights: bool,
     max_drop_points: float | None = None,
 ) -> tuple[Verification, Runner]:
-    """Loads the file in every runtime and compares it with `recogniser` on all of `held_out`.
+    """Loads the file in every runtime and compares it with a stream of `recogniser` on all of `held_out`.
 
     `recordings` is how many that are, for the progress bar; `max_drop_points` the accuracy that the user allows to be
     lost, instead of the tolerance's. Returns the outcome and the first runtime's runner.
@@ -101,8 +103,8 @@ def verify(
     names = RUNTIMES_OF_FORMAT[file_format]
     installed = [name for name in names if is_installed(name)]
     runners = {name: open_model(path, name) for name in installed}
-    failures = _check_contract(path, file_format, recipe, recogniser.config.spec, runners)
-    reference, truth, answers = run_all(recogniser, runners, held_out, recordings)
+    failures = _check_contract(path, file_format, recipe, stream, recogniser.config.spec, runners)
+    reference, truth, answers = run_all(recogniser, stream, runners, held_out, recordings)
     float_score = score(reference, truth)
     results = []
     for name in installed:
@@ -139,6 +141,7 @@ def verify(
 
 def run_all(
     recogniser: Recogniser,
+    stream: Stream,
     runners: dict[str, Runner],
     held_out: FeatureLoader,
     recordings: int,
@@ -146,7 +149,7 @@ def run_all(
     title: str = "verifying",
 ) -> tuple[Array, npt.NDArray[np.int32], dict[str, Array]]:
     """Logits of the float model, labels, and logits of every runner, in one pass over the recordings."""
-    predictor = keras_predictor(recogniser.fused, "fused", drop=None, spec=recogniser.config.spec)
+    predictor = keras_predictor(recogniser.stream(stream), stream, drop=None, spec=recogniser.config.spec)
     reference, truth = [], []
     answers: dict[str, list[Array]] = {name: [] for name in runners}
     with Progress(title, recordings) as progress:
@@ -168,11 +171,12 @@ def run_all(
 
 
 def _check_contract(
-    path: Path, file_format: str, recipe: Recipe, spec: PreprocessSpec, runners: dict[str, Runner]
+    path: Path, file_format: str, recipe: Recipe, stream: Stream, spec: PreprocessSpec, runners: dict[str, Runner]
 ) -> list[str]:
     """Names, shapes and types that every artefact has; for an integer-only TFLite file, the walk over its graph."""
     dtype = "int8" if recipe.static and file_format == "tflite" else "float32"
-    wanted = {"skeleton": ((1, *spec.skeleton.shape), dtype), "audio": ((1, *spec.audio.shape), dtype)}
+    shapes = {"skeleton": spec.skeleton.shape, "audio": spec.audio.shape}
+    wanted = {name: ((1, *shapes[name]), dtype) for name in INPUTS_OF[stream]}
     failures = []
     for name, runner in runners.items():
         found = {t.name: (t.shape, t.dtype) for t in runner.inputs}

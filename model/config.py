@@ -17,6 +17,11 @@ from preprocess.spec import PreprocessSpec
 CONFIG_VERSION = 1
 Stream = Literal["fused", "visual", "audio"]
 STREAMS: tuple[Stream, ...] = ("fused", "visual", "audio")
+INPUTS_OF: dict[Stream, tuple[str, ...]] = {
+    "fused": ("skeleton", "audio"),
+    "visual": ("skeleton",),
+    "audio": ("audio",),
+}
 
 
 def _require(condition: bool, name: str, value: object, remedy: str) -> None:

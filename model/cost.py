@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .config import ConvNeXtConfig, ModelConfig, ResNetConfig
+from .config import ConvNeXtConfig, ModelConfig, ResNetConfig, Stream
 
 Size = tuple[int, int]
 
@@ -61,6 +61,18 @@ def model_cost(config: ModelConfig) -> ModelCost:
     visual = resnet_cost(config.visual, (skeleton.size, skeleton.size), skeleton.channels)
     heard = convnext_cost(config.audio, (audio.n_mels, audio.frames), 3)
     return ModelCost(visual, heard, _fusion_cost(config))
+
+
+def cost_by_part(config: ModelConfig, stream: Stream) -> dict[str, Cost]:
+    """Cost of the parts of an exported model, and of the whole by the name of the stream."""
+    if stream == "fused":
+        cost = model_cost(config)
+        return {"visual": cost.visual, "audio": cost.audio, "fusion": cost.fusion, "fused": cost.total}
+    skeleton, audio = config.spec.skeleton, config.spec.audio
+    if stream == "visual":
+        size = (skeleton.size, skeleton.size)
+        return {stream: resnet_cost(config.visual, size, skeleton.channels, classes=config.classes)}
+    return {stream: convnext_cost(config.audio, (audio.n_mels, audio.frames), 3, classes=config.classes)}
 
 
 def resnet_cost(config: ResNetConfig, size: Size, channels: int, *, classes: int = 0) -> Cost:

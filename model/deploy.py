@@ -16,7 +16,7 @@ import tf_keras as keras
 
 from preprocess.errors import DataError
 
-from .config import ModelConfig, ResNetStage
+from .config import ModelConfig, ResNetStage, Stream
 from .folding import BIASED_PART, PARTS, Weights, fold
 from .layers import Gelu, Heads, JoinHeads, LayerNorm, MatMul, Rsqrt
 
@@ -25,7 +25,7 @@ Tap = Callable[[Any, str], Any]
 
 @dataclass(frozen=True)
 class DeployForm:
-    """What a target wants.
+    """What is built, and what a target wants.
 
     Attributes:
         depthwise: `split` writes the 7 × 7 depthwise as the sum of three with at most 25 taps, the most that XNNPACK
@@ -33,14 +33,18 @@ class DeployForm:
         layer_norm: `convolutions` takes mean and variance by 1 × 1 convolutions to one channel and folds scale and
             offset into the next convolution, so that every operation has an integer kernel; `layer` keeps it as one
             layer, for runtimes that have it as one operation.
+        stream: the whole recogniser, or one stream with its own classifier.
     """
 
     depthwise: Literal["split", "whole"]
     layer_norm: Literal["convolutions", "layer"]
+    stream: Stream = "fused"
 
 
 def build_deploy(config: ModelConfig, form: DeployForm, tap: Tap | None = None) -> keras.Model:
     """A Keras model (skeleton [B, S, S, C], audio [B, bands, frames, 3]) → logits [B, classes], weights unset.
+
+    A single stream has its own input alone.
 
     Args:
         config: widths and sizes.
@@ -82,9 +86,23 @@ class _Builder:
         spec = self._config.spec
         skeleton = keras.Input(spec.skeleton.shape, name="skeleton")
         audio = keras.Input(spec.audio.shape, name="audio")
+        if self._form.stream == "visual":
+            seen = self._resnet(self._tap(skeleton, "skeleton"))
+            return keras.Model([skeleton], self._classifier(seen, "visual"), name="recogniser")
+        if self._form.stream == "audio":
+            heard = self._convnext(self._tap(audio, "audio"))
+            return keras.Model([audio], self._classifier(heard, "audio"), name="recogniser")
         seen = self._resnet(self._tap(skeleton, "skeleton"))
         heard = self._convnext(self._tap(audio, "audio"))
         return keras.Model([skeleton, audio], self._fusion(seen, heard), name="recogniser")
+
+    def _classifier(self, x: Any, stream: str) -> Any:
+        """A stream's own head: pooling, the norm of ConvNeXt's, a linear classifier."""
+        x = self._tap(keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{stream}/pool")(x), f"{stream}/pool")
+        if stream == "audio":
+            x = self._norm(x, "audio/norm")
+        x = keras.layers.Flatten(name=f"{stream}/flat")(x)
+        return self._tap(keras.layers.Dense(self._config.classes, name=f"{stream}/classifier")(x), "logits")
 
     # ResNet
 

@@ -31,11 +31,16 @@ def fold(config: ModelConfig, weights: Weights, form: DeployForm) -> Weights:
 
     Args:
         config: that of the checkpoint.
-        weights: float32 by name, as a checkpoint holds them. Those of the single streams' heads are left out.
-        form: how the target wants depthwise convolutions and layer norm.
+        weights: float32 by name, as a checkpoint holds them. Those that the form's stream does not have are left out.
+        form: what is built, and how the target wants depthwise convolutions and layer norm.
     """
     wide = {name: value.astype(np.float64) for name, value in weights.items()}
-    out = _resnet(wide) | _convnext(config, wide, form) | _fusion(config, wide, form)
+    out: Weights = {}
+    if form.stream != "audio":
+        out |= _resnet(wide)
+    if form.stream != "visual":
+        out |= _convnext(config, wide, form)
+    out |= _fusion(config, wide, form) if form.stream == "fused" else _head(config, wide, form)
     return {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in out.items()}
 
 
@@ -131,6 +136,19 @@ def _fusion(config: ModelConfig, w: Weights, form: DeployForm) -> Weights:
     out["fusion/classifier/kernel"], out["fusion/classifier/bias"] = _layer_norm(
         w, "fusion/norm", kernel, bias, form, out
     )
+    return out
+
+
+def _head(config: ModelConfig, w: Weights, form: DeployForm) -> Weights:
+    """The classifier of a single stream."""
+    out: Weights = {}
+    kernel, bias = (w[f"{form.stream}/classifier/{own}"] for own in ("kernel", "bias"))
+    if form.stream == "audio":
+        if config.audio.norm == "batch":
+            kernel, bias = _absorb(kernel, bias, *_batch_norm(w, "audio/norm", CONVNEXT_EPSILON))
+        else:
+            kernel, bias = _layer_norm(w, "audio/norm", kernel, bias, form, out)
+    out[f"{form.stream}/classifier/kernel"], out[f"{form.stream}/classifier/bias"] = kernel, bias
     return out
 
 

@@ -140,6 +140,11 @@ def _require_comparable(a: _Artifact, b: _Artifact) -> None:
             f"{a.manifest.name} and {b.manifest.name} have different labels: {difference}; "
             "export both from the same checkpoint"
         )
+    if a.manifest.stream != b.manifest.stream:
+        raise DataError(
+            f"{a.manifest.name} is the {a.manifest.stream} model and {b.manifest.name} the {b.manifest.stream} one; "
+            "export both with the same --stream"
+        )
     if a.spec != b.spec:
         fields = _differences(a.spec.to_dict(), b.spec.to_dict())
         raise DataError(

@@ -13,7 +13,7 @@ from model.config import ModelConfig
 from model.folding import BIASED_PART, PARTS, Array, Weights
 from recordings.calibration import CalibrationSet
 
-from .graph import Observed, axes_within_channel, round_weights
+from .graph import Observed, axes_within_channel, feed, round_weights
 
 _EQUALISING_PASSES = 10
 
@@ -28,7 +28,7 @@ def equalise(config: ModelConfig, weights: Weights) -> Weights:
     """
     out = dict(weights)
     # A middle convolution belongs to two pairs, so one pass does not settle it.
-    for first, second in _EQUALISING_PASSES * list(_pairs(config)):
+    for first, second in _EQUALISING_PASSES * [pair for pair in _pairs(config) if f"{pair[1]}/kernel" in weights]:
         kernels = [name for name in out if name.startswith(f"{first}/") and "kernel" in name]
         behind = out[f"{second}/kernel"]
         r1 = np.max([_channel_range(out[name], name) for name in kernels], axis=0)
@@ -57,8 +57,8 @@ def correct_biases(observed: Observed, weights: Weights, calibration: Calibratio
     inputs = keras.Model(observed.model.inputs, [layer.input for layer in layers])
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
-    def means(skeleton: Any, audio: Any) -> Any:
-        tensors = inputs([skeleton, audio], training=False)
+    def means(batch: dict[str, Any]) -> Any:
+        tensors = inputs(feed(inputs, batch), training=False)
         return [
             tf.reduce_mean(_apply(layer, x, error), axis=tuple(range(len(layer.output.shape) - 1)))
             for layer, x, error in zip(layers, tensors, errors, strict=True)
@@ -67,7 +67,7 @@ def correct_biases(observed: Observed, weights: Weights, calibration: Calibratio
     count = len(calibration.names)
     total = [np.zeros(layer.output.shape[-1], np.float64) for layer in layers]
     for index in range(count):
-        found = means(calibration.skeleton[index : index + 1], calibration.audio[index : index + 1])
+        found = means(calibration.batch(index, 1))
         total = [own + np.asarray(more) for own, more in zip(total, found, strict=True)]
     out = dict(weights)
     for layer, own in zip(layers, total, strict=True):

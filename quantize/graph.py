@@ -22,7 +22,7 @@ class Observed:
     """A float deploy model whose activations can be read.
 
     Attributes:
-        model: (skeleton, audio) → every activation that an integer graph stores, in the order of `names`.
+        model: its inputs → every activation that an integer graph stores, in the order of `names`.
         names: their names.
         producers: for every Keras layer that gives one of them, the activation's name.
     """
@@ -45,6 +45,11 @@ def observed_deploy(config: ModelConfig, form: DeployForm, weights: Weights) -> 
     model = build_deploy(config, form, tap)
     set_deploy_weights(model, weights)
     return Observed(keras.Model(model.inputs, list(outputs.values())), tuple(outputs), producers)
+
+
+def feed(model: keras.Model, batch: Mapping[str, Any]) -> list[Any]:
+    """Of the tensors by name, those that the model takes, in its order."""
+    return [batch[own.name] for own in model.inputs]
 
 
 class FakeQuant(keras.layers.Layer):  # type: ignore[misc]

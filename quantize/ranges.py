@@ -14,7 +14,7 @@ import tf_keras as keras
 from console.progress import Progress
 from recordings.calibration import CalibrationSet
 
-from .graph import Observed, Range
+from .graph import Observed, Range, feed
 
 Method = Literal["minmax", "percentile", "mse"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -47,25 +47,23 @@ class TensorStatistics:
 
 def collect(observed: Observed, calibration: CalibrationSet, *, batch_size: int = 1) -> dict[str, TensorStatistics]:
     """Runs the float model twice over the calibration set: once for the extremes, once for the histograms."""
-    extremes = tf.function(lambda s, a: _reduce(observed, s, a), autograph=False)
+    extremes = tf.function(lambda batch: _reduce(observed, batch), autograph=False)
     steps = range(0, len(calibration.names), batch_size)
     with Progress("calibrating", 2 * len(calibration.names)) as progress:
         limits = None
         for start in steps:
-            batch = _batch(calibration, start, batch_size)
-            low, high = (np.asarray(values) for values in extremes(*batch))
+            low, high = (np.asarray(values) for values in extremes(calibration.batch(start, batch_size)))
             limits = (low, high) if limits is None else (np.minimum(limits[0], low), np.maximum(limits[1], high))
-            progress.advance(len(batch[0]))
+            progress.advance(len(calibration.names[start : start + batch_size]))
         assert limits is not None
         bounds = np.stack(limits, axis=1).astype(np.float32)
         # A constant needs a bin of some width, which float32 can tell from the constant itself.
         bounds[:, 1] = np.maximum(bounds[:, 1], bounds[:, 0] + 1e-6 * np.maximum(1, np.abs(bounds[:, 0])))
-        histograms = tf.function(lambda s, a: _histograms(observed, s, a, bounds), autograph=False)
+        histograms = tf.function(lambda batch: _histograms(observed, batch, bounds), autograph=False)
         counts = np.zeros((len(observed.names), _BINS), np.int64)
         for start in steps:
-            batch = _batch(calibration, start, batch_size)
-            counts += np.asarray(histograms(*batch))
-            progress.advance(len(batch[0]))
+            counts += np.asarray(histograms(calibration.batch(start, batch_size)))
+            progress.advance(len(calibration.names[start : start + batch_size]))
     return {
         name: TensorStatistics(float(low), float(high), own)
         for name, (low, high), own in zip(observed.names, bounds, counts, strict=True)
@@ -85,7 +83,7 @@ def choose_ranges(statistics: dict[str, TensorStatistics], method: Method) -> di
         if name.endswith("/expand"):
             chosen[name] = (max(low, GELU_LOWEST), high)
     # Heatmaps lie in [0, 1] by definition, so that a device can write pixels directly.
-    return chosen | {"skeleton": (0.0, 1.0)}
+    return chosen | ({"skeleton": (0.0, 1.0)} if "skeleton" in chosen else {})
 
 
 def widen_summands(ranges: Mapping[str, Range], observed: Observed) -> dict[str, Range]:
@@ -146,15 +144,11 @@ def _least_error(own: TensorStatistics) -> Range:
     return best[1]
 
 
-def _batch(calibration: CalibrationSet, start: int, size: int) -> tuple[Any, Any]:
-    return calibration.skeleton[start : start + size], calibration.audio[start : start + size]
-
-
-def _reduce(observed: Observed, skeleton: Any, audio: Any) -> tuple[Any, Any]:
-    outputs = observed.model([skeleton, audio], training=False)
+def _reduce(observed: Observed, batch: dict[str, Any]) -> tuple[Any, Any]:
+    outputs = observed.model(feed(observed.model, batch), training=False)
     return tf.stack([tf.reduce_min(x) for x in outputs]), tf.stack([tf.reduce_max(x) for x in outputs])
 
 
-def _histograms(observed: Observed, skeleton: Any, audio: Any, bounds: npt.NDArray[np.float32]) -> Any:
-    outputs = observed.model([skeleton, audio], training=False)
+def _histograms(observed: Observed, batch: dict[str, Any], bounds: npt.NDArray[np.float32]) -> Any:
+    outputs = observed.model(feed(observed.model, batch), training=False)
     return tf.stack([tf.histogram_fixed_width(x, own, _BINS) for x, own in zip(outputs, bounds, strict=True)])

@@ -52,6 +52,11 @@ class CalibrationSet:
         """Number of samples of every class that occurs, in order of the class index."""
         return dict(sorted(Counter(self.labels.tolist()).items()))
 
+    def batch(self, start: int, size: int) -> dict[str, npt.NDArray[np.float32]]:
+        """The tensors `skeleton` and `audio` of at most `size` samples."""
+        own = slice(start, start + size)
+        return {"skeleton": self.skeleton[own], "audio": self.audio[own]}
+
     def head(self, count: int) -> CalibrationSet:
         """The first `count` samples, as balanced as the whole."""
         return CalibrationSet(

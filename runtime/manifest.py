@@ -43,13 +43,14 @@ class Manifest:
         model_file: name of the model file in the folder.
         sha256, size_bytes: of the model file.
         preset, recipe: size of the model and precision recipe.
+        stream: `fused`, or the single stream that the file is: `visual` or `audio`.
         target: kind of device that the graph was written for.
         preprocess: the specification as `PreprocessSpec.to_dict` gives it.
         labels: code and name of every class, in the order of the logits.
         inputs, outputs: tensors of the model file.
         calibration: hash, size, class balance and seed of the calibration set, and how ranges were found; None where
             no range is fixed.
-        cost: parameters and MACs of visual, audio, fusion and total.
+        cost: parameters and MACs of the parts, and of the whole by the name of the stream.
         search: budget and recipes tried, where the recipe was searched for; else None.
         verification: what was compared and what came out.
         measurement: latency and memory on the machine that exported, or None.
@@ -80,6 +81,7 @@ class Manifest:
     golden: tuple[str, ...]
     versions: dict[str, str]
     command: str
+    stream: str = "fused"
 
     @property
     def spec(self) -> PreprocessSpec:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import THREE_LABELS, model_configs, tiny_config, tiny_spec
 
-from model.config import ConvNeXtStage, preset_config
+from model.config import INPUTS_OF, ConvNeXtStage, preset_config
 from model.deploy import DeployForm, build_deploy, deploy_recogniser, set_deploy_weights
 from model.folding import PARTS, fold, split_depthwise
 from model.layers import Heads, JoinHeads, LayerNorm, LayerScale
@@ -73,13 +73,13 @@ def trained(config, *, seed=0):
 
 def check_logits(config, forms, *, batch=2, seed=0):
     recogniser, weights = trained(config, seed=seed)
-    inputs = inputs_of(config, batch=batch)
-    expected = recogniser.fused(inputs).numpy()
-    del recogniser
-    scale = max(1.0, float(np.abs(expected).max()))
-    assert np.isfinite(expected).all()
+    inputs = dict(zip(INPUTS, inputs_of(config, batch=batch), strict=True))
     for form in forms:
-        logits = deploy_recogniser(config, weights, form)(inputs).numpy()
+        own = [inputs[name] for name in INPUTS_OF[form.stream]]
+        expected = recogniser.stream(form.stream)(own).numpy()
+        assert np.isfinite(expected).all()
+        scale = max(1.0, float(np.abs(expected).max()))
+        logits = deploy_recogniser(config, weights, form)(own).numpy()
         np.testing.assert_allclose(logits, expected, rtol=0, atol=LOGIT_TOLERANCE * scale, err_msg=str(form))
 
 
@@ -104,6 +104,15 @@ def test_strides_on_the_first_convolution_keep_the_logits():
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_nano_keeps_its_logits_in_every_form(norm):
     check_logits(preset_config("nano", THREE_LABELS, audio_norm=norm), FORMS)
+
+
+@pytest.mark.parametrize("stream", ["visual", "audio"])
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+@settings(max_examples=2, suppress_health_check=[HealthCheck.filter_too_much])
+@given(config=model_configs().filter(says_something), seed=st.integers(0, 2**32 - 1))
+def test_a_single_stream_keeps_its_logits(stream, norm, config, seed):
+    config = replace(config, audio=replace(config.audio, norm=norm))
+    check_logits(config, [replace(form, stream=stream) for form in (XNNPACK, ONE_LAYER)], seed=seed)
 
 
 @pytest.mark.slow

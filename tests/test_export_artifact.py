@@ -87,6 +87,33 @@ def test_artifact_is_whole_and_verified(artifacts, kind):
     assert not list(artifacts[kind].parent.glob(".tmp-*"))
 
 
+@pytest.mark.parametrize(
+    ("stream", "words"),
+    [("visual", ["tflite", "--int8"]), ("audio", ["tflite", "--int8"]), ("audio", ["onnx", "--int8"])],
+)
+def test_a_single_stream_is_a_model_of_its_own(stream, words, recordings_folder, tmp_path):
+    """Against the training form's own stream: its answer, its input alone, its cost with the classifier."""
+    from model.recogniser import build_recogniser
+
+    out = tmp_path / "artifact"
+    command = [*words, *COMMON, "--stream", stream, "--audio-norm", "layer", "--data", str(recordings_folder)]
+    assert main([*command, "--out", str(out)]) == 0
+    manifest, model = read_artifact(out)
+    recogniser = build_recogniser(config_of(manifest), seed=0).stream(stream)
+    assert manifest.stream == stream
+    assert [own.name for own in manifest.inputs] == {"visual": ["skeleton"], "audio": ["audio"]}[stream]
+    assert set(manifest.cost) == {stream}
+    trained = sum(int(np.prod(v.shape)) for v in recogniser.trainable_weights)
+    assert manifest.cost[stream]["parameters"] == trained
+    sample = np.load(out / manifest.golden[0])
+    tensors = {name: sample[name] for name in ("skeleton", "audio")}
+    expected = recogniser(tensors[manifest.inputs[0].name]).numpy()[0]
+    found = open_model(model, {"tflite": "litert", "onnx": "onnxruntime"}[words[0]])(tensors)
+    assert np.square(found - expected).sum() < 0.05 * np.square(expected).sum()
+    if words[0] == "tflite":
+        assert float_tensors_of(model) == []
+
+
 def test_int8_tflite_holds_no_float_tensor(artifacts):
     assert float_tensors_of(artifacts["tflite-int8"] / "model.tflite") == []
     assert float_tensors_of(artifacts["tflite-float32"] / "model.tflite")

@@ -215,7 +215,7 @@ def test_blocks_that_the_analysis_ranks_become_float_in_real_files(monkeypatch):
             rounded.append(sum(n.op_type == "QuantizeLinear" for n in onnx.load(path).graph.node))
 
     with pytest.raises(AnswerIsNo, match="among 4"):
-        search(own, write, "onnx", Comparison(recogniser, Loader, 8), calibration, Budget(-1.0, 3600))
+        search(own, write, "onnx", Comparison(recogniser, "fused", Loader, 8), calibration, Budget(-1.0, 3600))
     assert len(rounded) == 3
     assert all(more > fewer for more, fewer in itertools.pairwise(rounded))
     assert not any(folder.exists() for folder in folders)
