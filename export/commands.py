@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,8 @@ from console.files import check_free
 from console.program import show, show_json
 from console.table import format_table
 from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
-from model.config import Label, preset_config
 from preprocess.errors import AnswerIsNo, DataError, UsageError
 from quantize.recipes import FLOAT32, STATIC_WI8_AI8, Recipe, parse_recipe
-from recordings.actions import NTU60_ACTIONS
 from runtime.manifest import Manifest, file_sha256
 
 from .paper import PAPER_TABLE_1
@@ -65,6 +62,7 @@ def export_command(options: argparse.Namespace) -> None:
 def _export(
     options: argparse.Namespace, recipe: Recipe, target: str, name: str, checkpoint: Checkpoint, out: Path
 ) -> Manifest:
+    from model.initial import RANDOM
     from quantize.commands import calibration_options
     from quantize.sources import DataSource
 
@@ -82,7 +80,7 @@ def _export(
         calibration=calibration_options(options),
         checkpoint=checkpoint,
         origin=_origin(options),
-        random_weights=bool(options.init),
+        random_weights=RANDOM in checkpoint.history,
         calibration_count=options.calibration or _CALIBRATION[preset],
         held_out_count=options.recordings or _HELD_OUT[preset],
         command=_command(options),
@@ -129,12 +127,14 @@ def _name(options: argparse.Namespace, preset: str, recipe: Recipe, target: str)
 
 
 def _random(options: argparse.Namespace, preset: str) -> Checkpoint:
-    from model.recogniser import build_recogniser
+    from model.initial import random_checkpoint
 
-    labels = tuple(Label(f"A{i:03d}", action) for i, action in enumerate(NTU60_ACTIONS, start=1))
-    config = preset_config(preset, labels, audio_norm=options.audio_norm or "layer")
-    config = replace(config, visual=replace(config.visual, stride_on=options.stride_on or "3x3"))
-    return Checkpoint(config, build_recogniser(config, seed=options.seed).weights(), {})
+    return random_checkpoint(
+        preset,
+        audio_norm=options.audio_norm or "layer",
+        stride_on=options.stride_on or "3x3",
+        seed=options.seed,
+    )
 
 
 def _origin(options: argparse.Namespace) -> dict[str, str]:

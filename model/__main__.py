@@ -1,4 +1,4 @@
-"""`python -m model train|evaluate`."""
+"""`python -m model train|evaluate|init`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_train(commands)
     _add_evaluate(commands)
+    _add_init(commands)
     return parser
 
 
@@ -34,8 +35,7 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of recordings (NTU or MSR)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     parser.add_argument("--preset", choices=("nano", "paper"), default="paper", help="size of the model")
-    parser.add_argument("--visual-depth", type=int, choices=(18, 34, 50), default=50, help="depth of the ResNet")
-    parser.add_argument("--audio-norm", choices=("layer", "batch"), default="layer", help="ConvNeXt's normalisation")
+    _add_architecture(parser)
     parser.add_argument(
         "--inputs",
         choices=("nano", "paper"),
@@ -73,6 +73,11 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(handler=_train)
 
 
+def _add_architecture(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--visual-depth", type=int, choices=(18, 34, 50), default=50, help="depth of the ResNet")
+    parser.add_argument("--audio-norm", choices=("layer", "batch"), default="layer", help="ConvNeXt's normalisation")
+
+
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "evaluate",
@@ -91,6 +96,21 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.set_defaults(handler=_evaluate)
 
 
+def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "init",
+        help="write an untrained checkpoint, to study cost, size and time",
+        description="Write a checkpoint with random weights for NTU's 60 classes. Its cost, size and speed are those "
+        "of a trained one; its answers carry no meaning.",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="checkpoint, .npz")
+    parser.add_argument("--preset", choices=("nano", "paper"), default="paper", help="size of the model")
+    _add_architecture(parser)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the weights (default 0)")
+    add_common_options(parser)
+    parser.set_defaults(handler=_init)
+
+
 def _train(options: argparse.Namespace) -> None:
     from .commands import train_command
 
@@ -101,6 +121,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .commands import evaluate_command
 
     evaluate_command(options)
+
+
+def _init(options: argparse.Namespace) -> None:
+    from .commands import init_command
+
+    init_command(options)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,9 +19,10 @@ from recordings.catalogue import Catalogue, scan
 from recordings.protocols import split
 from recordings.recording import RecordingRef
 
-from .checkpoint import DEMO_CHECKPOINT, load_checkpoint
+from .checkpoint import DEMO_CHECKPOINT, load_checkpoint, save_checkpoint
 from .classes import label_indices, labels_of
 from .config import preset_config
+from .cost import model_cost
 from .evaluation import Evaluation, draw_confusion, evaluate, keras_predictor
 from .recogniser import build_recogniser
 from .settings import TrainingSettings
@@ -144,6 +145,24 @@ def evaluation_table(evaluation: Evaluation, title: str) -> str:
         rows.append([f"{label.code} {label.name}", str(total), f"{100 * confusion[index, index] / total:.1f} %", taken])
     table = format_table(["class", "recordings", "accuracy", "most often taken for"], rows)
     return f"{table}\n\n{title}: {evaluation.score} over {evaluation.score.count} recordings"
+
+
+def init_command(options: argparse.Namespace) -> None:
+    from .initial import random_checkpoint
+
+    if options.out.suffix != ".npz":
+        raise UsageError(f"--out is {options.out}; a checkpoint ends in .npz")
+    if options.seed < 0:
+        raise UsageError(f"--seed is {options.seed}; use 0 or more")
+    checkpoint = random_checkpoint(
+        options.preset, visual_depth=options.visual_depth, audio_norm=options.audio_norm, seed=options.seed
+    )
+    save_checkpoint(options.out, checkpoint)
+    total = model_cost(checkpoint.config).total
+    if options.json:
+        show_json({"checkpoint": str(options.out), "parameters": total.parameters, "macs": total.macs})
+        return
+    show(f"checkpoint: {options.out} ({total.parameters / 1e6:.2f} M parameters, {total.macs / 1e9:.3f} G MACs)")
 
 
 def read_catalogue(options: argparse.Namespace) -> Catalogue:

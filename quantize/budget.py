@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -12,7 +13,7 @@ from model.config import ModelConfig
 from model.cost import model_cost
 from preprocess.errors import AnswerIsNo
 
-from .groups import Group, channel_groups, set_width
+from .groups import Group, channel_groups, narrowed, set_width
 
 Measure = Literal["macs", "parameters"]
 Budget: TypeAlias = Mapping[Measure, float]  # the share of each that may stay, in (0, 1]
@@ -53,10 +54,19 @@ class WidthRule:
 
     def below(self, group: Group, width: int, original: int) -> int | None:
         """The next width to try below `width`, or None; `original` is the width before any pruning."""
-        multiple = 1 if group.name == "fusion/heads" else self.multiple
+        multiple = self._multiple(group)
         step = max(multiple, group.width // _STEPS // multiple * multiple)
         target = (width - 1) // multiple * multiple if width % multiple else width - step
         return target if target >= max(1, self.floor * original) else None
+
+    def within(self, group: Group, share: float, original: int) -> int:
+        """The largest width of at most `share` of the group's, but never less than the rule allows."""
+        multiple = self._multiple(group)
+        least = multiple * max(1, math.ceil(self.floor * original / multiple))
+        return min(group.width, max(least, int(share * group.width) // multiple * multiple))
+
+    def _multiple(self, group: Group) -> int:
+        return 1 if group.name == "fusion/heads" else self.multiple
 
 
 def cost_of(config: ModelConfig) -> dict[Measure, int]:
@@ -68,6 +78,32 @@ def cost_of(config: ModelConfig) -> dict[Measure, int]:
 def describe(budget: Budget) -> str:
     """E.g. `50% of the MACs and 40% of the parameters`."""
     return " and ".join(f"{share:.0%} of the {NAMES[measure]}" for measure, share in budget.items())
+
+
+def uniform_widths(
+    config: ModelConfig, *, budget: Budget, rule: WidthRule, originals: Mapping[str, int]
+) -> dict[str, int]:
+    """Widths with the same share of every group left, the largest share of 1/256ths that meets the budget.
+
+    Args, Raises: as for `plan_widths`.
+    """
+    whole = cost_of(config)
+    for step in range(256, 0, -1):
+        groups = channel_groups(config)
+        at = {own.name: rule.within(own, step / 256, originals.get(own.name, own.width)) for own in groups}
+        widths = {own.name: at[own.name] for own in groups if at[own.name] != own.width}
+        cost = cost_of(narrowed(config, widths))
+        if all(cost[measure] <= share * whole[measure] for measure, share in budget.items()):
+            return widths
+    least_cost = {measure: cost[measure] / whole[measure] for measure in budget}
+    raise _out_of_reach(budget, least_cost, rule)
+
+
+def _out_of_reach(budget: Budget, least: Budget, rule: WidthRule) -> AnswerIsNo:
+    return AnswerIsNo(
+        f"{describe(budget)} is out of reach: {describe(least)} are left when all groups have their "
+        f"least width; allow a smaller --multiple than {rule.multiple} or a smaller --floor"
+    )
 
 
 def plan_widths(
@@ -117,10 +153,7 @@ def plan_widths(
                 best = (price, name, width, cost)
         if best is None:
             least = {measure: now[measure] / whole[measure] for measure in budget}
-            raise AnswerIsNo(
-                f"{describe(budget)} is out of reach: {describe(least)} are left when all groups have their "
-                f"least width; allow a smaller --multiple than {rule.multiple} or a smaller --floor"
-            )
+            raise _out_of_reach(budget, least, rule)
         _, name, width, now = best
         widths[name] = width
         set_width(document, groups[name], width)

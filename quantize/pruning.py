@@ -13,7 +13,7 @@ from model.recogniser import build_recogniser
 from preprocess.errors import AnswerIsNo
 from recordings.calibration import CalibrationSet
 
-from .budget import Budget, Damage, WidthRule, plan_widths
+from .budget import Budget, Damage, WidthRule, plan_widths, uniform_widths
 from .distillation import FEATURES
 from .groups import Indices, channel_groups, cut_channels
 from .importance import Criterion, Scores, strongest
@@ -24,19 +24,28 @@ _BISECTIONS = 5
 
 @dataclass(frozen=True)
 class Ranking:
-    """What pruning knows of a checkpoint before it decides how much goes: scores and damage of every group."""
+    """What pruning knows of a checkpoint before it decides how much goes: scores and damage of every group.
+
+    Without damage all groups are alike.
+    """
 
     checkpoint: Checkpoint
     scores: dict[str, Scores]
-    damage: dict[str, Damage]
+    damage: dict[str, Damage] | None
 
 
-def rank(checkpoint: Checkpoint, criterion: Criterion, samples: CalibrationSet) -> Ranking:
-    """Scores every channel and scans every group on `samples`."""
+def rank(checkpoint: Checkpoint, criterion: Criterion, samples: CalibrationSet | None, *, uniform: bool) -> Ranking:
+    """Scores every channel and scans every group on `samples`, which `taylor` and the scan need.
+
+    `uniform`: no scan; every group is to give the same share of its width.
+    """
     recogniser = build_recogniser(checkpoint.config)
     recogniser.set_weights(checkpoint.weights)
     groups = channel_groups(checkpoint.config)
     scores = importance(recogniser, groups, criterion, samples)
+    if uniform:
+        return Ranking(checkpoint, scores, None)
+    assert samples is not None
     return Ranking(checkpoint, scores, scan(recogniser, groups, scores, samples))
 
 
@@ -51,7 +60,10 @@ def prune(ranking: Ranking, *, budget: Budget, rule: WidthRule, command: str) ->
     original = ranking.checkpoint
     before = {group.name: group.width for group in channel_groups(original.config)}
     originals: dict[str, int] = original.history.get("pruning", {}).get("original_widths", before)
-    widths = plan_widths(original.config, ranking.damage, budget=budget, rule=rule, originals=originals)
+    if ranking.damage is None:
+        widths = uniform_widths(original.config, budget=budget, rule=rule, originals=originals)
+    else:
+        widths = plan_widths(original.config, ranking.damage, budget=budget, rule=rule, originals=originals)
     kept = {name: strongest(ranking.scores[name], width) for name, width in widths.items()}
     config, weights = cut_channels(original.config, original.weights, kept)
     pruning = {

@@ -197,11 +197,10 @@ def _budget(options: argparse.Namespace) -> Budget:
 
 
 def _rank(options: argparse.Namespace, checkpoint: Checkpoint) -> Ranking:
-    return rank(
-        checkpoint,
-        options.criterion,
-        DataSource.of(options).training_samples(checkpoint.config, _samples(options, checkpoint)),
-    )
+    samples = None
+    if options.criterion == "taylor" or not options.uniform:
+        samples = DataSource.of(options).training_samples(checkpoint.config, _samples(options, checkpoint))
+    return rank(checkpoint, options.criterion, samples, uniform=options.uniform)
 
 
 def _samples(options: argparse.Namespace, checkpoint: Checkpoint) -> int:
@@ -253,6 +252,7 @@ def prune_words(options: argparse.Namespace) -> str:
     words = ["python -m quantize prune --out FILE"]
     words += [f"--checkpoint {options.checkpoint.name}"] if options.checkpoint else []
     words += [f"--{name.replace('_', '-')} {value:g}" for name, value in budgets.items() if value is not None]
+    words += ["--uniform"] if options.uniform else []
     words += [f"--criterion {options.criterion} --multiple {options.multiple}"]
     words += [f"--samples {options.samples}"] if options.samples else []
     words += [f"--floor {options.floor:g}"] if options.floor != 0.125 else []

@@ -37,6 +37,11 @@ def add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument(
         "--floor", type=float, default=0.125, metavar="SHARE", help="least share of a width that stays (default 0.125)"
     )
+    parser.add_argument(
+        "--uniform",
+        action="store_true",
+        help="the same share of every width stays, and no sensitivity is measured",
+    )
     parser.add_argument("--samples", type=int, metavar="N", help="recordings to judge channels by (256, paper 32)")
     parser.add_argument(
         "--steps",

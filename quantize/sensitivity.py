@@ -27,7 +27,7 @@ def importance(
     recogniser: Recogniser,
     groups: Sequence[Group],
     criterion: Criterion,
-    samples: CalibrationSet,
+    samples: CalibrationSet | None,
     *,
     batch_size: int = 8,
 ) -> dict[str, Scores]:
@@ -38,6 +38,7 @@ def importance(
     weights = recogniser.weights()
     if criterion != "taylor":
         return {group.name: WEIGHT_CRITERIA[criterion](group, weights) for group in groups}
+    assert samples is not None
     gates = {own.weight for group in groups for own in group.axes if own.role == "gate"}
     variables = {name: own for name, own in recogniser.variables().items() if name in gates}
 

@@ -13,7 +13,7 @@ from tiny import THREE_LABELS
 from model.config import preset_config
 from model.cost import model_cost
 from preprocess.errors import AnswerIsNo
-from quantize.budget import Damage, WidthRule, plan_widths
+from quantize.budget import Damage, WidthRule, plan_widths, uniform_widths
 from quantize.groups import channel_groups, narrowed
 
 NANO = preset_config("nano", THREE_LABELS, audio_norm="batch")
@@ -73,6 +73,25 @@ def test_greedy_is_close_to_the_best_of_all_plans():
 def test_a_budget_out_of_reach_is_told():
     with pytest.raises(AnswerIsNo, match=r"^20% of the MACs is out of reach: 5\d% of the MACs are left .* than 8"):
         plan_widths(NANO, EQUAL, budget={"macs": 0.2}, rule=WidthRule(8), originals={})
+
+
+@settings(max_examples=8)
+@given(st.dictionaries(st.sampled_from(["macs", "parameters"]), st.floats(0.3, 1), min_size=1))
+def test_a_uniform_plan_leaves_the_same_share_everywhere(budget):
+    widths = uniform_widths(NANO, budget=budget, rule=WidthRule(1), originals={})
+    before, after = (model_cost(own).total for own in (NANO, narrowed(NANO, widths)))
+    for measure, share in budget.items():
+        assert getattr(after, measure) <= share * getattr(before, measure)
+    # One of the stem's eight channels is 6 % of the MACs, and all widths take their steps together.
+    assert any(getattr(after, own) > (share - 0.1) * getattr(before, own) for own, share in budget.items())
+    wide = {group.name: group.width for group in channel_groups(NANO) if group.width >= 32}
+    shares = [widths.get(name, width) / width for name, width in wide.items()]
+    assert max(shares) - min(shares) <= 1 / 32
+
+
+def test_a_uniform_plan_out_of_reach_is_told():
+    with pytest.raises(AnswerIsNo, match=r"^10% of the MACs is out of reach: \d+% of the MACs are left"):
+        uniform_widths(NANO, budget={"macs": 0.1}, rule=WidthRule(8), originals={})
 
 
 def test_two_budgets_do_not_cost_more_than_the_harder_one_needs():

@@ -272,3 +272,22 @@ def test_a_run_refuses_another_student(original, pruned, finished, recordings_fo
     recovery = Recovery(load_checkpoint(original), load_checkpoint(original), RecoverySettings(), parts, 2)
     with pytest.raises(UsageError, match="holds a run with other options or recordings; choose another --out"):
         fine_tune(recovery, finished.parent, command="", workers=0, resume=True, on_error="raise")
+
+
+def test_an_untrained_network_is_pruned_without_recordings(tmp_path, recordings_folder, capsys):
+    """Cost and speed of a width can be studied before anything is trained."""
+    from export.__main__ import main as export_main
+    from model.__main__ import main as model_main
+    from runtime.manifest import read_artifact
+
+    whole, half, out = tmp_path / "whole.npz", tmp_path / "half.npz", tmp_path / "artifact"
+    assert model_main(["init", "--preset", "nano", "--audio-norm", "batch", "--out", str(whole)]) == 0
+    words = ["--criterion", "magnitude", "--uniform", "--macs", "0.5", "--multiple", "4"]
+    assert main(["prune", "--checkpoint", str(whole), *words, "--out", str(half)]) == 0
+    before, after = (model_cost(load_checkpoint(path).config).total.macs for path in (whole, half))
+    assert 0.4 * before < after <= 0.5 * before
+    words = ["--data", str(recordings_folder), "--recordings", "8", "--calibration", "8", "--out", str(out)]
+    assert export_main(["tflite", "--int8", "--checkpoint", str(half), *words]) == 0
+    manifest, _ = read_artifact(out)
+    assert not manifest.verification["judged_by_class"]
+    assert manifest.cost["fused"]["macs"] == after
