@@ -192,6 +192,7 @@ def _describe(
     tried: tuple[Candidate, ...],
 ) -> Manifest:
     config = request.checkpoint.config
+    backbones = {"visual": config.visual.name, "audio": config.audio.name}
     parts = cost_by_part(config, request.stream)
     return Manifest(
         name=request.name,
@@ -216,6 +217,7 @@ def _describe(
         versions={name: version for name in _LIBRARIES if (version := _version(name))},
         command=request.command,
         stream=request.stream,
+        backbones={part: name for part, name in backbones.items() if request.stream in (part, "fused")},
     )
 
 

@@ -14,8 +14,8 @@ from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
 from preprocess.errors import AnswerIsNo, DataError, UsageError
 from quantize.recipes import FLOAT32, STATIC_WI8_AI8, Recipe, parse_recipe
 from runtime.manifest import Manifest, file_sha256
+from runtime.paper import PAPER_TABLE_1
 
-from .paper import PAPER_TABLE_1
 from .targets import DEFAULT_TARGET, choose_target
 
 # At paper size one recording takes half a second in the calibrator and a second in all runtimes.

@@ -78,6 +78,11 @@ class ResNetConfig:
     def bottleneck(self) -> bool:
         return len(self.stages[0].inner[0]) == 2
 
+    @property
+    def name(self) -> str:
+        """By the number of layers with weights, as published: `ResNet-50`."""
+        return f"ResNet-{2 + sum(len(inner) + 1 for stage in self.stages for inner in stage.inner)}"
+
 
 @dataclass(frozen=True)
 class ConvNeXtStage:
@@ -106,6 +111,12 @@ class ConvNeXtConfig:
         _require_widths("ConvNeXt width", (w for stage in self.stages for w in (stage.width, *stage.expanded)))
         _require(self.norm in ("layer", "batch"), "norm", self.norm, "use layer or batch")
         _require(math.isfinite(self.layer_scale_init), "layer_scale_init", self.layer_scale_init, "use a finite number")
+
+    @property
+    def name(self) -> str:
+        """By the number of blocks of every stage, as published: `ConvNeXt-T`."""
+        depths = tuple(len(stage.expanded) for stage in self.stages)
+        return "ConvNeXt-T" if depths == (3, 3, 9, 3) else f"ConvNeXt {'-'.join(map(str, depths))}"
 
 
 @dataclass(frozen=True)

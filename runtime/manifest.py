@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Manifest:
         sha256, size_bytes: of the model file.
         preset, recipe: size of the model and precision recipe.
         stream: `fused`, or the single stream that the file is: `visual` or `audio`.
+        backbones: names of the networks in it, by stream.
         target: kind of device that the graph was written for.
         preprocess: the specification as `PreprocessSpec.to_dict` gives it.
         labels: code and name of every class, in the order of the logits.
@@ -82,6 +83,7 @@ class Manifest:
     versions: dict[str, str]
     command: str
     stream: str = "fused"
+    backbones: dict[str, str] = field(default_factory=dict)
 
     @property
     def spec(self) -> PreprocessSpec:

@@ -103,6 +103,7 @@ def test_a_single_stream_is_a_model_of_its_own(stream, words, recordings_folder,
     assert manifest.stream == stream
     assert [own.name for own in manifest.inputs] == {"visual": ["skeleton"], "audio": ["audio"]}[stream]
     assert set(manifest.cost) == {stream}
+    assert manifest.backbones == {stream: {"visual": "ResNet-50", "audio": "ConvNeXt-T"}[stream]}
     trained = sum(int(np.prod(v.shape)) for v in recogniser.trainable_weights)
     assert manifest.cost[stream]["parameters"] == trained
     sample = np.load(out / manifest.golden[0])

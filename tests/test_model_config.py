@@ -198,3 +198,11 @@ def test_unknown_names_are_refused():
 def test_convnext_needs_four_widths():
     with pytest.raises(ValueError, match="zip"):
         convnext((1, 2, 3))
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50])
+def test_backbones_have_their_published_names(depth):
+    assert resnet(depth, width=1 / 8).name == f"ResNet-{depth}"
+    audio = convnext((8, 16, 24, 32))
+    assert audio.name == "ConvNeXt-T"
+    assert replace(audio, stages=(*audio.stages[:3], ConvNeXtStage(8, (32,)))).name == "ConvNeXt 3-3-9-1"
