@@ -14,7 +14,7 @@ import numpy as np
 
 from console.files import atomic_folder
 from model.checkpoint import Checkpoint
-from model.config import Stream
+from model.config import ModelConfig, Stream
 from model.cost import cost_by_part
 from model.recogniser import Recogniser, build_recogniser
 from quantize.prepare import CalibrationOptions, Prepared, prepare
@@ -29,8 +29,9 @@ from runtime.measure import MAPPED, measure
 from runtime.runners import RUNTIMES_OF_FORMAT, Runner
 
 from .onnx_file import convert_to_onnx, save_onnx
+from .plain import write_plain
 from .search import Budget, Candidate, Comparison, search
-from .targets import TARGETS
+from .targets import PLAIN, TARGETS
 from .tflite_file import convert_to_tflite, finish_tflite
 from .verification import Verification, verify
 
@@ -104,22 +105,8 @@ def export_artifact(
             held_out=request.held_out_count,
         )
         path = folder / f"model.{request.file_format}"
-        form = replace(TARGETS[request.target].form, stream=request.stream)
-        prepared = prepare(config, request.checkpoint.weights, form, calibration, request.calibration)
-        request.recipe.check_tensors(prepared.producers.values())
-        recipe = request.recipe
-        tried: tuple[Candidate, ...] = ()
-        if request.budget:
-            assert calibration is not None
-            recipe, tried = search(
-                prepared,
-                lambda recipe, path: write_model(prepared, recipe, request.target, path),
-                request.file_format,
-                Comparison(recogniser, request.stream, lambda: source.loader(held_out, config), len(held_out)),
-                calibration,
-                request.budget,
-            )
-        write_model(prepared, recipe, request.target, path)
+        compared = Comparison(recogniser, request.stream, lambda: source.loader(held_out, config), len(held_out))
+        recipe, tried = _write(request, compared, calibration, path)
         with source.loader(held_out, config) as loader:
             verification, runner = verify(
                 path,
@@ -138,11 +125,42 @@ def export_artifact(
     return manifest, verification
 
 
+def _write(
+    request: ExportRequest, compared: Comparison, calibration: CalibrationSet | None, path: Path
+) -> tuple[Recipe, tuple[Candidate, ...]]:
+    """Writes the model file; returns its recipe and, where that was searched for, what was tried."""
+    config, recipe = request.checkpoint.config, request.recipe
+    if request.target == PLAIN:
+        model = compared.recogniser.stream(request.stream)
+        write_plain(model, recipe, calibration, path, embedded_metadata(config))
+        return recipe, ()
+    form = replace(TARGETS[request.target].form, stream=request.stream)
+    prepared = prepare(config, request.checkpoint.weights, form, calibration, request.calibration)
+    recipe.check_tensors(prepared.producers.values())
+    tried: tuple[Candidate, ...] = ()
+    if request.budget:
+        assert calibration is not None
+        recipe, tried = search(
+            prepared,
+            lambda recipe, path: write_model(prepared, recipe, request.target, path),
+            request.file_format,
+            compared,
+            calibration,
+            request.budget,
+        )
+    write_model(prepared, recipe, request.target, path)
+    return recipe, tried
+
+
+def embedded_metadata(config: ModelConfig) -> str:
+    """The JSON text inside every model file: labels and preprocessing."""
+    labels = [{"code": label.code, "name": label.name} for label in config.labels]
+    return json.dumps({"labels": labels, "preprocess": config.spec.to_dict()}, ensure_ascii=False)
+
+
 def write_model(prepared: Prepared, recipe: Recipe, target: str, path: Path) -> None:
     """Converts to the format that the path's suffix names."""
-    config = prepared.config
-    labels = [{"code": label.code, "name": label.name} for label in config.labels]
-    embedded = json.dumps({"labels": labels, "preprocess": config.spec.to_dict()}, ensure_ascii=False)
+    embedded = embedded_metadata(prepared.config)
     if path.suffix == ".tflite":
         content = convert_to_tflite(prepared.model(recipe), recipe)
         path.write_bytes(finish_tflite(content, embedded, prepared.producers))

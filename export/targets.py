@@ -37,6 +37,7 @@ class Target:
         return DeployForm(self.depthwise, self.layer_norm)
 
 
+PLAIN = "plain"
 TARGETS = {
     "xnnpack": Target(
         formats=("tflite",),
@@ -69,6 +70,14 @@ TARGETS = {
         activations="uint8",
         seven_bit_weights=False,
         note="Snapdragon's NPU: layer norm, GELU and 7 × 7 depthwise are single operations there",
+    ),
+    PLAIN: Target(
+        formats=("tflite", "onnx"),
+        depthwise="whole",
+        layer_norm="layer",
+        activations="int8",
+        seven_bit_weights=False,
+        note="no device: the training graph as the converters take it with their defaults, to compare with",
     ),
 }
 DEFAULT_TARGET = {"tflite": "xnnpack", "onnx": "x86"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,13 +16,13 @@ from model.deploy import build_deploy, set_deploy_weights
 from model.folding import Weights
 from recordings.calibration import CalibrationSet
 from recordings.metrics import power_ratio_db, snr_db
+from runtime.blocks import block_of
 
 from .graph import FakeQuant, Range, round_weights
 from .prepare import Prepared
 from .ranges import GELU_LOWEST
 
 PARTS = ("ResNet", "ConvNeXt", "attention", "head")
-_BLOCK = re.compile(r"(visual|audio)/(stem|stage\d+/(?:block\d+|downsample))")
 
 
 @dataclass(frozen=True)
@@ -77,16 +76,6 @@ class Analysis:
         return {**asdict(self), "parts": self.by_part()}
 
 
-def block_of(tensor: str) -> str:
-    """The block that an activation or a weight belongs to."""
-    if found := _BLOCK.match(tensor):
-        return found.group()
-    if tensor in ("skeleton", "audio"):
-        return f"{'visual' if tensor == 'skeleton' else 'audio'}/stem"
-    in_head = tensor == "logits" or tensor.startswith(("fusion/norm", "fusion/pool", "fusion/classifier"))
-    return "fusion/head" if in_head else "fusion/attention"
-
-
 def part_of(block: str) -> str:
     return {"visual": "ResNet", "audio": "ConvNeXt"}.get(block.split("/")[0], block.split("/")[-1])
 
@@ -96,7 +85,7 @@ def pattern_of(block: str, tensors: Sequence[str]) -> str:
 
     The inputs are not among them: the file format decides their type.
     """
-    if _BLOCK.match(block):
+    if not block.startswith("fusion/"):
         return f"{block},{block}/*"
     return ",".join(name for name in tensors if block_of(name) == block)
 

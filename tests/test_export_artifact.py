@@ -368,3 +368,30 @@ def test_killed_export_leaves_no_artifact(tmp_path, number, recordings_folder):
     if number == signal.SIGTERM:
         assert code == 130
         assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["tflite", "--int8"], ["onnx", "--int8"]], ids=["tflite", "onnx"])
+def test_what_the_converters_make_by_themselves(words, recordings_folder, tmp_path, capsys):
+    """Another graph of the same network: an artefact like any other, with the operators that ours does without."""
+    out = tmp_path / "plain"
+    command = [*words, *COMMON, "--target", "plain", "--audio-norm", "layer", "--data", str(recordings_folder)]
+    assert main([*command, "--out", str(out)]) == 0
+    manifest, model = read_artifact(out)
+    assert manifest.target == "plain"
+    if words[0] == "tflite":
+        assert float_tensors_of(model) == []
+        operators = read_tflite_graph(model).operators
+        assert operators["DEPTHWISE_CONV_2D"] == 18
+        assert operators["SQUARED_DIFFERENCE"] > 18
+    else:
+        operators = Counter(node.op_type for node in onnx.load(model).graph.node)
+        assert "LayerNormalization" not in operators
+        assert "Erf" in operators
+    capsys.readouterr()
+    assert main([*words, "--max-drop", "1", "--target", "plain"]) == 2
+
+
+def test_the_converters_by_themselves_know_two_recipes(recordings_folder, tmp_path, capsys):
+    words = ["tflite", "--recipe", "dynamic_wi8_afp32", "--target", "plain", "--data", str(recordings_folder)]
+    assert main([*words, *COMMON, "--out", str(tmp_path / "a")]) == 2
+    assert "target plain knows float32 and static_wi8_ai8, not dynamic_wi8_afp32" in capsys.readouterr().err

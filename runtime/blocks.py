@@ -1,0 +1,20 @@
+"""The blocks that tensors and layers of every model file belong to, by their names."""
+
+from __future__ import annotations
+
+import re
+
+_BLOCK = re.compile(r"(visual|audio)/(stem|stage\d+/(?:block\d+|downsample))")
+
+
+def block_of(tensor: str) -> str:
+    """The block that an activation or a weight belongs to: `audio/stage0/block1`, `fusion/attention`, `visual/head`."""
+    if found := _BLOCK.match(tensor):
+        return found.group()
+    if tensor in ("skeleton", "audio"):
+        return f"{'visual' if tensor == 'skeleton' else 'audio'}/stem"
+    stream, _, rest = tensor.partition("/")
+    if stream in ("visual", "audio"):
+        return f"{stream}/head"
+    in_head = tensor == "logits" or rest.startswith(("norm", "pool", "classifier"))
+    return "fusion/head" if in_head else "fusion/attention"
