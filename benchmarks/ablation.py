@@ -17,7 +17,7 @@ from console.table import format_table
 from recordings.confusion import draw_confusion_matrix
 from recordings.metrics import Labels, Logits, Score, confusion_matrix, score
 
-from .artifacts import answer, choose_recordings, open_artifacts
+from .artifacts import answer, artifact_words, choose_recordings, open_artifacts
 from .conditions import CLEAN, Condition
 from .drawing import new_figure, require_matplotlib, save_png, style
 from .provenance import provenance
@@ -52,7 +52,7 @@ def ablation_command(options: argparse.Namespace) -> None:
         skip_bad=options.on_error == "skip",
         label="ablation",
     )
-    command = f"python -m benchmarks ablation {artifact.name} {data_words(options)}"
+    command = f"python -m benchmarks ablation {artifact_words(artifacts)} {data_words(options)}"
     document = {
         "schema_version": SCHEMA_VERSION,
         "benchmark": "ablation",

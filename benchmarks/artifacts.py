@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -118,6 +119,11 @@ def _open(word: str) -> Artifact:
     if not name or not folder:
         raise UsageError(f"artefact {word!r} has no name or no folder; write DIR or NAME=DIR")
     return Artifact(name, *read_artifact(Path(folder)))
+
+
+def artifact_words(artifacts: Sequence[Artifact]) -> str:
+    """The artefacts as a command names them, without the paths of this machine."""
+    return " ".join(shlex.quote(f"{own.name}=DIR") for own in artifacts)
 
 
 def choose_recordings(options: argparse.Namespace, codes: Sequence[str]) -> HeldOut:

@@ -15,7 +15,7 @@ from console.program import show, show_json
 from console.table import format_table
 from recordings.metrics import agreement, score
 
-from .artifacts import Answers, Artifact, answer, choose_recordings, open_artifacts
+from .artifacts import Answers, Artifact, answer, artifact_words, choose_recordings, open_artifacts
 from .conditions import ALL_CONDITIONS, CLEAN, KINDS, Condition
 from .drawing import new_figure, require_matplotlib, save_png, style
 from .provenance import provenance
@@ -53,11 +53,11 @@ def robustness_command(options: argparse.Namespace) -> None:
         skip_bad=options.on_error == "skip",
         label="robustness",
     )
-    names = " ".join(own.name for own in artifacts)
+    command = f"python -m benchmarks robustness {artifact_words(artifacts)} {data_words(options)}"
     document = {
         "schema_version": SCHEMA_VERSION,
         "benchmark": "robustness",
-        "provenance": provenance(f"python -m benchmarks robustness {names} {data_words(options)}", packages=PACKAGES),
+        "provenance": provenance(command, packages=PACKAGES),
         "seed": options.seed,
         "data": held_out.origin,
         "recordings": len(answers.labels),

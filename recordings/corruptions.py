@@ -20,7 +20,7 @@ from .augment import hide_joints
 from .batches import INPUTS, Input
 from .recording import Recording
 
-ACTIVE_RANGE_DB = 20.0
+ACTIVE_RANGE_DB = 10.0  # with more, the background of most recordings would count as sound
 DIRECT_TO_REVERBERANT_DB = 0.0
 
 
@@ -30,7 +30,7 @@ def add_noise(recording: Recording, snr_db: float, rng: np.random.Generator) -> 
     The noise is pink (power ∝ 1 / f above 40 Hz): indoor noise falls with frequency, the standard room noise of
     ITU-T P.800 (Hoth 1941) by about 5 dB an octave, pink by 3. The SNR is the mean power of the sound over that of
     the noise, both within the sound's active part (`active_part`), and exact there. Noise that the recording already
-    has counts as sound. Samples may exceed 1: nothing is clipped and the sound itself keeps its level.
+    has there counts as sound. Samples may exceed 1: nothing is clipped and the sound itself keeps its level.
 
     A recording of digital silence stays silent, since no level is so and so many dB below nothing.
 
@@ -53,9 +53,10 @@ def add_noise(recording: Recording, snr_db: float, rng: np.random.Generator) -> 
 
 
 def active_part(sound: Array, rate_hz: int) -> npt.NDArray[np.bool_]:
-    """Where something is heard, [samples]: blocks of 50 ms whose power is within 20 dB of the loudest block's.
+    """Where something is heard, [samples]: blocks of 50 ms whose power is within 10 dB of the loudest block's.
 
-    The last block may be incomplete; silence fills it.
+    The last block may be incomplete; silence fills it. A steady sound, or one that hardly rises above the recording's
+    own noise, is active throughout.
     """
     block = int(LEVEL_BLOCK_S * rate_hz)
     powers = block_powers(np.pad(sound, (0, -len(sound) % block)), rate_hz)

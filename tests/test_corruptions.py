@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -100,8 +101,8 @@ def test_the_generator_decides(corrupt):
 
 @pytest.mark.parametrize("snr_db", [40, 20, 0, -10])
 def test_snr_over_the_active_part_is_exact(snr_db):
-    """A tone of one second between a second of nothing and one 26 dB below it, which is not active."""
-    recording = make(np.concatenate([np.zeros(RATE_HZ), tone(1), tone(1, 0.025)]))
+    """A tone of one second between a second of nothing and one 14 dB below it, which is not active."""
+    recording = make(np.concatenate([np.zeros(RATE_HZ), tone(1), tone(1, 0.1)]))
     noise = add_noise(recording, snr_db, rng()).waveform.astype(np.float64) - recording.waveform
     active = slice(RATE_HZ, 2 * RATE_HZ)
     measured = 10 * np.log10(power(recording.waveform[active]) / power(noise[active]))
@@ -109,15 +110,15 @@ def test_snr_over_the_active_part_is_exact(snr_db):
     assert power(noise[:RATE_HZ]) == pytest.approx(power(noise[active]), rel=0.5)  # it is heard in the pauses, too
 
 
-@given(st.lists(st.sampled_from([0.0, 0.04, 0.2, 1.0]), min_size=1, max_size=8), st.integers(0, BLOCK - 1))
-def test_active_blocks_are_those_within_20_db_of_the_loudest(levels, rest):
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.3, 0.33, 1.0]), min_size=1, max_size=8), st.integers(0, BLOCK - 1))
+def test_active_blocks_are_those_within_10_db_of_the_loudest(levels, rest):
     sound = np.repeat(levels, BLOCK)[: len(levels) * BLOCK - rest]
     expected = []
     for first in range(0, len(sound), BLOCK):
         block = sound[first : first + BLOCK]
         expected.append((sum((block**2).tolist()) / BLOCK, len(block)))
     loudest = max(own for own, _ in expected)
-    mask = [own >= 0.01 * loudest for own, count in expected for _ in range(count)]
+    mask = [own >= 0.1 * loudest for own, count in expected for _ in range(count)]
     np.testing.assert_array_equal(active_part(sound, RATE_HZ), mask)
 
 
@@ -225,7 +226,7 @@ def test_a_larger_share_loses_the_same_joints_and_others():
     recording = make()
     shares = (0, 0.1, 0.25, 0.5, 0.75, 1)
     lost = [drop_joints(recording, share, rng()).confidence == 0 for share in shares]
-    for fewer, more in zip(lost, lost[1:], strict=False):
+    for fewer, more in pairwise(lost):
         assert (more >= fewer).all()
         assert more.sum() > fewer.sum()
 
