@@ -7,7 +7,6 @@ does, then exported in float32 and in INT8 and verified on unseen recordings. Ki
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +15,11 @@ from typing import Any
 from console.files import atomic_file
 from console.program import add_common_options, make_parser, run_as_main, show, show_json
 from console.table import format_table
-from preprocess.errors import MissingComponentError, UsageError
+from preprocess.errors import UsageError
 from runtime.manifest import file_sha256
 
 from .commands import call
+from .drawing import require_matplotlib
 from .int8 import ModelFile, summary, time_all
 from .provenance import provenance
 
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    _require_matplotlib()
+    require_matplotlib()
     shares = sorted(set(options.shares), reverse=True)
     if not all(0 < share < 1 for share in shares):
         raise UsageError(f"--shares are {shares}; use numbers between 0 and 1")
@@ -97,11 +97,6 @@ def _claim(folder: Path, command: str, checkpoint: Path | None) -> None:
             temporary.write_text(json.dumps(mine), encoding="utf-8")
     elif json.loads(path.read_text(encoding="utf-8")) != mine:
         raise UsageError(f"{folder} holds points of other options; choose another --folder")
-
-
-def _require_matplotlib() -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingComponentError('the plot needs matplotlib; run `pip install -e ".[plots]"`')
 
 
 def _pruned(

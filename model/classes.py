@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocess.errors import DataError
-from recordings.actions import action_code, action_name
+from recordings.actions import action_code, action_name, class_indices
 from recordings.recording import RecordingRef
 
 from .config import Label
@@ -32,11 +32,4 @@ def label_indices(refs: Sequence[RecordingRef], labels: Sequence[Label]) -> npt.
     Raises:
         DataError: a recording belongs to none of the classes.
     """
-    index = {label.code: i for i, label in enumerate(labels)}
-    for ref in refs:
-        if action_code(ref.format, ref.action) not in index:
-            raise DataError(
-                f"recording {ref.name} shows {action_name(ref.format, ref.action)!r}, which the model does not know; "
-                f"its classes are {', '.join(label.code for label in labels)}"
-            )
-    return np.array([index[action_code(ref.format, ref.action)] for ref in refs], dtype=np.int32)
+    return class_indices(refs, [label.code for label in labels])

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from console.files import atomic_file
 from console.progress import track
 from preprocess.logmel import waveform_to_logmel
 from preprocess.spec import PreprocessSpec
 from recordings.batches import Batch, FeatureLoader
+from recordings.confusion import draw_confusion_matrix
 from recordings.metrics import Score, confusion_matrix, score
 
 from .config import Label, Stream
@@ -109,24 +109,5 @@ def silent_audio(spec: PreprocessSpec) -> npt.NDArray[np.float32]:
 
 def draw_confusion(evaluation: Evaluation, path: Path, *, title: str) -> None:
     """Writes the confusion matrix, in per cent of each true class, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    counts = evaluation.confusion
-    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [label.name for label in evaluation.labels]
-    side = max(5.0, 0.42 * len(names) + 2.5)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.set_title(f"{title}\n{evaluation.score}")
-    for row, column in zip(*np.nonzero(share >= 0.5), strict=True):
-        colour = "white" if share[row, column] > 55 else "black"
-        axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=colour, fontsize=8)
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+    draw_confusion_matrix(evaluation.confusion, names, path, title=f"{title}\n{evaluation.score}")

@@ -6,7 +6,14 @@ a01 to a16 in order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
 from preprocess.errors import DataError
+
+from .recording import RecordingRef
 
 NTU60_ACTIONS = (
     "drink water",
@@ -111,6 +118,22 @@ def action_code(format: str, action: int) -> str:
     """The action as file names write it: `A001` (NTU), `a01` (MSR). Arguments and errors as `action_name`."""
     _, pattern = _lookup(format, action)
     return pattern.format(action)
+
+
+def class_indices(refs: Sequence[RecordingRef], codes: Sequence[str]) -> npt.NDArray[np.int32]:
+    """For every recording the index of its action's code in `codes`, the classes of a model: int32 [N].
+
+    Raises:
+        DataError: a recording belongs to none of the classes.
+    """
+    index = {code: i for i, code in enumerate(codes)}
+    for ref in refs:
+        if action_code(ref.format, ref.action) not in index:
+            raise DataError(
+                f"recording {ref.name} shows {action_name(ref.format, ref.action)!r}, which the model does not know; "
+                f"its classes are {', '.join(codes)}"
+            )
+    return np.array([index[action_code(ref.format, ref.action)] for ref in refs], dtype=np.int32)
 
 
 def _lookup(format: str, action: int) -> tuple[tuple[str, ...], str]:

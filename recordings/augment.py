@@ -128,7 +128,15 @@ def augment_skeleton(
     if rng.random() < augmentation.flip_probability:
         joints, confidence = _flip(joints, confidence, layout, pivot)
     joints = joints + rng.normal(scale=augmentation.noise_m, size=joints.shape).astype(np.float32)
-    confidence = confidence * _kept_joints(confidence.shape[1:], layout, augmentation.joint_dropout, rng)
+    return hide_joints(joints, confidence, _kept_joints(confidence.shape[1:], layout, augmentation.joint_dropout, rng))
+
+
+def hide_joints(joints: _Array, confidence: _Array, kept: npt.NDArray[np.bool_]) -> tuple[_Array, _Array]:
+    """Joints and confidence of a skeleton in which only the joints `kept` (any shape that fits [T, P, J]) are seen.
+
+    Every joint of confidence 0 is zero, as readers leave them.
+    """
+    confidence = confidence * kept
     return np.where(confidence[..., None] > 0, joints, np.float32(0)), confidence
 
 

@@ -25,7 +25,7 @@ from .catalogue import OnError
 from .reading import READERS, read_recording
 from .recording import Recording, RecordingRef
 from .sound import read_waveform
-from .workers import Arrays, WorkerPool
+from .workers import Arrays, WorkerPool, run_here
 
 Input: TypeAlias = Literal["skeleton", "audio"]
 
@@ -152,7 +152,7 @@ class _SampleMaker:
             recording,
             self.spec,
             inputs=self.inputs,
-            rng=_sample_rng(self.seed, task.epoch, task.ref.name),
+            rng=recording_rng(self.seed, task.epoch, task.ref.name),
             skeleton_augmentation=self.skeleton_augmentation,
             audio_augmentation=self.audio_augmentation,
         )
@@ -172,9 +172,10 @@ class _SampleMaker:
         return Recording(ref, joints, joints[..., 0], waveform, rate_hz, layout)
 
 
-def _sample_rng(seed: int, epoch: int, name: str) -> np.random.Generator:
+def recording_rng(seed: int, number: int, name: str) -> np.random.Generator:
+    """A generator of its own for every seed, number (an epoch, a kind of corruption) and recording's name."""
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-    return np.random.default_rng((seed, epoch, int.from_bytes(digest, "big")))
+    return np.random.default_rng((seed, number, int.from_bytes(digest, "big")))
 
 
 class FeatureLoader:
@@ -314,7 +315,7 @@ class FeatureLoader:
 
     def _results(self, tasks: Iterable[_Task]) -> Iterator[Arrays | PocketHarError]:
         if self._workers == 0:
-            return _run_here(self._job, tasks)
+            return run_here(self._job, tasks)
         if self._pool is None or self._pool.closed:
             prefetch = self._batch_size + 2 * self._workers
             self._pool = WorkerPool(self._job, self._shapes, workers=self._workers, prefetch=prefetch)
@@ -365,24 +366,6 @@ class _Assembly:
         batch = Batch(arrays.get("skeleton"), arrays.get("audio"), labels, tuple(self.names))
         self._clear()
         return batch
-
-
-def _run_here(job: _SampleMaker, tasks: Iterable[_Task]) -> Iterator[Arrays | PocketHarError]:
-    """Computes in this process, with one thread as workers do: matrix products of more threads round differently."""
-    from threadpoolctl import ThreadpoolController
-
-    blas = ThreadpoolController().select(user_api="blas")
-    for task in tasks:
-        with blas.limit(limits=1):
-            result = _result_or_error(job, task)
-        yield result
-
-
-def _result_or_error(job: _SampleMaker, task: _Task) -> Arrays | PocketHarError:
-    try:
-        return job(task)
-    except PocketHarError as error:
-        return error
 
 
 def _require(condition: bool, name: str, value: object, remedy: str) -> None:

@@ -162,6 +162,31 @@ class WorkerPool(Generic[Task]):
         )
 
 
+def run_here(
+    job: Callable[[Task], Mapping[str, npt.NDArray[np.float32]]], tasks: Iterable[Task]
+) -> Iterator[Arrays | PocketHarError]:
+    """As `WorkerPool.imap`, in this process; one thread, as workers have: products of more threads round differently.
+
+    Arrays belong to the receiver. What the job raises besides a `PocketHarError` passes.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    blas = ThreadpoolController().select(user_api="blas")
+    for task in tasks:
+        with blas.limit(limits=1):
+            result = _result_or_error(job, task)
+        yield result
+
+
+def _result_or_error(
+    job: Callable[[Task], Mapping[str, npt.NDArray[np.float32]]], task: Task
+) -> Arrays | PocketHarError:
+    try:
+        return dict(job(task))
+    except PocketHarError as error:
+        return error
+
+
 @dataclass(frozen=True)
 class _Layout:
     """Places of the arrays in the shared segment: `count` slots, each with one array for every entry of `shapes`."""

@@ -7,6 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..acoustics import (
+    Spectrum,
+    block_powers,
+    decaying_noise,
+    falling_amplitude,
+    fast_length,
+    random_spectrum,
+)
 from .difficulty import Difficulty
 from .figure import Array
 from .grains import GRAINS, Studio
@@ -14,7 +22,6 @@ from .subject import Subject
 from .take import SoundEvent
 
 _FOREIGN_KINDS = ("thump", "key", "voice", "rustle", "clink")
-_LEVEL_WINDOW_S = 0.05
 _PEAK = 0.9
 
 
@@ -42,7 +49,7 @@ def record(
     samples = round(seconds * rate_hz)
     studio = Studio(rate_hz, subject, float(2 ** rng.normal(0, difficulty.timbre_spread)), rng)
     dry = dry_sound([] if rng.random() < difficulty.silent_rate else events, samples, studio)
-    size = _fast_length(samples + int(0.4 * rate_hz))
+    size = fast_length(samples + int(0.4 * rate_hz))
     noise = _noise_spectrum(size, rate_hz, rng)
     noise_level = np.sqrt(2 * np.sum(np.abs(noise) ** 2)) / size  # RMS, by Parseval
     wet = np.fft.rfft(dry, size) * _room_spectrum(size, rate_hz, rng)
@@ -67,41 +74,30 @@ def _foreign_sound(samples: int, studio: Studio) -> Array:
 
 
 def _loudest(sound: Array, rate_hz: int) -> float:
-    """RMS of the loudest window."""
-    window = int(_LEVEL_WINDOW_S * rate_hz)
-    blocks = sound[: len(sound) // window * window].reshape(-1, window)
-    return float(np.sqrt(np.mean(blocks**2, axis=1).max()))
+    """RMS of the loudest block."""
+    return float(np.sqrt(block_powers(sound, rate_hz).max()))
 
 
-def _noise_spectrum(size: int, rate_hz: int, rng: np.random.Generator) -> npt.NDArray[np.complex128]:
+def _noise_spectrum(size: int, rate_hz: int, rng: np.random.Generator) -> Spectrum:
     """Background: noise whose power falls with frequency by a random exponent, with a random band lifted, and hum."""
     frequencies = np.fft.rfftfreq(size, 1 / rate_hz)
     slope, center, lift = rng.uniform(0.0, 1.8), np.exp(rng.uniform(np.log(150), np.log(6000))), rng.uniform(0, 2)
-    shape = np.maximum(frequencies, 40.0) ** (-slope / 2)
+    shape = falling_amplitude(frequencies, slope)
     octaves = np.log2(np.maximum(frequencies, 20.0) / center)
     shape *= 1 + lift * np.exp(-(octaves**2))
     shape /= np.sqrt(np.mean(shape**2))
-    spectrum: npt.NDArray[np.complex128] = rng.standard_normal((len(shape), 2)).view(np.complex128)[:, 0]
-    spectrum *= shape
-    spectrum[0] = 0
+    spectrum = random_spectrum(shape, rng)
     if rng.random() < 0.3:
         for harmonic in (1, 2, 3):
             spectrum[round(50.0 * harmonic * size / rate_hz)] += rng.uniform(50, 250) / harmonic
     return spectrum
 
 
-def _room_spectrum(size: int, rate_hz: int, rng: np.random.Generator) -> npt.NDArray[np.complex128]:
+def _room_spectrum(size: int, rate_hz: int, rng: np.random.Generator) -> Spectrum:
     """Light reverberation: the direct sound and a decaying noise tail of 0.15 to 0.4 s (to −60 dB)."""
     tail_s, level = rng.uniform(0.15, 0.4), rng.uniform(0.02, 0.25)
-    count = int(tail_s * rate_hz)
-    tail = rng.standard_normal(count) * 10 ** (-3 * np.arange(count) / count)
+    tail = decaying_noise(tail_s, rate_hz, rng)
     response = level * tail / np.sqrt(np.sum(tail**2)) * 3
     response[0] += 1.0
-    spectrum: npt.NDArray[np.complex128] = np.fft.rfft(response, size)
+    spectrum: Spectrum = np.fft.rfft(response, size)
     return spectrum
-
-
-def _fast_length(minimum: int) -> int:
-    """The least 2^a · 3^b · 5^c that is at least `minimum`: transforms of such lengths are quick."""
-    lengths = (int(2**a * 3**b * 5**c) for a in range(18) for b in range(4) for c in range(3))
-    return min(length for length in lengths if length >= minimum)

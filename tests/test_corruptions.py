@@ -1,0 +1,300 @@
+"""Corruptions against measurements of their own: SNR, spectrum, reverberation time, counts of joints, delays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import signal
+
+from preprocess.errors import UsageError
+from preprocess.heatmaps import skeleton_to_heatmaps
+from preprocess.layouts import MSR20, NTU25
+from preprocess.logmel import waveform_to_logmel
+from preprocess.spec import PreprocessSpec
+from recordings.batches import preprocess_recording
+from recordings.catalogue import scan
+from recordings.corruptions import (
+    DIRECT_TO_REVERBERANT_DB,
+    active_part,
+    add_noise,
+    drop_joints,
+    reverberate,
+    shift_audio,
+    without,
+)
+from recordings.reading import read_recording
+from recordings.recording import Recording, RecordingRef
+
+RATE_HZ = 16_000
+BLOCK = RATE_HZ // 20
+# Float32 samples: about 1e-7 of the loudest.
+FLOAT32 = 1e-6
+SNR_TOLERANCE_DB = 0.01
+# A tail of Gaussian noise is one draw: the slope of its decay and the slope of its spectrum vary by a few per cent.
+RT60_TOLERANCE = 0.06
+SLOPE_TOLERANCE_DB = 0.4
+
+
+def make(waveform=None, *, frames=20, bodies=2, layout=NTU25, rate_hz=RATE_HZ) -> Recording:
+    """A recording with read-only arrays: a corruption that writes into its argument fails."""
+    rng = np.random.default_rng(0)
+    shape = (frames, bodies, layout.joint_count)
+    ref = RecordingRef("S001C001P001R001A001", "ntu", Path("a"), None, 1, 1, 1, 1, 1)
+    waveform = np.zeros(100, np.float32) if waveform is None else np.asarray(waveform, np.float32)
+    arrays = (rng.normal(size=(*shape, 3)).astype(np.float32), np.ones(shape, np.float32), waveform)
+    for array in arrays:
+        array.setflags(write=False)
+    return Recording(ref, *arrays, rate_hz, layout)
+
+
+def tone(seconds: float, amplitude: float = 0.5) -> np.ndarray:
+    return amplitude * np.sin(2 * np.pi * 440 * np.arange(int(seconds * RATE_HZ)) / RATE_HZ)
+
+
+def power(sound: np.ndarray) -> float:
+    return float(np.mean(np.asarray(sound, np.float64) ** 2))
+
+
+def rng(seed: int = 1) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def assert_same_kind(recording: Recording, result: Recording) -> None:
+    for name in ("joints", "confidence", "waveform"):
+        before, after = getattr(recording, name), getattr(result, name)
+        assert (after.shape, after.dtype) == (before.shape, before.dtype)
+
+
+def assert_only_changed(recording: Recording, result: Recording, *changed: str) -> None:
+    assert_same_kind(recording, result)
+    for name in {"joints", "confidence", "waveform"} - set(changed):
+        np.testing.assert_array_equal(getattr(result, name), getattr(recording, name))
+
+
+CORRUPTIONS = {
+    "noise": lambda own, seed: add_noise(own, 5, rng(seed)),
+    "reverberation": lambda own, seed: reverberate(own, 0.4, rng(seed)),
+    "joints": lambda own, seed: drop_joints(own, 0.5, rng(seed)),
+    "spans": lambda own, seed: drop_joints(own, 0.5, rng(seed), span_frames=4),
+}
+
+
+@pytest.mark.parametrize("corrupt", CORRUPTIONS.values(), ids=CORRUPTIONS)
+def test_the_generator_decides(corrupt):
+    recording = make(tone(1))
+    first, same, other = corrupt(recording, 1), corrupt(recording, 1), corrupt(recording, 2)
+    changed = ("waveform",) if np.array_equal(first.joints, recording.joints) else ("joints", "confidence")
+    assert_only_changed(recording, first, *changed)
+    for name in changed:
+        np.testing.assert_array_equal(getattr(first, name), getattr(same, name))
+        assert not np.array_equal(getattr(first, name), getattr(other, name))
+
+
+# Noise
+
+
+@pytest.mark.parametrize("snr_db", [40, 20, 0, -10])
+def test_snr_over_the_active_part_is_exact(snr_db):
+    """A tone of one second between a second of nothing and one 14 dB below it, which is not active."""
+    recording = make(np.concatenate([np.zeros(RATE_HZ), tone(1), tone(1, 0.1)]))
+    noise = add_noise(recording, snr_db, rng()).waveform.astype(np.float64) - recording.waveform
+    active = slice(RATE_HZ, 2 * RATE_HZ)
+    measured = 10 * np.log10(power(recording.waveform[active]) / power(noise[active]))
+    assert measured == pytest.approx(snr_db, abs=SNR_TOLERANCE_DB)
+    assert power(noise[:RATE_HZ]) == pytest.approx(power(noise[active]), rel=0.5)  # it is heard in the pauses, too
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.3, 0.33, 1.0]), min_size=1, max_size=8), st.integers(0, BLOCK - 1))
+def test_active_blocks_are_those_within_10_db_of_the_loudest(levels, rest):
+    sound = np.repeat(levels, BLOCK)[: len(levels) * BLOCK - rest]
+    expected = []
+    for first in range(0, len(sound), BLOCK):
+        block = sound[first : first + BLOCK]
+        expected.append((sum((block**2).tolist()) / BLOCK, len(block)))
+    loudest = max(own for own, _ in expected)
+    mask = [own >= 0.1 * loudest for own, count in expected for _ in range(count)]
+    np.testing.assert_array_equal(active_part(sound, RATE_HZ), mask)
+
+
+def test_noise_falls_by_three_decibels_an_octave():
+    recording = make(tone(30, 1e-3))
+    noise = add_noise(recording, -60, rng()).waveform
+    frequencies, density = signal.welch(noise, RATE_HZ, nperseg=8192)
+    used = (frequencies > 60) & (frequencies < 7000)
+    slope = np.polyfit(np.log2(frequencies[used]), 10 * np.log10(density[used]), 1)[0]
+    assert slope == pytest.approx(-10 * np.log10(2), abs=SLOPE_TOLERANCE_DB)
+
+
+def test_two_levels_from_equal_generators_are_the_same_noise():
+    recording = make(tone(1))
+    loud, soft = (add_noise(recording, snr, rng()).waveform.astype(np.float64) for snr in (0, 20))
+    np.testing.assert_allclose(loud - recording.waveform, 10 * (soft - recording.waveform), atol=10 * FLOAT32)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 1000, 40_000])
+def test_silence_stays_silent(samples):
+    recording = make(np.zeros(samples))
+    for result in (add_noise(recording, 0, rng()), reverberate(recording, 0.5, rng())):
+        assert_only_changed(recording, result)
+
+
+@pytest.mark.parametrize("samples", [1, 100, BLOCK + 1])
+def test_short_sounds_have_a_level_too(samples):
+    waveform = np.zeros(samples)
+    waveform[-1] = 0.5
+    result = add_noise(make(waveform), 10, rng()).waveform
+    assert np.isfinite(result).all()
+    assert (result != waveform).any()
+
+
+# Reverberation
+
+
+def impulse_response(rt60_s: float, seconds: float) -> np.ndarray:
+    """What an impulse becomes, in units of its direct sound."""
+    impulse = np.zeros(int(seconds * RATE_HZ))
+    impulse[0] = 1
+    response = reverberate(make(impulse), rt60_s, rng()).waveform.astype(np.float64)
+    return response / response[0]
+
+
+@pytest.mark.parametrize("rt60_s", [0.2, 0.4, 0.8, 1.6])
+def test_reverberation_time_by_backward_integration(rt60_s):
+    """Schroeder 1965; the time is that of a line through the decay from −5 to −35 dB (ISO 3382-1, T30)."""
+    tail = impulse_response(rt60_s, 2 * rt60_s)[1:]
+    left_db = 10 * np.log10(np.cumsum(tail[::-1] ** 2)[::-1][: int(0.9 * rt60_s * RATE_HZ)] / np.sum(tail**2))
+    used = (left_db < -5) & (left_db > -35)
+    slope = np.polyfit(np.flatnonzero(used) / RATE_HZ, left_db[used], 1)[0]
+    assert -60 / slope == pytest.approx(rt60_s, rel=RT60_TOLERANCE)
+    assert np.abs(tail[int(rt60_s * RATE_HZ) :]).max() < FLOAT32
+
+
+@pytest.mark.parametrize("rt60_s", [0.2, 1.6])
+def test_direct_sound_comes_first_and_has_its_share(rt60_s):
+    response = impulse_response(rt60_s, 2 * rt60_s)
+    assert np.argmax(np.abs(response)) == 0
+    ratio_db = 10 * np.log10(1 / np.sum(response[1:] ** 2))
+    assert ratio_db == pytest.approx(DIRECT_TO_REVERBERANT_DB, abs=SNR_TOLERANCE_DB)
+
+
+def test_reverberation_is_a_convolution_that_keeps_the_level():
+    sound = rng(3).normal(0, 0.1, RATE_HZ).astype(np.float32)
+    result = reverberate(make(sound), 0.3, rng()).waveform
+    expected = signal.oaconvolve(sound.astype(np.float64), impulse_response(0.3, 1.0))[: len(sound)]
+    expected *= np.sqrt(power(sound) / power(expected))
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+    assert power(result) == pytest.approx(power(sound), rel=1e-4)
+
+
+# Joints
+
+
+@given(st.floats(0, 1), st.integers(0, 2**32), st.sampled_from([None, 1, 3, 100]), st.sampled_from([NTU25, MSR20]))
+def test_so_many_joints_are_lost_in_every_frame(share, seed, span_frames, layout):
+    recording = make(layout=layout)
+    result = drop_joints(recording, share, rng(seed), span_frames=span_frames)
+    assert_only_changed(recording, result, "joints", "confidence")
+    lost = result.confidence == 0
+    exact = share * layout.joint_count
+    counts = lost.sum(axis=-1)
+    assert ((counts >= np.floor(exact - 1e-9)) & (counts <= np.ceil(exact + 1e-9))).all()
+    assert not result.joints[lost].any()
+    np.testing.assert_array_equal(result.joints[~lost], recording.joints[~lost])
+    np.testing.assert_array_equal(result.confidence[~lost], recording.confidence[~lost])
+    if span_frames is None:
+        assert (lost == lost[0]).all()
+    else:
+        changes = np.flatnonzero((lost[1:] != lost[:-1]).any(axis=(1, 2)))
+        assert (np.diff(changes) % span_frames == 0).all()
+
+
+def test_the_mean_share_is_exact_and_every_joint_is_lost_alike():
+    recording = make(frames=1, bodies=1)
+    lost = np.stack([drop_joints(recording, 0.1, rng(seed)).confidence[0, 0] == 0 for seed in range(2000)])
+    deviation = np.sqrt(0.25 / 25**2 / 2000)  # a count of 2 or 3 of 25, each in half of the draws
+    assert lost.mean() == pytest.approx(0.1, abs=4 * deviation)
+    assert lost.mean(axis=0) == pytest.approx(0.1, abs=4.5 * np.sqrt(0.09 / 2000))
+
+
+def test_a_larger_share_loses_the_same_joints_and_others():
+    recording = make()
+    shares = (0, 0.1, 0.25, 0.5, 0.75, 1)
+    lost = [drop_joints(recording, share, rng()).confidence == 0 for share in shares]
+    for fewer, more in pairwise(lost):
+        assert (more >= fewer).all()
+        assert more.sum() > fewer.sum()
+
+
+def test_what_the_sensor_had_lost_stays_lost():
+    confidence = np.ones((20, 2, 25), np.float32)
+    confidence[:, 1] = 0
+    recording = replace(make(), confidence=confidence)
+    assert not drop_joints(recording, 0.2, rng()).confidence[:, 1].any()
+
+
+# Timing and failures
+
+
+@pytest.mark.parametrize("seconds", [0.25, -0.25, 0.1, -1.0])
+def test_the_delay_is_where_the_cross_correlation_peaks(seconds):
+    recording = make(rng(2).normal(size=2 * RATE_HZ))
+    result = shift_audio(recording, seconds)
+    assert_only_changed(recording, result, "waveform")
+    correlation = signal.correlate(result.waveform, recording.waveform, method="fft")
+    assert np.argmax(correlation) - (len(recording.waveform) - 1) == seconds * RATE_HZ
+    gap = result.waveform[: int(seconds * RATE_HZ)] if seconds > 0 else result.waveform[int(seconds * RATE_HZ) :]
+    assert len(gap) == abs(seconds) * RATE_HZ
+    assert not gap.any()
+
+
+@pytest.mark.parametrize("seconds", [5.0, -5.0, 2.0])
+def test_sound_that_leaves_the_recording_is_lost(seconds):
+    recording = make(np.ones(2 * RATE_HZ))
+    result = shift_audio(recording, seconds)
+    assert_same_kind(recording, result)
+    assert not result.waveform.any()
+
+
+def test_no_shift_changes_nothing():
+    recording = make(tone(0.1))
+    assert_only_changed(recording, shift_audio(recording, 0.0))
+
+
+def test_a_failed_sensor_gives_the_pipeline_silence_or_empty_heatmaps(recordings_folder):
+    spec = PreprocessSpec.preset("nano")
+    recording = read_recording(scan(recordings_folder).refs[0], sample_rate_hz=spec.audio.sample_rate_hz)
+    clean = preprocess_recording(recording, spec)
+    deaf, blind = (preprocess_recording(without(recording, sensor), spec) for sensor in ("audio", "skeleton"))
+    silence = waveform_to_logmel(np.zeros(spec.audio.samples, np.float32), spec.audio)
+    np.testing.assert_array_equal(deaf["audio"], silence)
+    np.testing.assert_array_equal(deaf["skeleton"], clean["skeleton"])
+    np.testing.assert_array_equal(blind["audio"], clean["audio"])
+    assert not blind["skeleton"].any()
+    assert clean["skeleton"].any()
+    lost = without(recording, "skeleton")
+    notes = skeleton_to_heatmaps(lost.joints, lost.confidence, spec.skeleton, layout=lost.layout).notes
+    assert len(notes) == 1
+    assert "the heatmaps are all zero" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda own: add_noise(own, float("nan"), rng()), "snr_db is nan; use a finite number"),
+        (lambda own: reverberate(own, 0, rng()), "rt60_s is 0; use a number of seconds above 0"),
+        (lambda own: reverberate(own, float("inf"), rng()), "rt60_s is inf"),
+        (lambda own: drop_joints(own, 1.5, rng()), "share is 1.5; use a number from 0 to 1"),
+        (lambda own: drop_joints(own, 0.5, rng(), span_frames=0), "span_frames is 0; use at least 1 frame"),
+        (lambda own: shift_audio(own, float("inf")), "seconds is inf; use a finite number"),
+        (lambda own: without(own, "touch"), "sensor is 'touch'; use skeleton or audio"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(call, message):
+    with pytest.raises(UsageError, match=message):
+        call(make())
