@@ -13,7 +13,7 @@ from console.table import format_table
 from preprocess.errors import AnswerIsNo, DataError, UsageError
 
 from .records import Machine, Measurement, Record, Timing, read_record
-from .statistics import Ratio, Summary, Verdict, ratio_of_medians, summarize, verdict
+from .statistics import Ratio, Summary, Verdict, ratio_of_medians, reasons_for_doubt, summarize, verdict
 
 SCHEMA_VERSION = 1
 
@@ -22,7 +22,8 @@ SCHEMA_VERSION = 1
 class PartChange:
     """Of preprocessing or inference: both medians, the second over the first with its interval, and what to make of it.
 
-    The rounds of two runs have nothing in common, so each run is resampled on its own.
+    The rounds of two runs have nothing in common, so each run is resampled on its own. The interval knows nothing of
+    what changed on the machine between the runs; `doubts` says where a run itself shows that something did.
     """
 
     part: str
@@ -30,6 +31,13 @@ class PartChange:
     after: Summary
     ratio: Ratio
     verdict: Verdict
+    doubts: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """For the table."""
+        noisy = self.doubts and self.verdict != "no difference seen"
+        return f"{_ratio(self.ratio)} {self.verdict}{', but noisy' if noisy else ''}"
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,8 @@ def compare_command(options: argparse.Namespace) -> None:
 
     Raises:
         UsageError: a limit that cannot be.
-        DataError: a file is no record, the machines differ, or no subject is in both.
+        DataError: a file is no record, the machines differ, no subject is in both, or the machine was too noisy to tell
+            whether a subject is slower than --max-slowdown allows.
         AnswerIsNo: a subject became slower than --max-slowdown allows.
     """
     if options.max_slowdown is not None and not options.max_slowdown >= 1:
@@ -77,13 +86,18 @@ def compare_command(options: argparse.Namespace) -> None:
     for path, labels in ((options.before, found.only_before), (options.after, found.only_after)):
         if labels:
             warn(f"only in {path}, not compared: {', '.join(labels)}")
-    slower = _too_slow(found, options.max_slowdown) if options.max_slowdown is not None else []
+    slower, unclear = _beyond(found, options.max_slowdown)
     if options.json:
-        show_json(_document(found, before, after, options.noise, options.max_slowdown, slower))
+        show_json(_document(found, before, after, options, slower, unclear))
     else:
         show(comparison_table(found))
     if slower:
         raise AnswerIsNo(f"more than {options.max_slowdown:g} times as slow, with 95 % confidence: {'; '.join(slower)}")
+    if unclear:
+        raise DataError(
+            f"the machine was too noisy to tell whether these are more than {options.max_slowdown:g} times as slow, "
+            f"leave it alone and measure both again: {'; '.join(unclear)}"
+        )
 
 
 def _require_same_machine(before: Machine, after: Machine, before_path: Path, after_path: Path) -> None:
@@ -137,29 +151,42 @@ def _parts(before: Measurement, after: Measurement, noise: float) -> tuple[PartC
 def _change(part: str, before: Timing, after: Timing, noise: float) -> PartChange:
     ratio = ratio_of_medians(after.samples_ms, before.samples_ms, paired=False)
     summaries = summarize(before.samples_ms), summarize(after.samples_ms)
-    return PartChange(part, *summaries, ratio, verdict(ratio, noise=noise))
+    runs = {"before": before, "after": after}
+    doubts = tuple(f"{name}, {why}" for name, own in runs.items() for why in reasons_for_doubt(own.samples_ms))
+    return PartChange(part, *summaries, ratio, verdict(ratio, noise=noise), doubts)
 
 
-def _too_slow(found: Comparison, limit: float) -> list[str]:
-    """What is slower than allowed even at the lower end of the interval."""
-    return [
-        f"{part.part} of {change.after.subject.label}, {_ratio(part)}"
-        for change in found.changes
-        for part in change.parts
-        if part.ratio.low > limit
-    ]
+def _beyond(found: Comparison, limit: float | None) -> tuple[list[str], list[str]]:
+    """What is slower than the limit even at the lower end of its interval: beyond doubt, and on a noisy machine."""
+    sure: list[str] = []
+    unclear: list[str] = []
+    for change in found.changes:
+        for part in change.parts:
+            if limit is not None and part.ratio.low > limit:
+                text = f"{part.part} of {change.after.subject.label}, {_ratio(part.ratio)}"
+                if part.doubts:
+                    unclear.append(f"{text} ({'; '.join(part.doubts)})")
+                else:
+                    sure.append(text)
+    return sure, unclear
 
 
 def _document(
-    found: Comparison, before: Record, after: Record, noise: float, limit: float | None, slower: Sequence[str]
+    found: Comparison,
+    before: Record,
+    after: Record,
+    options: argparse.Namespace,
+    slower: Sequence[str],
+    unclear: Sequence[str],
 ) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "before": asdict(before.environment),
         "after": asdict(after.environment),
-        "noise": noise,
-        "max_slowdown": limit,
+        "noise": options.noise,
+        "max_slowdown": options.max_slowdown,
         "too_slow": list(slower),
+        "too_noisy_to_tell": list(unclear),
         "changes": [
             {
                 "subject": asdict(change.after.subject),
@@ -188,7 +215,7 @@ def comparison_table(found: Comparison) -> str:
         start = [new.subject.name, new.subject.runtime, str(new.subject.threads), size, memory]
         for part in change.parts:
             times = [f"{own.median_ms:.2f} ms" for own in (part.before, part.after)]
-            rows.append([*start, part.part, *times, f"{_ratio(part)} {part.verdict}"])
+            rows.append([*start, part.part, *times, part.text])
             start = [""] * len(start)
     return format_table(header, rows)
 
@@ -197,5 +224,5 @@ def _arrow(before: int, after: int, digits: int) -> str:
     return f"{before / 1e6:.{digits}f} → {after / 1e6:.{digits}f} MB"
 
 
-def _ratio(part: PartChange) -> str:
-    return f"{part.ratio.value:.2f}× [{part.ratio.low:.2f}, {part.ratio.high:.2f}]"
+def _ratio(ratio: Ratio) -> str:
+    return f"{ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}]"

@@ -18,9 +18,9 @@ from .runner import artifact_contenders, measure_all
 from .statistics import ratio_of_medians, reasons_for_doubt, summarize, verdict
 
 PACKAGES = ("numpy", "ai-edge-litert", "tflite-runtime", "onnxruntime")
+SAME_RUN_NOISE = 0.02  # what one file in two processes of a run may differ by, as where its memory came to lie
+
 _FEWEST_ROUNDS = 10
-# Within a run: what one file in two processes differs by, as where its memory came to lie.
-SAME_RUN_NOISE = 0.02
 
 
 def latency_command(options: argparse.Namespace) -> None:

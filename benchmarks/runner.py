@@ -129,10 +129,10 @@ def artifact_contenders(
             for runtime in own
             for count in threads
         ]
-    labels = [contender.label for contender in contenders]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise UsageError(f"two artefacts are called {label.split(' (')[0]!r}; write NAME=DIR for one of them")
+    found = [(own.name, own.runtime, own.threads) for own in contenders]
+    for name, runtime, count in found:
+        if found.count((name, runtime, count)) > 1:
+            raise UsageError(f"two artefacts are called {name!r}; write NAME=DIR for one of them")
     return contenders
 
 

@@ -109,6 +109,26 @@ def test_preprocessing_counts_for_the_limit(compare):
     assert "inference of a" not in err
 
 
+def test_a_noisy_machine_gives_neither_answer(compare):
+    own = measurement("a", 1.0, seed=1)
+    # Another program took the core half of the time: medians and intervals alone would call it slower.
+    busy = np.array(own.inference.samples_ms) * np.tile([1.5, 1.6, 3.0, 1.5], 10)
+    noisy = replace(own, inference=Timing(tuple(busy.tolist())))
+    code, out, err = compare(record(own), record(noisy), "--max-slowdown", "1.2")
+    assert code == 4
+    assert err.startswith("error: the machine was too noisy to tell whether these are more than 1.2 times as slow, ")
+    assert "inference of a (litert, threads: 1), 1." in err
+    assert "(after, p90 is " in err
+    assert out.splitlines()[-1].endswith("slower, but noisy")
+    document = json.loads(compare(record(own), record(noisy), "--max-slowdown", "1.2", "--json")[1])
+    assert document["too_slow"] == []
+    assert len(document["too_noisy_to_tell"]) == 1
+    assert compare(record(own), record(noisy))[0] == 0
+    # What is clear goes first.
+    both = record(noisy, measurement("b", 1.5, seed=2))
+    assert compare(record(own, measurement("b", 1.0, seed=3)), both, "--max-slowdown", "1.2")[0] == 1
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
