@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 from console.program import make_parser, run_as_main, run_program
 
-from .corruption_options import add_ablation, add_robustness
-
-COMMANDS = (add_robustness, add_ablation)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the program and returns its exit code."""
-    return run_program(build_parser(), argv)
+from .options import COMMANDS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,6 +15,11 @@ def build_parser() -> argparse.ArgumentParser:
     for add in COMMANDS:
         add(commands)
     return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the program and returns its exit code."""
+    return run_program(build_parser(), argv)
 
 
 if __name__ == "__main__":

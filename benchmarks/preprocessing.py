@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.provenance import provenance
+from benchmarks.worker import THREAD_VARIABLES
 from console.files import atomic_file
 from console.program import add_common_options, make_parser, run_program, show, show_json, warn
 from console.table import format_table
@@ -37,13 +38,6 @@ DEFAULT_OUT = Path("benchmarks/results/preprocessing.json")
 AGREEMENT = {"heatmaps": 1e-4, "log-Mel": 1e-3}  # largest difference from the peers, in map units and dB
 WIDE_SPREAD = 0.10  # (p90 − p10) / median above which a timing is called unsteady
 
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
-)
 _BLOCK_RUNS = 5
 _FRAMES = 100  # of the recording, about 3.3 s at Kinect's 30 frames a second
 
@@ -59,7 +53,7 @@ _STANDING = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark in a process whose libraries use one thread each."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    single = dict.fromkeys(_THREAD_VARIABLES, "1")
+    single = dict.fromkeys(THREAD_VARIABLES, "1")
     if single.items() <= os.environ.items():
         return run_program(_parser(), arguments)
     child = [sys.executable, "-m", "benchmarks.preprocessing", *arguments]

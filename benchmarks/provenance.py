@@ -6,37 +6,60 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from .records import Environment, Machine
+
+# Instructions for products of 8-bit numbers, as Linux calls them. AVX2, which has none, says what the fallback is.
+INSTRUCTIONS = ("avx2", "avx512_vnni", "avx_vnni", "asimddp", "i8mm")
+
 
 def provenance(command: str, *, packages: Sequence[str]) -> dict[str, Any]:
-    """What a result file says about its origin, in plain JSON types.
+    """`environment` in plain JSON types."""
+    return asdict(environment(command, packages=packages))
+
+
+def environment(command: str, *, packages: Sequence[str]) -> Environment:
+    """What a result file says about its origin.
 
     Args:
         command: the command that makes the result again, without paths of this machine.
         packages: distributions whose versions matter; None stands for one that is not installed.
     """
-    return {
-        "command": command,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": git_commit(),
-        "machine": machine(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
-    }
+    return Environment(
+        machine=machine(),
+        versions={"python": platform.python_version(), **{name: package_version(name) for name in packages}},
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=git_commit(),
+        command=command,
+    )
 
 
-def machine() -> dict[str, Any]:
-    """The processor's name, the cores this process may use, the architecture and the operating system."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cpu": _cpu_model(),
-        "cores": cores,
-        "architecture": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
-    }
+def machine() -> Machine:
+    """This machine, and the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(
+        cpu=_cpu_model(),
+        cores=cores,
+        architecture=platform.machine(),
+        system=f"{platform.system()} {platform.release()}",
+        memory_bytes=_memory_bytes(),
+        instructions=instructions(),
+    )
+
+
+def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...] | None:
+    """Those of INSTRUCTIONS that the processor has; None where the system does not say."""
+    text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return tuple(name for name in INSTRUCTIONS if name in value.split())
+    return None
 
 
 def git_commit() -> str | None:
@@ -66,7 +89,15 @@ def _cpu_model() -> str:
     return platform.processor() or "unknown"
 
 
-def _version(package: str) -> str | None:
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def package_version(package: str) -> str | None:
+    """Of an installed distribution; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

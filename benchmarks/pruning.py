@@ -20,8 +20,9 @@ from runtime.manifest import file_sha256
 
 from .commands import call
 from .drawing import require_matplotlib
-from .int8 import ModelFile, summary, time_all
+from .int8 import summary
 from .provenance import provenance
+from .runner import Contender, time_in_turn
 
 RESULT = Path(__file__).parent / "results" / "pruning.json"
 SHARES = (0.75, 0.5, 0.35, 0.25, 0.2)
@@ -64,11 +65,11 @@ def _run(options: argparse.Namespace) -> None:
         checkpoint = previous if share == 1 else _pruned(options, previous, share, before, folder)
         exports = {name: _exported(options, checkpoint, folder / name, words) for name, words in PRECISIONS.items()}
         points.append({"share": share, "exports": exports})
-        files += [ModelFile(f"{share:g} {name}", folder / name / "model.tflite") for name in PRECISIONS]
+        files += [Contender(f"{share:g} {name}", folder / name / "model.tflite", "litert") for name in PRECISIONS]
         whole = points[0]["exports"]["float32"]
         before = {name: exports["float32"][name] / whole[name] for name in ("macs", "parameters")}
         previous = checkpoint
-    latencies = time_all(files, [1], argparse.Namespace(runs=options.runs, seed=0))[1]
+    latencies = [times.inference_ms for times in time_in_turn(files, rounds=options.runs, seed=0)]
     base = latencies[1]  # the unpruned INT8 file
     for index, point in enumerate(points):
         for offset, name in enumerate(PRECISIONS):

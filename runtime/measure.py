@@ -5,6 +5,7 @@ Imports the runtime and NumPy alone, so that the peak belongs to the model.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import platform
@@ -23,6 +24,14 @@ from .manifest import TensorInfo
 from .runners import Array, Runner, open_here
 
 MAPPED = "litert-mapped"
+_TIMEOUT_S = 900
+# A runtime's own libraries are not the model's: they are imported before the first reading.
+_LIBRARIES = {
+    "litert": ("ai_edge_litert.interpreter",),
+    MAPPED: ("ai_edge_litert.compiled_model", "ai_edge_litert.schema_py_generated"),
+    "tflite-runtime": ("tflite_runtime.interpreter",),
+    "onnxruntime": ("onnxruntime",),
+}
 
 
 def measure(path: Path, runtime: str, *, threads: int = 1, warmup: int = 5, runs: int = 30) -> dict[str, Any]:
@@ -33,7 +42,7 @@ def measure(path: Path, runtime: str, *, threads: int = 1, warmup: int = 5, runs
     reordered weights in a mapped file (`runtime.runners.MappedRunner`), which an earlier process has written.
 
     Raises:
-        DataError: the process failed.
+        DataError: the process failed or did not end.
     """
     with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
         words = [str(path), runtime, folder, str(threads)]
@@ -45,24 +54,23 @@ def measure(path: Path, runtime: str, *, threads: int = 1, warmup: int = 5, runs
 def _child(words: list[str]) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])}
     command = [sys.executable, "-c", "from runtime.measure import serve; serve()", *words]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    what = f"measuring {Path(words[0]).name} in {words[1]}"
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"{what} was given up after {_TIMEOUT_S:.0f} s") from error
     if result.returncode:
         last = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}"]
-        raise DataError(f"measuring {Path(words[0]).name} in {words[1]} failed: {last[0]}")
+        raise DataError(f"{what} failed: {last[0]}")
     document: dict[str, Any] = json.loads(result.stdout)
     return document
 
 
 def _measure_here(path: Path, runtime: str, folder: Path, threads: int, warmup: int, runs: int) -> dict[str, Any]:
-    # The runtime's own library is not the model's: import it before the first reading.
-    modules = {
-        "litert": "ai_edge_litert.interpreter",
-        MAPPED: "ai_edge_litert.compiled_model",
-        "onnxruntime": "onnxruntime",
-    }
-    __import__(modules[runtime])
-    __import__("ai_edge_litert.schema_py_generated")
-    __import__("numpy.random")
+    for module in (*_LIBRARIES[runtime], "numpy.random"):
+        importlib.import_module(module)
     before = _peak_bytes()
     cache = folder / "weights.xnnpack" if runtime == MAPPED else None
     model = open_here(path, runtime, threads=threads, weight_cache=cache)
@@ -70,7 +78,7 @@ def _measure_here(path: Path, runtime: str, folder: Path, threads: int, warmup: 
 
 
 def _run(model: Runner, before: int, runtime: str, threads: int, warmup: int, runs: int) -> dict[str, Any]:
-    feed = {t.name: _random_input(t) for t in model.inputs}
+    feed = {t.name: random_input(t) for t in model.inputs}
     inputs_bytes = sum(array.nbytes for array in feed.values())
     for _ in range(warmup):
         model(feed)
@@ -90,8 +98,11 @@ def _run(model: Runner, before: int, runtime: str, threads: int, warmup: int, ru
     }
 
 
-def _random_input(info: TensorInfo) -> Array:
-    """As a device would write it, in the type of the file; copies of it would count as the model's memory."""
+def random_input(info: TensorInfo) -> Array:
+    """As a device would write it, in the type of the file; copies of it would count as the model's memory.
+
+    Float values are uniform in [0, 1), integers uniform over their type; the same at every call.
+    """
     rng = np.random.default_rng(0)
     if info.dtype == "float32":
         return rng.random(info.shape, dtype=np.float32)

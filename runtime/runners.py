@@ -5,6 +5,7 @@ Every runner takes float32 tensors and gives float32 logits; quantizing and dequ
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import importlib
 import importlib.util
@@ -43,6 +44,17 @@ def is_installed(runtime: str) -> bool:
     return importlib.util.find_spec(RUNTIMES[runtime]) is not None
 
 
+def require_installed(runtime: str) -> None:
+    """Raises MissingComponentError when the runtime is not installed."""
+    if not is_installed(runtime):
+        raise MissingComponentError(f"runtime {runtime} is not installed; run `pip install {distribution_of(runtime)}`")
+
+
+def distribution_of(runtime: str) -> str:
+    """The name under which pip knows a runtime."""
+    return RUNTIMES[runtime].replace("_", "-")
+
+
 def open_model(path: Path, runtime: str, *, threads: int = 1) -> Runner:
     """Loads a model file.
 
@@ -50,8 +62,7 @@ def open_model(path: Path, runtime: str, *, threads: int = 1) -> Runner:
         DataError: the runtime cannot read the file.
         MissingComponentError: the runtime is not installed.
     """
-    if not is_installed(runtime):
-        raise MissingComponentError(f"runtime {runtime} is not installed; run `pip install {runtime}`")
+    require_installed(runtime)
     try:
         if runtime == "tflite-runtime":
             return IsolatedRunner(path, runtime, threads=threads)
@@ -60,7 +71,7 @@ def open_model(path: Path, runtime: str, *, threads: int = 1) -> Runner:
         raise DataError(f"{runtime} cannot load {path}: {error}") from error
 
 
-def open_here(path: Path, runtime: str, *, threads: int, weight_cache: Path | None = None) -> Runner:
+def open_here(path: Path, runtime: str, *, threads: int, weight_cache: Path | None = None) -> LocalRunner:
     """Loads a model file in this process; `weight_cache`: see `MappedRunner`."""
     if weight_cache:
         return MappedRunner(path, threads=threads, weight_cache=weight_cache)
@@ -69,7 +80,31 @@ def open_here(path: Path, runtime: str, *, threads: int, weight_cache: Path | No
     return TfliteRunner(path, runtime, threads=threads)
 
 
-class TfliteRunner:
+class LocalRunner(abc.ABC):
+    """A model file loaded in this process: a call in its three steps, of which a clock measures the second."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+    @abc.abstractmethod
+    def load(self, tensors: dict[str, Array]) -> None:
+        """Puts {name: [1, ...]} where the runtime reads them, float32 or as the file stores them."""
+
+    @abc.abstractmethod
+    def invoke(self) -> None:
+        """Computes."""
+
+    @abc.abstractmethod
+    def output(self) -> Array:
+        """The logits of the last computation, float32 [classes]."""
+
+    def __call__(self, tensors: dict[str, Array]) -> Array:
+        self.load(tensors)
+        self.invoke()
+        return self.output()
+
+
+class TfliteRunner(LocalRunner):
     """A TFLite file in LiteRT or in tflite-runtime."""
 
     def __init__(self, path: Path, runtime: str, *, threads: int) -> None:
@@ -82,14 +117,18 @@ class TfliteRunner:
         self.inputs = tuple(_tflite_tensor(d) for d in self._interpreter.get_input_details())
         self.outputs = tuple(_tflite_tensor(d) for d in self._interpreter.get_output_details())
 
-    def __call__(self, tensors: dict[str, Array]) -> Array:
+    def load(self, tensors: dict[str, Array]) -> None:
         for info in self.inputs:
             self._interpreter.set_tensor(self._in[info.name], quantize(tensors[info.name], info))
+
+    def invoke(self) -> None:
         self._interpreter.invoke()
+
+    def output(self) -> Array:
         return dequantize(self._interpreter.get_tensor(self._out)[0], self.outputs[0])
 
 
-class MappedRunner:
+class MappedRunner(LocalRunner):
     """A TFLite file in LiteRT whose weights are held once, in pages that the system may drop.
 
     XNNPACK reorders weights for its kernels. Here the reordered ones go to a file that is mapped, and those of the
@@ -115,16 +154,20 @@ class MappedRunner:
         self._in = {name: self._model.create_input_buffer_by_name(self._signature, name) for name in names["inputs"]}
         self._out = {name: self._model.create_output_buffer_by_name(self._signature, name) for name in names["outputs"]}
 
-    def __call__(self, tensors: dict[str, Array]) -> Array:
+    def load(self, tensors: dict[str, Array]) -> None:
         for info in self.inputs:
             self._in[info.name].write(quantize(tensors[info.name], info))
+
+    def invoke(self) -> None:
         self._model.run_by_name(self._signature, self._in, self._out)
+
+    def output(self) -> Array:
         info = self.outputs[0]
         stored = self._out[info.name].read(int(np.prod(info.shape)), np.dtype(info.dtype))
         return dequantize(stored.reshape(info.shape)[0], info)
 
 
-class OnnxRunner:
+class OnnxRunner(LocalRunner):
     """An ONNX file in ONNX Runtime on the CPU."""
 
     def __init__(self, path: Path, *, threads: int) -> None:
@@ -133,16 +176,25 @@ class OnnxRunner:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # Else its threads spin for some 30 ms after every inference, which costs battery, and cores that others need.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no other base in common
             raise ValueError(str(error)) from error
         self.inputs = tuple(_onnx_tensor(i) for i in self._session.get_inputs())
         self.outputs = tuple(_onnx_tensor(o) for o in self._session.get_outputs())
+        self._feed: dict[str, Array] = {}
+        self._logits: Array = np.zeros(0, np.float32)
 
-    def __call__(self, tensors: dict[str, Array]) -> Array:
-        feed = {info.name: tensors[info.name] for info in self.inputs}
-        logits: Array = self._session.run([self.outputs[0].name], feed)[0][0]
+    def load(self, tensors: dict[str, Array]) -> None:
+        self._feed = {info.name: tensors[info.name] for info in self.inputs}
+
+    def invoke(self) -> None:
+        self._logits = self._session.run([self.outputs[0].name], self._feed)[0]
+
+    def output(self) -> Array:
+        logits: Array = self._logits[0]
         return logits
 
 

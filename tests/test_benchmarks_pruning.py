@@ -11,6 +11,7 @@ from matplotlib.image import imread
 
 from benchmarks import pruning
 from benchmarks.pruning import build_parser, draw, pruning_table
+from benchmarks.runner import Times
 from preprocess.errors import UsageError
 
 RESULT = Path(pruning.RESULT)
@@ -45,7 +46,9 @@ def run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pruning, "call", call)
     monkeypatch.setattr(
-        pruning, "time_all", lambda files, threads, options: {1: [[2.0 + i] * 5 for i in range(len(files))]}
+        pruning,
+        "time_in_turn",
+        lambda files, *, rounds, seed: [Times(inference_ms=[2.0 + i] * 5) for i in range(len(files))],
     )
 
     def start(*words):

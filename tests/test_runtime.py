@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from importlib import metadata
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocess.errors import DataError
+from preprocess.errors import DataError, MissingComponentError
 from preprocess.spec import PreprocessSpec
 from runtime.manifest import MANIFEST_NAME, Manifest, TensorInfo, file_sha256, read_artifact
-from runtime.runners import dequantize, open_model, quantize
+from runtime.runners import LocalRunner, dequantize, open_model, quantize
 
 HEATMAP = TensorInfo("skeleton", (1, 8, 8, 13), "int8", 1 / 255, -128)
 
@@ -124,3 +125,28 @@ def test_damaged_model_file_is_a_data_error(tmp_path, runtime):
     path.write_bytes(b"this is no model")
     with pytest.raises(DataError, match=f"{runtime} cannot load"):
         open_model(path, runtime)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "package"),
+    [("litert", "ai-edge-litert"), ("tflite-runtime", "tflite-runtime"), ("onnxruntime", "onnxruntime")],
+)
+def test_a_runtime_that_is_missing_is_named_with_its_package(monkeypatch, tmp_path, runtime, package):
+    monkeypatch.setattr("runtime.runners.is_installed", lambda name: False)
+    with pytest.raises(MissingComponentError, match=f"runtime {runtime} is not installed; run `pip install {package}`"):
+        open_model(tmp_path / "model", runtime)
+    assert metadata.version(package)
+
+
+def test_a_call_is_its_three_steps():
+    class Doubling(LocalRunner):
+        def load(self, tensors):
+            self.value = tensors["x"]
+
+        def invoke(self):
+            self.value = 2 * self.value
+
+        def output(self):
+            return self.value
+
+    assert Doubling()({"x": np.ones(3)}).tolist() == [2, 2, 2]

@@ -1,0 +1,206 @@
+"""Commands and options of `python -m benchmarks`. Loads nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TypeAlias
+
+from console.program import add_common_options
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Parser: TypeAlias = argparse.ArgumentParser
+RESULTS = Path(__file__).parent / "results"
+
+
+def add_latency(commands: Commands) -> None:
+    """Adds the command `latency`."""
+    parser = commands.add_parser(
+        "latency",
+        help="latency and memory of artefacts side by side",
+        description="Time artefacts in turn, each in its own process, and measure their memory.",
+    )
+    parser.add_argument(
+        "artifacts", nargs="+", metavar="ARTIFACT", help="folder that `python -m export` wrote, or NAME=FOLDER"
+    )
+    parser.add_argument(
+        "--runtime",
+        nargs="+",
+        choices=("litert", "tflite-runtime", "onnxruntime"),
+        metavar="NAME",
+        help="litert, tflite-runtime, onnxruntime: those that can read the file (default: its first)",
+    )
+    parser.add_argument("--threads", type=int, nargs="+", default=[1], metavar="N", help="threads (default 1)")
+    parser.add_argument("--rounds", type=int, default=50, metavar="N", help="timed rounds, 10 or more (default 50)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="recordings to feed (default: the golden ones of the first artefact)"
+    )
+    parser.add_argument("--recordings", type=int, default=10, metavar="N", help="recordings of --data (default 10)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of order and choice (default 0)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the record there, for `compare`")
+    _finish(parser, "latency", "latency_command")
+
+
+def add_compare(commands: Commands) -> None:
+    """Adds the command `compare`."""
+    parser = commands.add_parser(
+        "compare",
+        help="what changed between two records of `latency`",
+        description="Compare two records of one machine, subject by subject.",
+    )
+    parser.add_argument("before", type=Path, metavar="BEFORE", help="record that `latency --out` wrote")
+    parser.add_argument("after", type=Path, metavar="AFTER", help="another, of another commit")
+    parser.add_argument(
+        "--max-slowdown",
+        type=float,
+        metavar="X",
+        help="exit code 1 when a subject takes, with 95 %% confidence, more than X times as long; 1.1 allows 10 %%",
+    )
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=0.05,
+        metavar="X",
+        help="difference that two runs of one file show on this machine and that means nothing (default 0.05)",
+    )
+    _finish(parser, "compare", "compare_command")
+
+
+def add_table1(commands: Commands) -> None:
+    """Adds the command `table1`."""
+    parser = commands.add_parser(
+        "table1",
+        help="cost, size, memory and latency of all streams and precisions beside the paper's Table 1",
+        description="Export every stream in float32, INT8 and pruned INT8, measure them in turn, and show them beside "
+        "the paper's Table 1.",
+    )
+    _add_variants(parser)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the order (default 0)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the result there as JSON")
+    _finish(parser, "table1", "table1_command")
+
+
+def add_table2(commands: Commands) -> None:
+    """Adds the command `table2`."""
+    parser = commands.add_parser(
+        "table2",
+        help="accuracy of single streams and of the fused model beside the paper's Table 2",
+        description="Run artefacts of single streams and of the fused model on the same recordings.",
+    )
+    parser.add_argument("artifacts", nargs="+", metavar="[NAME=]DIR", help="artefacts of one data set, one for a row")
+    _add_data(parser, RESULTS / "table2.json", "result file")
+    _finish(parser, "table2", "table2_command")
+
+
+def add_ablation(commands: Commands) -> None:
+    """Adds the command `ablation`."""
+    parser = commands.add_parser(
+        "ablation",
+        help="accuracy of every class with both inputs, without sound and without skeleton",
+        description="Run an artefact with both inputs and with each sensor failing; confusion matrices are drawn.",
+    )
+    parser.add_argument("artifacts", nargs=1, metavar="[NAME=]DIR", help="artefact")
+    _add_data(parser, RESULTS / "ablation.json", "result file; plots go beside it")
+    _finish(parser, "ablation", "ablation_command")
+
+
+def add_robustness(commands: Commands) -> None:
+    """Adds the command `robustness`."""
+    parser = commands.add_parser(
+        "robustness",
+        help="accuracy under noise, reverberation, lost joints, bad timing and failing sensors",
+        description="Run artefacts on the same recordings, clean and corrupted in known ways.",
+    )
+    parser.add_argument("artifacts", nargs="+", metavar="[NAME=]DIR", help="artefacts; the others against the first")
+    _add_data(parser, RESULTS / "robustness.json", "result file; a plot goes beside it")
+    _finish(parser, "robustness", "robustness_command")
+
+
+def add_peers(commands: Commands) -> None:
+    """Adds the command `peers`."""
+    parser = commands.add_parser(
+        "peers",
+        help="our files against what others' tools make of the same network",
+        description="Export the same checkpoint with others' tools and compare accuracy, time, size and memory.",
+    )
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
+    parser.add_argument("--calibration", type=int, default=256, metavar="N", help="recordings to calibrate with (256)")
+    parser.add_argument("--rounds", type=int, default=50, metavar="N", help="timed rounds (default 50)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/peers"), metavar="DIR", help="artefacts (runs/peers)")
+    _add_data(parser, RESULTS / "peers.json", "result file")
+    _finish(parser, "peers", "peers_command")
+
+
+def add_report(commands: Commands) -> None:
+    """Adds the command `report`."""
+    parser = commands.add_parser(
+        "report",
+        help="one HTML page: tables, plots, robustness, time and noise by layer",
+        description="Measure a checkpoint's files and write one self-contained HTML page with its pictures.",
+    )
+    _add_variants(parser)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="your recordings (default: synthetic ones, cached)")
+    parser.add_argument("--protocol", metavar="NAME", help="split of --data: its test part is used (default: all)")
+    parser.add_argument(
+        "--corrupted", type=int, default=300, metavar="N", help="recordings of the robustness curves (default 300)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of orders and corruptions (default 0)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the page and its pictures")
+    _finish(parser, "report", "report_command")
+
+
+COMMANDS = (
+    add_table1,
+    add_table2,
+    add_ablation,
+    add_robustness,
+    add_peers,
+    add_report,
+    add_latency,
+    add_compare,
+)
+
+
+def _add_variants(parser: Parser) -> None:
+    """What `benchmarks.variants` reads, and how it is timed."""
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
+    parser.add_argument("--pruned", type=Path, metavar="FILE", help="the same, pruned (default: pruned here to half)")
+    parser.add_argument("--preset", choices=("nano", "paper"), help="random weights of this size, for cost alone")
+    parser.add_argument("--audio-norm", choices=("layer", "batch"), default="batch", help="with --preset (batch)")
+    parser.add_argument("--calibration", type=int, metavar="N", help="recordings to calibrate with")
+    parser.add_argument("--recordings", type=int, metavar="N", help="recordings to verify accuracy on")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("runs/table1"),
+        metavar="DIR",
+        help="artefacts, kept for the next time (runs/table1)",
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads (default 1)")
+    parser.add_argument("--rounds", type=int, default=50, metavar="N", help="timed rounds, 10 or more (default 50)")
+
+
+def _add_data(parser: Parser, out: Path, out_help: str) -> None:
+    """What `benchmarks.artifacts.choose_recordings` reads, and where the result goes."""
+    parser.add_argument("--data", type=Path, metavar="DIR", help="your recordings (default: synthetic ones, cached)")
+    parser.add_argument("--audio", type=Path, metavar="DIR", help="folder of the WAVs, where they are not below --data")
+    parser.add_argument("--protocol", metavar="NAME", help="split of --data: its test part is used (default: all)")
+    parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what a bad recording does")
+    parser.add_argument("--recordings", type=int, default=500, metavar="N", help="recordings, at most (default 500)")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that prepare inputs (default 2)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the choice and of all corruptions (0)"
+    )
+    parser.add_argument("--out", type=Path, default=out, metavar="FILE", help=f"{out_help} (default {out.name})")
+
+
+def _finish(parser: Parser, module: str, function: str) -> None:
+    """Options of every command, and a handler that loads its module when it runs."""
+    add_common_options(parser)
+    parser.set_defaults(handler=partial(_load_and_run, module, function))
+
+
+def _load_and_run(module: str, function: str, options: argparse.Namespace) -> None:
+    getattr(import_module(f"benchmarks.{module}"), function)(options)

@@ -1,0 +1,203 @@
+"""`python -m benchmarks report`: everything about a checkpoint's files on one page that needs no network.
+
+Each part is one of the project's own commands; the page is made of the JSON and PNG files that they leave beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from console.files import atomic_file
+from console.program import log, show, show_json
+from runtime.manifest import read_artifact
+
+from . import robustness, table1
+from .ablation import ablation_table
+from .commands import call
+from .drawing import require_matplotlib
+from .layer_time import LayerTime, layer_times
+from .page import Cell, Page
+from .plots import block_shares, draw_blocks, draw_pareto
+from .result_files import write_result
+from .variants import PRECISIONS, Variant, make_variants
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = "index.html"
+_ANALYZED = {"nano": 32, "paper": 4}  # recordings of the noise analysis, which runs the model once for every block
+
+
+def report_command(options: argparse.Namespace) -> None:
+    """Handler: measures what is not in the folder of artefacts, writes the page.
+
+    Raises:
+        UsageError, DataError, MissingComponentError: as `table1`, `robustness` and `ablation`.
+    """
+    require_matplotlib()
+    table1.check_options(options)
+    variants = make_variants(options)
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    costs = table1.measure_table1(variants, options, table1.command_of(options))
+    write_result(costs, out / "table1.json")
+    fused = {own.precision: own.folder for own in variants if own.stream == "fused"}
+    times = {name: layer_times(read_artifact(folder)[1], table1.RUNTIME) for name, folder in fused.items()}
+    write_result({name: [asdict(own) for own in rows] for name, rows in times.items()}, out / "layers.json")
+    judged = costs["rows"][0]["accuracy"] is not None
+    answers = _answers(options, fused, out) if judged else {}
+    page = _page(options, variants, costs, times, answers, out)
+    with atomic_file(out / PAGE) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    if options.json:
+        show_json({"page": str(out / PAGE), "table1": costs, **answers})
+    else:
+        show(f"report: {out / PAGE}")
+
+
+def _answers(options: argparse.Namespace, fused: dict[str, Path], out: Path) -> dict[str, Any]:
+    """What needs trained weights: robustness, ablation, noise."""
+    data = ["--data", str(options.data)] if options.data else []
+    split = ["--protocol", options.protocol] if options.protocol else []
+    words = [*data, *split, "--recordings", str(options.corrupted), "--seed", str(options.seed)]
+    found = {
+        "robustness": call(
+            "benchmarks",
+            "robustness",
+            *(f"{name}={folder}" for name, folder in fused.items()),
+            *words,
+            *("--out", str(out / "robustness.json")),
+        ),
+        "ablation": call(
+            "benchmarks", "ablation", f"INT8={fused['INT8']}", *words, "--out", str(out / "ablation.json")
+        ),
+    }
+    checkpoint = ["--checkpoint", str(options.checkpoint)] if options.checkpoint else []
+    calibration = ["--calibration", str(options.calibration)] if options.calibration else []
+    analyzed = str(_ANALYZED[read_artifact(fused["INT8"])[0].preset])
+    found["noise"] = call(
+        "quantize", "analyze", *checkpoint, *data, *calibration, "--recordings", analyzed, "--out", str(out / "noise")
+    )
+    return found
+
+
+def _page(
+    options: argparse.Namespace,
+    variants: Sequence[Variant],
+    costs: dict[str, Any],
+    times: dict[str, list[LayerTime]],
+    answers: dict[str, Any],
+    out: Path,
+) -> str:
+    environment = costs["record"]["environment"]
+    machine = environment["machine"]
+    page = Page("From the paper's recogniser to a phone", _lead(costs))
+    page.section("Table 1: cost, size, memory, time")
+    _table1(page, costs)
+    if answers:
+        page.section("What is given for what is gained")
+        draw_pareto(costs["rows"], out / "pareto.png")
+        page.picture(
+            out / "pareto.png",
+            "Accuracy against latency and against file size, for every stream and precision",
+            f"Accuracy on the recordings of the verification, with 95 % intervals; latency on {machine['cpu']}.",
+        )
+        _answer_sections(page, answers, out)
+    page.section("Where the time and the noise are")
+    noise = answers.get("noise")
+    draw_blocks(times, noise, out / "blocks.png")
+    page.picture(
+        out / "blocks.png",
+        "Share of the inference time and of the quantization noise by block",
+        "Time of every block as LiteRT's own profiler has it, one thread. Noise: what the block adds to the logits "
+        "when it alone is quantized.",
+    )
+    _block_table(page, times, noise)
+    _curve(page, options)
+    page.section("How these numbers came about")
+    page.code(environment["command"])
+    page.text(
+        f"{environment['date']}, commit {environment['commit'] or 'unknown'}, on {machine['cpu']} with "
+        f"{machine['cores']} cores ({machine['architecture']}, {machine['system']}; 8-bit instructions: "
+        f"{', '.join(machine['instructions'] or ()) or 'none known'})."
+    )
+    page.table(
+        ["package", "version"], [[name, own or "not installed"] for name, own in environment["versions"].items()]
+    )
+    page.notes(costs["record"]["warnings"])
+    page.text(
+        "The folder of this page holds every number as JSON: table1.json with all samples, layers.json and others."
+    )
+    return page.html
+
+
+def _lead(costs: dict[str, Any]) -> str:
+    rows = {own["precision"]: own for own in costs["rows"] if own["stream"] == "fused"}
+    whole, coarse, pruned = (rows[name] for name in PRECISIONS)
+    words = (
+        f"The fused model in INT8 is {1 / coarse['time_to_float']:.1f} times as fast as in float32 and "
+        f"{whole['size_bytes'] / coarse['size_bytes']:.1f} times smaller; pruned and in INT8, "
+        f"{1 / pruned['time_to_float']:.1f} times as fast and {whole['size_bytes'] / pruned['size_bytes']:.1f} times "
+        "smaller."
+    )
+    if whole["accuracy"]:
+        values = [100 * own["accuracy"]["accuracy"] for own in (whole, coarse, pruned)]
+        words += f" Accuracy: {values[0]:.1f} %, {values[1]:.1f} % and {values[2]:.1f} %."
+    return words
+
+
+def _table1(page: Page, costs: dict[str, Any]) -> None:
+    header, rows = table1.table1_rows(costs)
+    marked = [[Cell(own, "quoted") if own.endswith(" q") else own for own in row] for row in rows]
+    page.table(header, marked, table1.title_of(costs))
+    page.notes(table1.NOTES)
+
+
+def _answer_sections(page: Page, answers: dict[str, Any], out: Path) -> None:
+    page.section("Bad microphones, rooms and views")
+    page.picture(
+        out / "robustness.png",
+        "Accuracy under noise, reverberation, hidden joints, misalignment and failing sensors",
+        "All files answer on the same corrupted recordings.",
+    )
+    page.code(robustness.robustness_table(answers["robustness"]))
+    page.section("What each sense knows")
+    page.picture(out / "ablation.png", "Accuracy of every class with both inputs, without sound, without skeleton")
+    page.code(ablation_table(answers["ablation"]))
+    for condition in answers["ablation"]["conditions"]:
+        page.picture(out / f"ablation-{condition.replace(' ', '-')}.png", f"Confusion matrix, {condition}")
+
+
+def _block_table(page: Page, times: dict[str, list[LayerTime]], noise: dict[str, Any] | None) -> None:
+    shares = {name: block_shares(rows) for name, rows in times.items()}
+    noises = {own["name"]: own for own in noise["blocks"]} if noise else {}
+    order = sorted(shares["INT8"], key=lambda block: -shares["INT8"][block][0])
+    rows = []
+    for block in order:
+        row = [block]
+        for name in times:
+            us, share = shares[name].get(block, (0.0, 0.0))
+            row.append(f"{us / 1e3:.3f} ms ({share:.1%})")
+        own = noises.get(block)
+        rows.append([*row, f"{own['logits_snr_db']:.1f} dB ({own['share']:.1%})" if own else ""])
+    header = ["block", *(f"time, {name}" for name in times), "logits' SNR (share of the noise)"]
+    page.table(header, rows, "Blocks of the fused model, slowest in INT8 first")
+
+
+def _curve(page: Page, options: argparse.Namespace) -> None:
+    """The committed pruning curve of the demo, beside its own measurements."""
+    result, plot = RESULTS / "pruning.json", RESULTS / "pruning.png"
+    if options.checkpoint or options.preset or not plot.exists():
+        return
+    from .pruning import pruning_table
+
+    document = json.loads(result.read_text(encoding="utf-8"))
+    own = document["provenance"]
+    page.section("Smaller and smaller")
+    page.picture(plot, "Accuracy against MACs, file size and latency for several shares of pruning")
+    page.code(pruning_table(document))
+    page.text(f"Measured on {own['machine']['cpu']}, {own['date'][:10]}; not measured again for this page.")
+    log(f"the pruning curve is that of {own['date'][:10]}")
