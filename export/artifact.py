@@ -188,7 +188,7 @@ def _describe(
     tried: tuple[Candidate, ...],
 ) -> Manifest:
     config = request.checkpoint.config
-    cost = model_cost(config)
+    cost = model_cost(config, layer_norm=TARGETS[request.target].layer_norm)
     parts = {"visual": cost.visual, "audio": cost.audio, "fusion": cost.fusion, "fused": cost.total}
     return Manifest(
         name=request.name,
@@ -204,7 +204,14 @@ def _describe(
         outputs=runner.outputs,
         target=request.target,
         calibration={**calibration.provenance(), **asdict(request.calibration)} if calibration else None,
-        cost={name: {"parameters": part.parameters, "macs": part.macs} for name, part in parts.items()},
+        cost={
+            name: {
+                "parameters": part.parameters,
+                "deployed_parameters": part.deployed_parameters,
+                "macs": part.macs,
+            }
+            for name, part in parts.items()
+        },
         search={**asdict(request.budget), "tried": [asdict(own) for own in tried]} if request.budget else None,
         verification=verification.to_dict(),
         measurement=_measurement(path, request.file_format),

@@ -49,7 +49,8 @@ class Manifest:
         inputs, outputs: tensors of the model file.
         calibration: hash, size, class balance and seed of the calibration set, and how ranges were found; None where
             no range is fixed.
-        cost: parameters and MACs of visual, audio, fusion and total.
+        cost: `parameters` as trained, `deployed_parameters` left in the file, and `macs`, of `visual`, `audio`,
+            `fusion` and all of them, `fused`.
         search: budget and recipes tried, where the recipe was searched for; else None.
         verification: what was compared and what came out.
         measurement: latency and memory on the machine that exported, or None.
