@@ -5,6 +5,7 @@ The two counts share nothing: one walks a file's graph, the other multiplies the
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +17,19 @@ import tf_keras as keras
 from hypothesis import HealthCheck, given, settings
 from onnx import TensorProto, helper, numpy_helper
 from tiny import model_configs, tiny_config, tiny_spec
+from tiny_files import INT8, randomise, write_file
 
 from benchmarks import plain
 from benchmarks.graph_cost import PARTS, activation_arena_bytes, graph_cost
 from benchmarks.tflite_graph import TfliteFile, TfliteOperator, TfliteTensor, peak_bytes
-from export.artifact import write_model
 from export.targets import TARGETS
 from model.config import convnext, resnet
 from model.cost import convnext_cost, model_cost, resnet_cost
-from model.recogniser import build_recogniser
 from preprocess.errors import DataError
-from quantize.prepare import CalibrationOptions, prepare
-from quantize.recipes import parse_recipe
-from recordings.calibration import CalibrationSet
 
 IMAGE = (1, 224, 224, 3)
-INT8, NORMS = "static_wi8_ai8", ("layer", "batch")
-
-
-def randomise(weights, seed=0):
-    """Values of which none is zero or equal to another, as after training: converters drop or merge neutral ones."""
-    rng = np.random.default_rng(seed)
-    return [rng.uniform(0.5, 1, np.shape(value)).astype(np.float32) * 0.1 for value in weights]
+NORMS = ("layer", "batch")
+TINY = {norm: tiny_config(norm=norm, spec=tiny_spec(side=40)) for norm in NORMS}
 
 
 # --- published networks
@@ -103,20 +95,11 @@ def test_convnext_tiny_is_the_published_one(convnext_tiny, file_format):
 # --- the recogniser's own files
 
 
-def noise(config, count=4):
-    rng = np.random.default_rng(0)
-    skeleton = rng.random((count, *config.spec.skeleton.shape), dtype=np.float32)
-    audio = rng.standard_normal((count, *config.spec.audio.shape), dtype=np.float32)
-    return CalibrationSet(tuple(map(str, range(count))), np.zeros(count, np.int32), skeleton, audio, 0)
-
-
-def write(config: Any, target: str, recipe: str, path: Path) -> Path:
-    recogniser = build_recogniser(config)
-    weights = dict(zip(recogniser.weights(), randomise(recogniser.weights().values()), strict=True))
-    calibration = noise(config) if parse_recipe(recipe).static else None
-    prepared = prepare(config, weights, TARGETS[target].form, calibration, CalibrationOptions(method="minmax"))
-    write_model(prepared, parse_recipe(recipe), target, path)
-    return path
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    """(target, recipe, norm) → a file of TINY, written once."""
+    folder = tmp_path_factory.mktemp("models")
+    return cache(lambda target, recipe, norm: write_file(TINY[norm], target, recipe, folder))
 
 
 def check(config: Any, target: str, path: Path) -> None:
@@ -138,33 +121,30 @@ FILES = [
 
 
 @pytest.mark.parametrize(("target", "recipe", "norm"), FILES)
-def test_file_costs_what_its_configuration_says(tmp_path, target, recipe, norm):
-    config = tiny_config(norm=norm, spec=tiny_spec(side=40))
-    path = tmp_path / f"model.{TARGETS[target].formats[0]}"
-    check(config, target, write(config, target, recipe, path))
+def test_file_costs_what_its_configuration_says(model_file, target, recipe, norm):
+    path = model_file(target, recipe, norm)
+    check(TINY[norm], target, path)
     helpers = graph_cost(path).helper_macs
     assert (helpers > 0) == (TARGETS[target].layer_norm == "convolutions")
 
 
 @pytest.mark.slow
-@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(config=model_configs())
 def test_any_widths_and_sizes_cost_what_the_configuration_says(tmp_path, config):
     for target in ("xnnpack", "x86"):
-        path = tmp_path / f"model.{TARGETS[target].formats[0]}"
-        check(config, target, write(config, target, "float32", path))
+        check(config, target, write_file(config, target, "float32", tmp_path))
 
 
-def test_layers_of_both_formats_have_the_names_and_costs_of_the_configuration(tmp_path):
+def test_layers_of_both_formats_have_the_names_and_costs_of_the_configuration(model_file):
     """Layer by layer where the deploy form keeps layers as they are; ONNX has each convolution and its ReLU apart."""
-    config = tiny_config()
-    wanted = {layer.name: (layer.deployed, layer.macs) for layer in model_cost(config).visual.layers}
+    wanted = {layer.name: (layer.deployed, layer.macs) for layer in model_cost(TINY["layer"]).visual.layers}
     for target in ("xnnpack", "x86"):
-        path = write(config, target, "float32", tmp_path / f"model.{TARGETS[target].formats[0]}")
+        path = model_file(target, "float32", "layer")
         layers = [layer for layer in graph_cost(path).part("visual").layers if layer.macs]
         assert {layer.name: (layer.parameters, layer.macs) for layer in layers} == wanted
         outputs = {layer.name: layer.activation_bytes for layer in layers}
-        assert outputs["visual/stem"] == 16 * 16 * 4 * 4  # half of 32 pixels, four channels of four bytes
+        assert outputs["visual/stem"] == 20 * 20 * 4 * 4  # half of 40 pixels, four channels of four bytes
 
 
 # --- single operations
@@ -264,11 +244,11 @@ def test_largest_sum_of_activations_alive_at_once():
 
 
 @pytest.mark.parametrize("recipe", ["float32", INT8])
-def test_activations_alive_at_once_in_a_real_file(tmp_path, recipe):
+def test_activations_alive_at_once_in_a_real_file(model_file, recipe):
     """Against a simulation that frees what is not needed any more, on the graph as LiteRT lists it."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    path = write(tiny_config(), "xnnpack", recipe, tmp_path / "model.tflite")
+    path = model_file("xnnpack", recipe, "layer")
     own = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
     details = {d["index"]: int(np.prod(d["shape"])) * np.dtype(d["dtype"]).itemsize for d in own.get_tensor_details()}
     operators = [([int(i) for i in op["inputs"]], [int(i) for i in op["outputs"]]) for op in own._get_ops_details()]
