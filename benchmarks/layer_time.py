@@ -33,7 +33,7 @@ class LayerTime:
     Attributes:
         name: of the file's layer that it computes (`benchmarks.graph_cost`), or the runtime's own where it has none.
         op: the runtime's kind of operation, of several for one layer joined by ` + `.
-        median_us: microseconds, median over the quicker half of the runs: a slow run is one that was interrupted.
+        median_us: microseconds, median over the quickest quarter of the runs: other programs interrupted the slow ones.
         share: of the median time of a whole inference in those runs.
     """
 
@@ -89,14 +89,14 @@ def serve() -> None:
 def summarise(
     labels: Sequence[tuple[str, str]], times: Sequence[Sequence[float]], whole: Sequence[float]
 ) -> list[LayerTime]:
-    """Medians over the quicker half of the runs.
+    """Medians over the quickest quarter of the runs.
 
     Args:
         labels: name and op of every operation.
         times: microseconds of every run and operation.
         whole: microseconds of every run.
     """
-    quick = sorted(range(len(whole)), key=lambda run: whole[run])[: (len(whole) + 1) // 2]
+    quick = sorted(range(len(whole)), key=lambda run: whole[run])[: -(-len(whole) // 4)]
     total = statistics.median(whole[run] for run in quick)
     medians = [statistics.median(column) for column in zip(*(times[run] for run in quick), strict=True)]
     return [LayerTime(*label, own, own / total) for label, own in zip(labels, medians, strict=True)]
