@@ -138,7 +138,7 @@ def three_channel_macs(cost: GraphCost, manifest: Manifest) -> int:
     """MACs if the first convolution read an RGB image instead of the heatmaps."""
     stem = sum(layer.macs for layer in cost.layers if layer.name == STEM)
     channels = manifest.spec.skeleton.channels
-    return cost.macs - stem + stem * RGB // channels
+    return int(cost.macs - stem + stem * RGB // channels)
 
 
 def _accuracy(manifest: Manifest) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ import numpy as np
 from console.files import atomic_folder
 from model.checkpoint import Checkpoint
 from model.config import ModelConfig, Stream
-from model.cost import cost_by_part
+from model.cost import Cost, cost_by_part
 from model.recogniser import Recogniser, build_recogniser
 from quantize.prepare import CalibrationOptions, Prepared, prepare
 from quantize.recipes import Recipe
@@ -211,7 +211,7 @@ def _describe(
 ) -> Manifest:
     config = request.checkpoint.config
     backbones = {"visual": config.visual.name, "audio": config.audio.name}
-    parts = cost_by_part(config, request.stream)
+    parts = cost_by_part(config, request.stream, layer_norm=TARGETS[request.target].layer_norm)
     return Manifest(
         name=request.name,
         format=request.file_format,
@@ -226,7 +226,7 @@ def _describe(
         outputs=runner.outputs,
         target=request.target,
         calibration={**calibration.provenance(), **asdict(request.calibration)} if calibration else None,
-        cost={name: {"parameters": part.parameters, "macs": part.macs} for name, part in parts.items()},
+        cost={name: _cost(part, request.target) for name, part in parts.items()},
         search={**asdict(request.budget), "tried": [asdict(own) for own in tried]} if request.budget else None,
         verification=verification.to_dict(),
         measurement=_measurement(path, request.file_format),
@@ -237,6 +237,12 @@ def _describe(
         stream=request.stream,
         backbones={part: name for part, name in backbones.items() if request.stream in (part, "fused")},
     )
+
+
+def _cost(part: Cost, target: str) -> dict[str, int]:
+    found = {"parameters": part.parameters, "macs": part.macs}
+    # What a converter leaves of the training graph is its own affair.
+    return found if target == PLAIN else {**found, "deployed_parameters": part.deployed_parameters}
 
 
 def _measurement(path: Path, file_format: str) -> dict[str, Any]:

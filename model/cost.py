@@ -2,26 +2,37 @@
 
 One MAC is one multiplication with its addition; what papers on ResNet and ConvNeXt call FLOPs are MACs. Convolutions,
 dense layers and the attention's two products count; norms, activations and additions do not.
-Parameters are the trained ones: kernels, biases, norm scales and offsets, LayerScale; no moving statistics.
+Parameters are the trained ones: kernels, biases, norm scales and offsets, LayerScale; no moving statistics. Deployed
+parameters are those left in the model file, where `model.folding` has put norms and LayerScale into convolutions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from .config import ConvNeXtConfig, ModelConfig, ResNetConfig, Stream
 
 Size = tuple[int, int]
+NormForm = Literal["convolutions", "layer"]  # see model.deploy.DeployForm.layer_norm
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Cost of one layer at batch size one."""
+    """Cost of one layer at batch size one.
+
+    Attributes:
+        name: as its weights are named.
+        parameters: trained ones.
+        macs: multiply-accumulates.
+        deployed: parameters of the layer in the deploy form. What is folded counts where it went.
+    """
 
     name: str
     parameters: int
     macs: int
+    deployed: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,10 @@ class Cost:
     @property
     def macs(self) -> int:
         return sum(layer.macs for layer in self.layers)
+
+    @property
+    def deployed_parameters(self) -> int:
+        return sum(layer.deployed for layer in self.layers)
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.layers + other.layers)
@@ -55,24 +70,33 @@ class ModelCost:
         return self.visual + self.audio + self.fusion
 
 
-def model_cost(config: ModelConfig) -> ModelCost:
-    """Cost of the fused model, as exported."""
+def model_cost(config: ModelConfig, *, layer_norm: NormForm = "convolutions") -> ModelCost:
+    """Cost of the fused model.
+
+    `layer_norm` is the deploy form's, on which deployed parameters depend: `convolutions` folds scale and offset of
+    every layer norm but the stem's into the next convolution, `layer` leaves them. Means and variances that
+    `convolutions` takes by convolutions with constant kernels count as the norms that they are: not at all.
+    """
     skeleton, audio = config.spec.skeleton, config.spec.audio
     visual = resnet_cost(config.visual, (skeleton.size, skeleton.size), skeleton.channels)
-    heard = convnext_cost(config.audio, (audio.n_mels, audio.frames), 3)
-    return ModelCost(visual, heard, _fusion_cost(config))
+    heard = convnext_cost(config.audio, (audio.n_mels, audio.frames), 3, layer_norm=layer_norm)
+    return ModelCost(visual, heard, _fusion_cost(config, layer_norm))
 
 
-def cost_by_part(config: ModelConfig, stream: Stream) -> dict[str, Cost]:
-    """Cost of the parts of an exported model, and of the whole by the name of the stream."""
+def cost_by_part(config: ModelConfig, stream: Stream, *, layer_norm: NormForm) -> dict[str, Cost]:
+    """Cost of the parts of an exported model, and of the whole by the name of the stream.
+
+    `layer_norm`: see `model_cost`.
+    """
     if stream == "fused":
-        cost = model_cost(config)
+        cost = model_cost(config, layer_norm=layer_norm)
         return {"visual": cost.visual, "audio": cost.audio, "fusion": cost.fusion, "fused": cost.total}
     skeleton, audio = config.spec.skeleton, config.spec.audio
     if stream == "visual":
         size = (skeleton.size, skeleton.size)
         return {stream: resnet_cost(config.visual, size, skeleton.channels, classes=config.classes)}
-    return {stream: convnext_cost(config.audio, (audio.n_mels, audio.frames), 3, classes=config.classes)}
+    size = (audio.n_mels, audio.frames)
+    return {stream: convnext_cost(config.audio, size, 3, classes=config.classes, layer_norm=layer_norm)}
 
 
 def resnet_cost(config: ResNetConfig, size: Size, channels: int, *, classes: int = 0) -> Cost:
@@ -80,15 +104,20 @@ def resnet_cost(config: ResNetConfig, size: Size, channels: int, *, classes: int
     return Cost(tuple(_resnet_layers(config, size, channels, classes)))
 
 
-def convnext_cost(config: ConvNeXtConfig, size: Size, channels: int, *, classes: int = 0) -> Cost:
-    """Cost of a ConvNeXt over an input of `size`; with its norm and classifier when `classes` is given."""
-    return Cost(tuple(_convnext_layers(config, size, channels, classes)))
+def convnext_cost(
+    config: ConvNeXtConfig, size: Size, channels: int, *, classes: int = 0, layer_norm: NormForm = "convolutions"
+) -> Cost:
+    """Cost of a ConvNeXt over an input of `size`; with its norm and classifier when `classes` is given.
+
+    `layer_norm`: see `model_cost`.
+    """
+    return Cost(tuple(_convnext_layers(config, size, channels, classes, layer_norm)))
 
 
 def _resnet_layers(config: ResNetConfig, size: Size, channels: int, classes: int) -> Iterator[LayerCost]:
     def conv_bn(name: str, kernel: int, into: int, out: int, at: Size) -> LayerCost:
         weights = kernel * kernel * into * out
-        return LayerCost(name, weights + 2 * out, weights * at[0] * at[1])
+        return LayerCost(name, weights + 2 * out, weights * at[0] * at[1], weights + out)
 
     size = _shrink(size, 2)
     yield conv_bn("visual/stem", 7, channels, config.stem, size)
@@ -113,28 +142,35 @@ def _resnet_layers(config: ResNetConfig, size: Size, channels: int, classes: int
         yield _dense("visual/classifier", width, classes)
 
 
-def _convnext_layers(config: ConvNeXtConfig, size: Size, channels: int, classes: int) -> Iterator[LayerCost]:
+def _convnext_layers(
+    config: ConvNeXtConfig, size: Size, channels: int, classes: int, layer_norm: NormForm
+) -> Iterator[LayerCost]:
+    def norm(name: str, width: int, *, folded: bool = True) -> LayerCost:
+        return _norm(name, width, folded=config.norm == "batch" or (folded and layer_norm == "convolutions"))
+
     width = channels
     for level, stage in enumerate(config.stages):
         kernel = 2 if level else 4
         size = (size[0] // kernel, size[1] // kernel)
         prefix = f"audio/stage{level}/downsample" if level else "audio/stem"
-        yield LayerCost(f"{prefix}/norm", 2 * (width if level else stage.width), 0)
+        # No convolution follows the stem's norm alone.
+        yield norm(f"{prefix}/norm", width if level else stage.width, folded=level > 0)
         yield _conv(f"{prefix}/conv", kernel, width, stage.width, size)
         width = stage.width
         for index, expanded in enumerate(stage.expanded):
             name = f"audio/stage{level}/block{index}"
-            yield LayerCost(f"{name}/depthwise", 49 * width + width, 49 * width * size[0] * size[1])
-            yield LayerCost(f"{name}/norm", 2 * width, 0)
+            weights = 49 * width + width
+            yield LayerCost(f"{name}/depthwise", weights, 49 * width * size[0] * size[1], weights)
+            yield norm(f"{name}/norm", width)
             yield _conv(f"{name}/expand", 1, width, expanded, size)
             yield _conv(f"{name}/project", 1, expanded, width, size)
-            yield LayerCost(f"{name}/scale", width, 0)
+            yield LayerCost(f"{name}/scale", width, 0, 0)
     if classes:
-        yield LayerCost("audio/norm", 2 * width, 0)
+        yield norm("audio/norm", width)
         yield _dense("audio/classifier", width, classes)
 
 
-def _fusion_cost(config: ModelConfig) -> Cost:
+def _fusion_cost(config: ModelConfig, layer_norm: NormForm) -> Cost:
     f = config.fusion
     skeleton, audio = config.spec.skeleton, config.spec.audio
     seen: Size = (-(-skeleton.size // 32), -(-skeleton.size // 32))
@@ -147,9 +183,9 @@ def _fusion_cost(config: ModelConfig) -> Cost:
             _conv("fusion/query", 1, f.audio_width, f.heads * f.key_dim, heard),
             _conv("fusion/key", 1, f.visual_width, f.heads * f.key_dim, seen),
             _conv("fusion/value", 1, f.visual_width, f.heads * f.value_dim, seen),
-            LayerCost("fusion/attention", 0, queries * keys * f.heads * (f.key_dim + f.value_dim)),
+            LayerCost("fusion/attention", 0, queries * keys * f.heads * (f.key_dim + f.value_dim), 0),
             _conv("fusion/output", 1, f.heads * f.value_dim, f.audio_width, heard),
-            LayerCost("fusion/norm", 2 * f.audio_width, 0),
+            _norm("fusion/norm", f.audio_width, folded=layer_norm == "convolutions"),
             _dense("fusion/classifier", f.audio_width, config.classes),
         )
     )
@@ -157,11 +193,15 @@ def _fusion_cost(config: ModelConfig) -> Cost:
 
 def _conv(name: str, kernel: int, into: int, out: int, size: Size) -> LayerCost:
     weights = kernel * kernel * into * out
-    return LayerCost(name, weights + out, weights * size[0] * size[1])
+    return LayerCost(name, weights + out, weights * size[0] * size[1], weights + out)
+
+
+def _norm(name: str, width: int, *, folded: bool) -> LayerCost:
+    return LayerCost(name, 2 * width, 0, 0 if folded else 2 * width)
 
 
 def _dense(name: str, into: int, out: int) -> LayerCost:
-    return LayerCost(name, into * out + out, into * out)
+    return LayerCost(name, into * out + out, into * out, into * out + out)
 
 
 def _shrink(size: Size, stride: int) -> Size:

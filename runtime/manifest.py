@@ -51,7 +51,8 @@ class Manifest:
         inputs, outputs: tensors of the model file.
         calibration: hash, size, class balance and seed of the calibration set, and how ranges were found; None where
             no range is fixed.
-        cost: parameters and MACs of the parts, and of the whole by the name of the stream.
+        cost: `parameters` as trained, `deployed_parameters` left in the file, and `macs`, of the parts, and of the
+            whole by the name of the stream.
         search: budget and recipes tried, where the recipe was searched for; else None.
         verification: what was compared and what came out.
         measurement: latency and memory on the machine that exported, or None.

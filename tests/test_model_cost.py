@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import tf_keras as keras
@@ -11,6 +12,8 @@ from tiny import THREE_LABELS, model_configs, tiny_config
 
 from model.config import convnext, preset_config, resnet
 from model.cost import Cost, convnext_cost, model_cost, resnet_cost
+from model.deploy import DeployForm
+from model.folding import fold
 from model.layers import Attention
 from model.recogniser import build_recogniser
 
@@ -96,3 +99,17 @@ def test_layers_are_named_as_the_weights_are():
     variables = build_recogniser(config).fused.trainable_variables
     names = {variable.name.rsplit("/", 1)[0].removesuffix("/bn") for variable in variables}
     assert {layer.name for layer in model_cost(config).total.layers if layer.parameters} == names
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+@pytest.mark.parametrize("form", ["convolutions", "layer"])
+def test_deployed_parameters_are_those_that_folding_leaves(norm, form):
+    config = tiny_config(norm=norm)
+    folded = fold(config, build_recogniser(config).weights(), DeployForm("split", form))
+    means = re.compile(r"/(mean|variance)/(kernel|bias)$")
+    left = {name: value.size for name, value in folded.items() if not means.search(name)}
+    cost = model_cost(config, layer_norm=form)
+    assert cost.total.deployed_parameters == sum(left.values())
+    for part in ("visual", "audio", "fusion"):
+        expected = sum(size for name, size in left.items() if name.startswith(part))
+        assert getattr(cost, part).deployed_parameters == expected

@@ -1,0 +1,43 @@
+"""Model files of recognisers with random weights, without an export's verification and measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.artifact import write_model
+from export.targets import TARGETS
+from model.config import ModelConfig
+from model.recogniser import build_recogniser
+from quantize.prepare import CalibrationOptions, prepare
+from quantize.recipes import parse_recipe
+from recordings.calibration import CalibrationSet
+
+INT8 = "static_wi8_ai8"
+
+
+def randomise(weights: Iterable[Any], seed: int = 0) -> list[Any]:
+    """Values of the same shapes of which none is 0 or 1: converters drop or merge weights that are neutral or equal."""
+    rng = np.random.default_rng(seed)
+    return [rng.uniform(0.05, 0.1, np.shape(value)).astype(np.float32) for value in weights]
+
+
+def write_file(config: ModelConfig, target: str, recipe: str, folder: Path) -> Path:
+    """A file of the target's first format in `folder`, calibrated on noise where the recipe fixes ranges."""
+    recogniser = build_recogniser(config)
+    weights = dict(zip(recogniser.weights(), randomise(recogniser.weights().values()), strict=True))
+    calibration = _noise(config, count=4) if parse_recipe(recipe).static else None
+    prepared = prepare(config, weights, TARGETS[target].form, calibration, CalibrationOptions(method="minmax"))
+    path = folder / f"{target}-{recipe}-{config.audio.norm}.{TARGETS[target].formats[0]}"
+    write_model(prepared, parse_recipe(recipe), target, path)
+    return path
+
+
+def _noise(config: ModelConfig, count: int) -> CalibrationSet:
+    rng = np.random.default_rng(0)
+    skeleton = rng.random((count, *config.spec.skeleton.shape), dtype=np.float32)
+    audio = rng.standard_normal((count, *config.spec.audio.shape), dtype=np.float32)
+    return CalibrationSet(tuple(map(str, range(count))), np.zeros(count, np.int32), skeleton, audio, 0)
