@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from console.files import atomic_folder
-from console.program import log, show, show_json
+from console.program import show, show_json
 from console.table import format_table
+from preprocess.errors import DataError
 from recordings.actions import class_indices
 from recordings.calibration import calibration_set
 from recordings.catalogue import scan
@@ -56,7 +57,7 @@ def peers_command(options: argparse.Namespace) -> None:
     Raises:
         UsageError, DataError, MissingComponentError: as `open_artifacts`, `choose_recordings` and `answer`.
     """
-    folders = _make(options)
+    folders, failed = _make(options)
     artifacts = open_artifacts([f"{name}={folder}" for name, folder in folders.items()])
     held_out = choose_recordings(options, artifacts[0].codes)
     answers = answer(
@@ -105,6 +106,7 @@ def peers_command(options: argparse.Namespace) -> None:
         "data": held_out.origin,
         "recordings": len(answers.labels),
         "rows": rows,
+        "failed": failed,
         "record": record.to_dict(),
     }
     write_result(document, options.out)
@@ -114,11 +116,11 @@ def peers_command(options: argparse.Namespace) -> None:
         show(peers_text(document))
 
 
-def _make(options: argparse.Namespace) -> dict[str, Path]:
-    """Name → folder of every artefact that could be made here."""
+def _make(options: argparse.Namespace) -> tuple[dict[str, Path], dict[str, str]]:
+    """Name → folder of every artefact that could be made here, and name → reason of what could not."""
     checkpoint = file_sha256(options.checkpoint) if options.checkpoint else "demo"
     claim_folder(options.folder, {"checkpoint": checkpoint, "calibration": options.calibration})
-    folders = {}
+    folders: dict[str, Path] = {}
     for name, words in EXPORTS:
         folder = options.folder / name.replace(" ", "-")
         if not (folder / MANIFEST_NAME).exists():
@@ -127,14 +129,14 @@ def _make(options: argparse.Namespace) -> dict[str, Path]:
             call("export", *words, *start, "--out", str(folder), "--force", fails=True)
         folders[name] = folder
     if importlib.util.find_spec("ai_edge_quantizer") is None:
-        log('ai-edge-quantizer is not installed and left out; run `pip install -e ".[peers]"`')
-        return folders
+        return folders, {AI_EDGE: 'not installed; run `pip install -e ".[peers]"`'}
     folder = options.folder / AI_EDGE.replace(" ", "-")
     if not (folder / MANIFEST_NAME).exists():
-        quantize_with_ai_edge(folders["our float32 TFLite"], folder, count=options.calibration)
-    names = list(folders)
-    after = names.index("our float32 ONNX")
-    return {**{own: folders[own] for own in names[:after]}, AI_EDGE: folder, **{o: folders[o] for o in names[after:]}}
+        try:
+            quantize_with_ai_edge(folders["our float32 TFLite"], folder, count=options.calibration)
+        except DataError as error:
+            return folders, {AI_EDGE: str(error)}
+    return {**folders, AI_EDGE: folder}, {}
 
 
 def quantize_with_ai_edge(source: Path, out: Path, *, count: int) -> None:
@@ -144,6 +146,9 @@ def quantize_with_ai_edge(source: Path, out: Path, *, count: int) -> None:
         source: folder of the float artefact.
         out: folder to write.
         count: synthetic recordings to calibrate with, those that our own export takes.
+
+    Raises:
+        DataError: LiteRT cannot load what it wrote.
     """
     from ai_edge_quantizer import quantizer, recipe
 
@@ -171,6 +176,7 @@ def quantize_with_ai_edge(source: Path, out: Path, *, count: int) -> None:
             inputs=runner.inputs,
             outputs=runner.outputs,
             calibration=samples.provenance(),
+            verification={"verified": False, "failures": ["made by another tool"]},
             measurement=None,
             command="ai_edge_quantizer.recipe.static_wi8_ai8",
         )
@@ -198,4 +204,5 @@ def peers_rows(document: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 def peers_text(document: dict[str, Any]) -> str:
     """The table as text."""
     title = f"The same network by other tools, on {document['recordings']} recordings ({document['data']})"
-    return format_table(*peers_rows(document), title=title)
+    lines = [format_table(*peers_rows(document), title=title)]
+    return "\n".join([*lines, *(f"{name}: {reason}" for name, reason in document["failed"].items())])

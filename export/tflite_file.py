@@ -78,6 +78,7 @@ def finish_tflite(content: bytes, metadata: str, producers: Mapping[str, str]) -
     for tensor_map in [*signature.inputs, *signature.outputs]:
         graph.tensors[tensor_map.tensorIndex].name = tensor_map.name
     assert [own.name.decode() for own in signature.outputs] == [OUTPUT_NAME]
+    _separate_names(model)
     _separate_constants(model)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(metadata.encode(), dtype=np.uint8)
@@ -88,6 +89,19 @@ def finish_tflite(content: bytes, metadata: str, producers: Mapping[str, str]) -
     builder = _AlignedBuilder(len(content) + len(metadata) + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _separate_names(model: Any) -> None:
+    """Gives every tensor a name of its own, as other tools expect: `name`, `name/1`, …; activations come first."""
+    tensors = model.subgraphs[0].tensors
+    taken: set[bytes] = set()
+    for tensor in sorted(tensors, key=lambda own: model.buffers[own.buffer].data is not None):
+        name, count = tensor.name, 0
+        while name in taken:
+            count += 1
+            name = tensor.name + f"/{count}".encode()
+        tensor.name = name
+        taken.add(name)
 
 
 def _separate_constants(model: Any) -> None:
