@@ -17,7 +17,7 @@ from console.table import format_table
 from recordings.confusion import draw_confusion_matrix
 from recordings.metrics import Labels, Logits, Score, confusion_matrix, score
 
-from .artifacts import answer, artifact_words, choose_recordings, open_artifacts
+from .artifacts import answer_as_asked, artifact_words, open_artifacts
 from .conditions import CLEAN, Condition
 from .drawing import new_figure, require_matplotlib, save_png, style
 from .provenance import provenance
@@ -36,22 +36,13 @@ def ablation_command(options: argparse.Namespace) -> None:
     """Handler: measures, writes the JSON file and the plots, shows the table.
 
     Raises:
-        UsageError, DataError, MissingComponentError: as `open_artifacts`, `choose_recordings` and `answer`.
+        UsageError, DataError, MissingComponentError: as `open_artifacts` and `answer_as_asked`.
     """
     refuse_png(options.out)
     require_matplotlib()
     artifacts = open_artifacts(options.artifacts)
     (artifact,) = artifacts
-    held_out = choose_recordings(options, artifact.codes)
-    answers = answer(
-        artifacts,
-        held_out,
-        tuple(CONDITIONS.values()),
-        seed=options.seed,
-        workers=options.workers,
-        skip_bad=options.on_error == "skip",
-        label="ablation",
-    )
+    held_out, answers = answer_as_asked(options, artifacts, tuple(CONDITIONS.values()), label="ablation")
     command = f"python -m benchmarks ablation {artifact_words(artifacts)} {data_words(options)}"
     document = {
         "schema_version": SCHEMA_VERSION,

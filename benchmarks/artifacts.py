@@ -158,6 +158,27 @@ def choose_recordings(options: argparse.Namespace, codes: Sequence[str]) -> Held
     return HeldOut(tuple(refs[i] for i in chosen), labels[chosen], origin)
 
 
+def answer_as_asked(
+    options: argparse.Namespace, artifacts: Sequence[Artifact], conditions: Sequence[Condition], *, label: str
+) -> tuple[HeldOut, Answers]:
+    """Chooses the recordings and runs every artefact on them, as the command's options say.
+
+    Raises:
+        UsageError, DataError, MissingComponentError: as `choose_recordings` and `answer`.
+    """
+    held_out = choose_recordings(options, artifacts[0].codes)
+    answers = answer(
+        artifacts,
+        held_out,
+        conditions,
+        seed=options.seed,
+        workers=options.workers,
+        skip_bad=options.on_error == "skip",
+        label=label,
+    )
+    return held_out, answers
+
+
 def answer(
     artifacts: Sequence[Artifact],
     held_out: HeldOut,

@@ -26,7 +26,7 @@ from recordings.synthetic.cached import CALIBRATION_SEED, cached_recordings
 from runtime.manifest import MANIFEST_NAME, file_sha256, read_artifact
 from runtime.runners import open_model
 
-from .artifacts import answer, choose_recordings, open_artifacts
+from .artifacts import answer_as_asked, open_artifacts
 from .commands import call
 from .conditions import CLEAN
 from .latency import PACKAGES, doubts
@@ -55,20 +55,11 @@ def peers_command(options: argparse.Namespace) -> None:
     """Handler: makes the artefacts, compares them, writes the JSON file, shows the table.
 
     Raises:
-        UsageError, DataError, MissingComponentError: as `open_artifacts`, `choose_recordings` and `answer`.
+        UsageError, DataError, MissingComponentError: as `open_artifacts` and `answer_as_asked`.
     """
     folders, failed = _make(options)
     artifacts = open_artifacts([f"{name}={folder}" for name, folder in folders.items()])
-    held_out = choose_recordings(options, artifacts[0].codes)
-    answers = answer(
-        artifacts,
-        held_out,
-        [CLEAN],
-        seed=options.seed,
-        workers=options.workers,
-        skip_bad=options.on_error == "skip",
-        label="peers",
-    )
+    held_out, answers = answer_as_asked(options, artifacts, [CLEAN], label="peers")
     contenders = artifact_contenders(
         list(folders.items()),
         [(own.runtime,) for own in artifacts],

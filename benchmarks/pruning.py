@@ -23,6 +23,7 @@ from .drawing import require_matplotlib
 from .int8 import summary
 from .provenance import provenance
 from .runner import Contender, time_in_turn
+from .variants import claim_folder
 
 RESULT = Path(__file__).parent / "results" / "pruning.json"
 SHARES = (0.75, 0.5, 0.35, 0.25, 0.2)
@@ -56,7 +57,8 @@ def _run(options: argparse.Namespace) -> None:
     shares = sorted(set(options.shares), reverse=True)
     if not all(0 < share < 1 for share in shares):
         raise UsageError(f"--shares are {shares}; use numbers between 0 and 1")
-    _claim(options.folder, _command(options, shares), options.checkpoint)
+    origin = file_sha256(options.checkpoint) if options.checkpoint else "demo"
+    claim_folder(options.folder, {"command": _command(options, shares), "checkpoint": origin})
     points, files = [], []
     previous: Path | None = options.checkpoint
     before: dict[str, float] = {}
@@ -87,17 +89,6 @@ def _run(options: argparse.Namespace) -> None:
         show_json(document)
     else:
         show(pruning_table(document))
-
-
-def _claim(folder: Path, command: str, checkpoint: Path | None) -> None:
-    """Refuses a folder that holds points of other options."""
-    mine = {"command": command, "checkpoint": file_sha256(checkpoint) if checkpoint else "demo"}
-    path = folder / "options.json"
-    if not path.exists():
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(mine), encoding="utf-8")
-    elif json.loads(path.read_text(encoding="utf-8")) != mine:
-        raise UsageError(f"{folder} holds points of other options; choose another --folder")
 
 
 def _pruned(

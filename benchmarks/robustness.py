@@ -15,7 +15,7 @@ from console.program import show, show_json
 from console.table import format_table
 from recordings.metrics import agreement, score
 
-from .artifacts import Answers, Artifact, answer, artifact_words, choose_recordings, open_artifacts
+from .artifacts import Answers, Artifact, answer_as_asked, artifact_words, open_artifacts
 from .conditions import ALL_CONDITIONS, CLEAN, KINDS, Condition
 from .drawing import new_figure, require_matplotlib, save_png, style
 from .provenance import provenance
@@ -38,21 +38,12 @@ def robustness_command(options: argparse.Namespace) -> None:
     """Handler: measures, writes the JSON file and the plot, shows the table.
 
     Raises:
-        UsageError, DataError, MissingComponentError: as `open_artifacts`, `choose_recordings` and `answer`.
+        UsageError, DataError, MissingComponentError: as `open_artifacts` and `answer_as_asked`.
     """
     refuse_png(options.out)
     require_matplotlib()
     artifacts = open_artifacts(options.artifacts)
-    held_out = choose_recordings(options, artifacts[0].codes)
-    answers = answer(
-        artifacts,
-        held_out,
-        ALL_CONDITIONS,
-        seed=options.seed,
-        workers=options.workers,
-        skip_bad=options.on_error == "skip",
-        label="robustness",
-    )
+    held_out, answers = answer_as_asked(options, artifacts, ALL_CONDITIONS, label="robustness")
     command = f"python -m benchmarks robustness {artifact_words(artifacts)} {data_words(options)}"
     document = {
         "schema_version": SCHEMA_VERSION,

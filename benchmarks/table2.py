@@ -15,7 +15,7 @@ from recordings.metrics import score
 from runtime.manifest import Manifest
 from runtime.paper import PAPER_DATA_SETS, PAPER_TABLE_2
 
-from .artifacts import answer, artifact_words, choose_recordings, open_artifacts
+from .artifacts import answer_as_asked, artifact_words, open_artifacts
 from .conditions import CLEAN
 from .provenance import provenance
 from .result_files import PACKAGES, data_words, interval_text, write_result
@@ -27,19 +27,10 @@ def table2_command(options: argparse.Namespace) -> None:
     """Handler: measures, writes the JSON file, shows the table.
 
     Raises:
-        UsageError, DataError, MissingComponentError: as `open_artifacts`, `choose_recordings` and `answer`.
+        UsageError, DataError, MissingComponentError: as `open_artifacts` and `answer_as_asked`.
     """
     artifacts = open_artifacts(options.artifacts)
-    held_out = choose_recordings(options, artifacts[0].codes)
-    answers = answer(
-        artifacts,
-        held_out,
-        [CLEAN],
-        seed=options.seed,
-        workers=options.workers,
-        skip_bad=options.on_error == "skip",
-        label="table 2",
-    )
+    held_out, answers = answer_as_asked(options, artifacts, [CLEAN], label="table 2")
     command = f"python -m benchmarks table2 {artifact_words(artifacts)} {data_words(options)}"
     document = {
         "schema_version": SCHEMA_VERSION,

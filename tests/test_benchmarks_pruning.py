@@ -78,7 +78,7 @@ def test_a_killed_run_goes_on_and_other_options_are_refused(run, tmp_path):
     again, calls = run("--shares", "0.5")
     assert not calls
     assert again["points"] == first["points"]
-    with pytest.raises(UsageError, match="holds points of other options; choose another --folder"):
+    with pytest.raises(UsageError, match="holds results of other options; choose another --folder"):
         run("--shares", "0.5", "--recordings", "100")
 
 
