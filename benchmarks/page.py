@@ -30,7 +30,9 @@ thead th { background: var(--band); border-bottom: 2px solid var(--line); vertic
 thead th:first-child { background: var(--band); }
 .quoted { color: var(--dim); font-style: italic; }
 .good { color: var(--good); } .bad { color: var(--bad); }
+tbody th { font-weight: 500; }
 figure { margin: 1rem 0; }
+.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: .375rem; }
 pre { overflow-x: auto; background: var(--band); padding: .75rem; border-radius: .375rem; font-size: .8125rem; }
 @media print { :root { --ink: #000; --dim: #444; --paper: #fff; --line: #bbb; --band: #eee; } body { max-width: none; }
@@ -76,9 +78,11 @@ class Page:
 
     def picture(self, path: Path, alt: str, caption: str = "") -> None:
         """Puts the PNG file into the page itself."""
-        data = base64.b64encode(path.read_bytes()).decode()
-        below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-        self._add(f'<figure><img src="data:image/png;base64,{data}" alt="{escape(alt)}">{below}</figure>')
+        self._add(_figure(path, alt, caption))
+
+    def row(self, pictures: Sequence[tuple[Path, str]]) -> None:
+        """PNG files with their descriptions side by side, where there is room."""
+        self._add(f'<div class="row">{"".join(_figure(path, alt, "") for path, alt in pictures)}</div>')
 
     def _add(self, html: str) -> None:
         self._sections[-1][1].append(html)
@@ -104,6 +108,12 @@ class Cell:
 
     def __init__(self, text: str, kind: str) -> None:
         self.text, self.kind = text, kind
+
+
+def _figure(path: Path, alt: str, caption: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f'<figure><img src="data:image/png;base64,{data}" alt="{escape(alt)}">{below}</figure>'
 
 
 def _cell(own: str | Cell, *, first: bool) -> str:

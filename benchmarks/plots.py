@@ -12,6 +12,8 @@ from .drawing import new_figure, save_png, style
 from .layer_time import LayerTime
 from .variants import PRECISIONS, STREAMS
 
+_PARTS = ("visual", "audio", "fusion")
+
 
 def block_shares(rows: Sequence[LayerTime]) -> dict[str, tuple[float, float]]:
     """Microseconds and share of the whole inference by block."""
@@ -24,6 +26,8 @@ def block_shares(rows: Sequence[LayerTime]) -> dict[str, tuple[float, float]]:
 
 def draw_pareto(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """PNG: accuracy with 95 % intervals against latency and file size; colours by stream, markers by precision."""
+    from matplotlib import ticker
+
     figure = new_figure(11, 4.6)
     measures = {"latency, ms": "latency_ms", "file, MB": "size_bytes"}
     for axes, (label, key) in zip(figure.subplots(1, 2, sharey=True), measures.items(), strict=True):
@@ -47,6 +51,9 @@ def draw_pareto(rows: Sequence[dict[str, Any]], path: Path) -> None:
                     label=f"{stream}, {row['precision']}",
                 )
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_locator(ticker.NullLocator())
         axes.set_xlabel(label)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
@@ -59,7 +66,8 @@ def draw_pareto(rows: Sequence[dict[str, Any]], path: Path) -> None:
 def draw_blocks(times: dict[str, list[LayerTime]], noise: dict[str, Any] | None, path: Path) -> None:
     """PNG: bars of every block's time in each precision, and its share of the noise."""
     shares = {name: block_shares(rows) for name, rows in times.items()}
-    blocks = list(dict.fromkeys(block for own in shares.values() for block in own))
+    found = dict.fromkeys(block for own in shares.values() for block in own)
+    blocks = sorted(found, key=lambda block: _PARTS.index(block.split("/")[0]))
     figure = new_figure(11, 0.34 * len(blocks) + 1.2)
     panels = figure.subplots(1, 2 if noise else 1, sharey=True, squeeze=False)[0]
     height = 0.8 / len(times)
@@ -68,7 +76,7 @@ def draw_blocks(times: dict[str, list[LayerTime]], noise: dict[str, Any] | None,
         values = [own.get(block, (0.0, 0.0))[0] / 1e3 for block in blocks]
         panels[0].barh(places, values, height, color=style(index).colour, label=name)
     panels[0].set_yticks(range(len(blocks)), blocks, fontsize=8)
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(blocks) - 0.4, -0.6)
     panels[0].set_xlabel("time, ms")
     panels[0].legend(frameon=False, loc="lower right")
     if noise:

@@ -167,8 +167,12 @@ def _answer_sections(page: Page, answers: dict[str, Any], out: Path) -> None:
     page.section("What each sense knows")
     page.picture(out / "ablation.png", "Accuracy of every class with both inputs, without sound, without skeleton")
     page.code(ablation_table(answers["ablation"]))
-    for condition in answers["ablation"]["conditions"]:
-        page.picture(out / f"ablation-{condition.replace(' ', '-')}.png", f"Confusion matrix, {condition}")
+    page.row(
+        [
+            (out / f"ablation-{condition.replace(' ', '-')}.png", f"Confusion matrix, {condition}")
+            for condition in answers["ablation"]["conditions"]
+        ]
+    )
 
 
 def _block_table(page: Page, times: dict[str, list[LayerTime]], noise: dict[str, Any] | None) -> None:
