@@ -3,7 +3,8 @@
 Nothing of the configuration that the file was made from is read, so the count is a check of it. One MAC is one
 multiplication with its addition; convolutions, dense layers and products of two activations count, as in papers; norms,
 activations and sums do not. Parameters are weights and biases, one for each element in whatever type, and the scales
-and offsets of norms; scales and zero points of a quantization are none.
+and offsets of norms; scales and zero points of a quantization are none. Converters drop biases that are zero, so files
+of untrained weights have fewer.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import onnx
 import pytest
 from tiny import tiny_config
 
+from benchmarks.graph_cost import graph_cost
 from export.__main__ import main
 from export.targets import TARGETS
 from export.tflite_file import read_tflite_graph
@@ -84,6 +85,11 @@ def test_artifact_is_whole_and_verified(artifacts, kind):
     assert manifest.size_bytes == model.stat().st_size
     assert manifest.spec == PreprocessSpec.preset("nano")
     assert len(manifest.labels) == 60
+    counted, stated = graph_cost(model), manifest.cost["fused"]
+    assert counted.macs == stated["macs"]
+    # Biases of untrained weights are zero, and converters drop some of those.
+    assert 0.98 * stated["deployed_parameters"] < counted.parameters <= stated["deployed_parameters"]
+    assert stated["deployed_parameters"] < stated["parameters"]
     assert not list(artifacts[kind].parent.glob(".tmp-*"))
 
 
