@@ -16,6 +16,7 @@ from tiny import tiny_config, tiny_spec
 
 from benchmarks import peers, report, variants
 from benchmarks.__main__ import main
+from benchmarks.table1 import checked_cost
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.classes import labels_of
 from model.cost import model_cost, resnet_cost
@@ -128,6 +129,14 @@ def test_what_table_1_cannot_do_is_told(study, table1, words, code, message, cap
     _, common = study
     assert main(["table1", *common, *words]) == code
     assert message in capsys.readouterr().err
+
+
+def test_zero_biases_of_untrained_files_are_not_missed(tmp_path, recordings_folder):
+    words = ["--init", "random", "--calibration", "4", "--recordings", "4", "--data", str(recordings_folder)]
+    call_here("export", "tflite", *words, "--out", f"{tmp_path}/random")
+    manifest, cost = checked_cost(variants.Variant("fused", "float32", tmp_path / "random"))
+    assert cost.macs == manifest.cost["fused"]["macs"]
+    assert cost.parameters < manifest.cost["fused"]["deployed_parameters"]
 
 
 def test_a_pruned_checkpoint_needs_its_original(study, capsys):
