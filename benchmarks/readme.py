@@ -1,4 +1,4 @@
-"""Writes the README's tables from the committed results: `python -m benchmarks.readme [--check]`."""
+"""Writes the tables of README.md and docs/results.md from committed results: `python -m benchmarks.readme [--check]`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .int8 import gemm_table, latency_table
 from .pruning import pruning_table
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+README, DETAILS = ROOT / "README.md", ROOT / "docs" / "results.md"
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -44,50 +44,49 @@ def _preprocessing(document: dict[str, Any]) -> str:
     return format_table(["input", "code", "median", "first after a pause"], rows)
 
 
-# The name of a block is that of the result file it comes from.
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "demo": _accuracy,
-    "demo-layer": export_table,
-    "pruning": pruning_table,
-    "paper": _noise,
-    "int8": _int8,
-    "preprocessing": _preprocessing,
+# By page; the name of a block is that of the result file it comes from.
+TABLES: dict[Path, dict[str, Callable[[dict[str, Any]], str]]] = {
+    README: {"demo": _accuracy, "pruning": pruning_table, "int8": _int8},
+    DETAILS: {"demo-layer": export_table, "paper": _noise, "preprocessing": _preprocessing},
 }
 
 
-def render(text: str) -> str:
-    """The README with every block between `<!-- NAME -->` and `<!-- /NAME -->` written anew.
+def render(page: Path, text: str) -> str:
+    """The page with every block between `<!-- NAME -->` and `<!-- /NAME -->` written anew.
 
     Raises:
         DataError: a block is missing.
     """
-    for name, make in TABLES.items():
+    for name, make in TABLES[page].items():
         document = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        origin = document["provenance"]
+        origin = document["provenance"] if "provenance" in document else document["record"]["environment"]
         machine = origin["machine"]
         caption = f"`{origin['command']}` on {machine['cpu']}, {machine['cores']} cores, {origin['date'][:10]}:"
         block = f"<!-- {name} -->\n{caption}\n\n```\n{make(document)}\n```\n<!-- /{name} -->"
         found = re.findall(rf"<!-- {name} -->.*?<!-- /{name} -->", text, flags=re.DOTALL)
         if len(found) != 1:
-            raise DataError(f"README.md has {len(found)} blocks named {name!r}; it needs one")
+            raise DataError(f"{page.name} has {len(found)} blocks named {name!r}; it needs one")
         text = text.replace(found[0], block)
     return text
 
 
 def _run(options: argparse.Namespace) -> None:
-    before = README.read_text(encoding="utf-8")
-    after = render(before)
-    if options.check:
-        if before != after:
-            raise AnswerIsNo("README.md differs from benchmarks/results; run `python -m benchmarks.readme`")
-        return
-    with atomic_file(README) as temporary:
-        temporary.write_text(after, encoding="utf-8")
-    show(f"{len(TABLES)} tables written")
+    for page, tables in TABLES.items():
+        before = page.read_text(encoding="utf-8")
+        after = render(page, before)
+        if options.check:
+            if before != after:
+                raise AnswerIsNo(f"{page.name} differs from benchmarks/results; run `python -m benchmarks.readme`")
+            continue
+        with atomic_file(page) as temporary:
+            temporary.write_text(after, encoding="utf-8")
+        show(f"{page.name}: {len(tables)} tables")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = make_parser("benchmarks.readme", "Write the README's tables from benchmarks/results.")
+    parser = make_parser(
+        "benchmarks.readme", "Write the tables of README.md and docs/results.md."
+    )
     parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when they differ")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(handler=_run)

@@ -1,20 +1,27 @@
-"""The README's tables are those of the committed results."""
+"""The tables of README.md and docs/results.md are those of the committed results."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.readme import README, TABLES, render
+from benchmarks.readme import RESULTS, TABLES, render
 from preprocess.errors import DataError
 
-
-def test_readme_shows_the_committed_results():
-    text = README.read_text(encoding="utf-8")
-    assert render(text) == text
+BLOCKS = [(page, name) for page, tables in TABLES.items() for name in tables]
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_a_missing_block_is_an_error(name):
-    text = README.read_text(encoding="utf-8").replace(f"<!-- {name} -->", "")
-    with pytest.raises(DataError, match=f"0 blocks named '{name}'"):
-        render(text)
+@pytest.mark.parametrize("page", TABLES, ids=lambda page: page.name)
+def test_pages_show_the_committed_results(page):
+    text = page.read_text(encoding="utf-8")
+    assert render(page, text) == text
+
+
+def test_every_result_is_shown_somewhere():
+    assert {path.stem for path in RESULTS.glob("*.json")} - {"gate-baseline"} == {name for _, name in BLOCKS}
+
+
+@pytest.mark.parametrize(("page", "name"), BLOCKS, ids=lambda own: str(own).rsplit("/")[-1])
+def test_a_missing_block_is_an_error(page, name):
+    text = page.read_text(encoding="utf-8").replace(f"<!-- {name} -->", "")
+    with pytest.raises(DataError, match=f"{page.name} has 0 blocks named '{name}'"):
+        render(page, text)
