@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/results.md from committed results: `python -m benchmarks.readme [--check]`."""
+"""Writes the tables of README.md and docs/results.md from results: `python -m benchmarks.readme [--check]`."""
 
 from __future__ import annotations
 
