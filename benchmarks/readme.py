@@ -84,9 +84,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = make_parser(
-        "benchmarks.readme", "Write the tables of README.md and docs/results.md."
-    )
+    parser = make_parser("benchmarks.readme", "Write the tables of README.md and docs/results.md.")
     parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when they differ")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(handler=_run)

@@ -17,7 +17,7 @@ from preprocess.errors import DataError, UsageError
 from runtime.manifest import Manifest, read_artifact
 from runtime.paper import PAPER_TABLE_1
 
-from .graph_cost import GraphCost, graph_cost
+from .graph_cost import GraphCost, activation_arena_bytes, graph_cost
 from .latency import PACKAGES, doubts
 from .provenance import environment
 from .records import Record
@@ -34,6 +34,7 @@ NOTES = (
     "MACs: multiply-accumulates, which the paper calls FLOPs; FLOPs in the stricter sense are twice as many. The paper "
     "counts a three-channel image; the heatmaps have more, which the first convolution alone feels",
     "faster: than the same stream in float32, in the same rounds",
+    "arena: the most that activations alive at one time take, without what a runtime adds",
     "peak RAM beyond the interpreter with the runtime loaded, in brackets with the weights in a mapped file",
 )
 
@@ -110,6 +111,7 @@ def measure_table1(variants: Sequence[Variant], options: argparse.Namespace, com
                 "macs": cost.macs,
                 "macs_three_channels": three_channel_macs(cost, manifest),
                 "size_bytes": manifest.size_bytes,
+                "arena_bytes": activation_arena_bytes(variant.folder / manifest.model_file),
                 "peak_bytes": own.memory.peak_bytes,
                 "peak_bytes_mapped": own.memory.mapped_peak_bytes,
                 "preprocessing_ms": summarize(own.preprocessing.samples_ms).median_ms,
@@ -160,7 +162,7 @@ def _accuracy(manifest: Manifest) -> dict[str, Any] | None:
 def table1_rows(document: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: for every stream what the paper says, then ours."""
     channels = "MACs, 3 channels"
-    header = ["model", "parameters", "MACs", channels, "file", "peak RAM", "latency", "FPS", "faster", "accuracy (of)"]
+    header = ["model", "parameters", "MACs", channels, "file", "arena", "peak RAM", "latency", "FPS", "faster", "accuracy (of)"]
     rows = []
     for stream in STREAMS:
         paper = PAPER_TABLE_1[stream]
@@ -171,6 +173,7 @@ def table1_rows(document: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
                 "",
                 f"{paper.macs / 1e9:.1f} G q",
                 f"{paper.size_bytes / 1e6:.1f} MB q",
+                "",
                 f"{paper.peak_bytes / 1e6:.0f} MB q",
                 f"{paper.latency_ms:.0f} ms q",
                 f"{1e3 / paper.latency_ms:.0f} q",
@@ -191,6 +194,7 @@ def _row(own: dict[str, Any]) -> list[str]:
         f"{own['macs'] / 1e9:.3f} G c",
         f"{own['macs_three_channels'] / 1e9:.3f} G c",
         f"{own['size_bytes'] / 1e6:.2f} MB m",
+        f"{own['arena_bytes'] / 1e6:.2f} MB c",
         f"{own['peak_bytes'] / 1e6:.0f}{mapped} MB m",
         f"{own['latency_ms']:.2f} ms m",
         f"{own['fps']:.0f} m",

@@ -95,6 +95,7 @@ def test_table_1_has_every_stream_in_every_precision(study, table1):
         assert own["accuracy"]["count"] == 16
         assert manifest.stream == stream
         assert 0 < own["latency_ms"] <= own["latency_p90_ms"]
+        assert 0 < own["arena_bytes"] < 1e6
         assert own["peak_bytes"] > 0
     assert len(table1["record"]["measurements"][0]["inference"]["samples_ms"]) == 10
 
@@ -111,7 +112,7 @@ def test_table_1_puts_the_paper_beside_and_says_what_is_what(study, table1, caps
     assert "8.6 G q" in paper
     assert f"{PAPER_TABLE_1['fused'].latency_ms:.0f} ms q" in paper
     ours = next(line for line in lines if line.startswith("fused, INT8"))
-    assert ours.count(" c ") == 3
+    assert ours.count(" c ") == 4
     assert ours.count(" m") >= 4
     assert "which the paper calls FLOPs" in text
 
