@@ -162,7 +162,19 @@ def _accuracy(manifest: Manifest) -> dict[str, Any] | None:
 def table1_rows(document: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: for every stream what the paper says, then ours."""
     channels = "MACs, 3 channels"
-    header = ["model", "parameters", "MACs", channels, "file", "arena", "peak RAM", "latency", "FPS", "faster", "accuracy (of)"]
+    header = [
+        "model",
+        "parameters",
+        "MACs",
+        channels,
+        "file",
+        "arena",
+        "peak RAM",
+        "latency",
+        "FPS",
+        "faster",
+        "accuracy (of)",
+    ]
     rows = []
     for stream in STREAMS:
         paper = PAPER_TABLE_1[stream]
