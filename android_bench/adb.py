@@ -15,10 +15,13 @@ from .targets import FOLDER, Outcome, marked, run_client, unmarked
 
 ROOT = f"/data/local/tmp/{FOLDER}"
 _SERVER_TIMEOUT_S = 20.0  # starting the adb server takes a few seconds
+_ALLOW = (
+    "unlock the phone, tick `Always allow from this computer` and tap `Allow`; where it does not ask, revoke USB "
+    "debugging authorisations in the developer options and plug it in again"
+)
 REMEDIES = {
-    "unauthorized": "unlock the phone, tick `Always allow from this computer` and tap `Allow`; where it does not ask, "
-    "revoke USB debugging authorisations in the developer options and plug it in again",
-    "authorizing": "unlock the phone and tap `Allow`",
+    "unauthorized": _ALLOW,
+    "authorizing": _ALLOW,
     "offline": "unplug it and plug it in again, or run `adb reconnect offline`",
     "no permissions": "install the udev rules (`apt install android-sdk-platform-tools-common`), unplug it and plug it "
     "in again",

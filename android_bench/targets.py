@@ -6,6 +6,7 @@ The design follows Arm's devlib: a target runs a command with separate streams a
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -159,7 +160,7 @@ def unmarked(outcome: Outcome, mark: str, address: str) -> Outcome:
         DeviceLost: the end is missing.
     """
     stdout, found, code = outcome.stdout.rpartition(f"\n{mark} ")
-    if not found or not code.strip().isdigit():
+    if not found or not re.fullmatch(r"\d+\n", code):
         said = f": {quote(outcome.stderr)}" if outcome.stderr.strip() else ""
         raise DeviceLost(
             f"{address} went away while a command ran and its output is cut off{said}; connect it and run again"

@@ -179,4 +179,4 @@ def require_success(tool: str, outcome: Outcome, marks: Sequence[str] = ()) -> N
     telling = [line for line in lines if re.search(r"\b(error|failed|fatal|abort|cannot|not found)\b", line, re.I)]
     code = outcome.exit_code
     how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
-    raise ToolFailed(f"{tool} {how}: {quote(chr(10).join(telling or lines))}")
+    raise ToolFailed(f"{tool} {how}: {quote(chr(10).join(telling or lines), 400)}")

@@ -13,6 +13,7 @@ from .targets import Target
 
 COOL_WITHIN_C = 2.0  # of the temperature before the first process
 COOL_TIMEOUT_S = 180.0
+_COOL_INTERVAL_S = 2.0
 
 
 class Watch:
@@ -50,19 +51,17 @@ def reading(state: State, start_s: float) -> Reading:
     return Reading(round(state.host_s - start_s, 3), state.celsius, state.frequencies_khz)
 
 
-def cool_down(
-    target: Target, source: str | None, limit_c: float, *, timeout_s: float = COOL_TIMEOUT_S, interval_s: float = 2.0
-) -> State:
-    """Waits until the watched sensor is at `limit_c` or below and Android does not throttle, or time is up.
+def cool_down(target: Target, source: str | None, limit_c: float) -> State:
+    """Waits until the watched sensor is at `limit_c` or below and Android does not throttle, or COOL_TIMEOUT_S are up.
 
     Returns the last state. Raises as `read_state`.
     """
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + COOL_TIMEOUT_S
     while True:
         state = read_state(target, source)
         if is_cool(state, limit_c) or time.monotonic() >= end:
             return state
-        time.sleep(interval_s)
+        time.sleep(_COOL_INTERVAL_S)
 
 
 def is_cool(state: State, limit_c: float) -> bool:

@@ -56,7 +56,10 @@ class Workspace:
             return self.target.run(script, timeout_s=timeout_s)
         except CommandTimeout:
             self.target.run(f"cd {shlex.quote(self.folder)} && {_END_TOOL}", timeout_s=_COMMAND_TIMEOUT_S)
-            raise
+            raise CommandTimeout(
+                f"the tool did not end within {timeout_s:g} s on {self.target.address} and was ended; try fewer --threads "
+                "or another tool"
+            ) from None
 
     def read(self, name: str) -> str:
         """Text of a file that a tool wrote. Raises as `Target.pull`."""

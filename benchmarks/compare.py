@@ -12,7 +12,7 @@ from console.program import show, show_json, warn
 from console.table import format_table
 from preprocess.errors import AnswerIsNo, DataError, UsageError
 
-from .records import Machine, Measurement, Record, Timing, read_record
+from .records import Measurement, Record, Timing, read_record
 from .statistics import Ratio, Summary, Verdict, ratio_of_medians, reasons_for_doubt, summarize, verdict
 
 SCHEMA_VERSION = 1

@@ -229,7 +229,7 @@ class _Stream:
 
     def _receive_file(self, asked: str) -> None:
         device, (name, mode) = self._device, asked.rsplit(",", 1)
-        path, received = Path(device.path(name)), 0
+        path, received, full = Path(device.path(name)), 0, False
         device.pushed.append(name)
         with open(path, "wb") as file:
             while True:
@@ -241,12 +241,15 @@ class _Stream:
                 if device.unplug_push_after is not None and received > device.unplug_push_after:
                     device.unplug_push_after = None
                     device.unplug()
-                if device.space_bytes is not None and received > device.space_bytes:
-                    return self._fail("couldn't write: No space left on device")
-                file.write(data)
+                if not full and device.space_bytes is not None and received > device.space_bytes:
+                    full = True
+                    self._fail("couldn't write: No space left on device")
+                if not full:
+                    file.write(data)
+        if full:
+            raise Unplugged  # as adbd: what still came was thrown away, then the service ends
         path.chmod(int(mode) & 0o777)
         self._write(struct.pack("<4sI", b"OKAY", 0))
-        return None
 
     def _send_file(self, path: Path) -> None:
         if not path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -40,8 +41,7 @@ needs_adb = pytest.mark.skipif(shutil.which("adb") is None, reason="adb is not i
 def fake_log(*, mean_us: float = 8000.0, count: int = 20) -> str:
     """The real log of a recent build with other times and counts."""
     log = (DATA / "benchmark_model_cpu_android.log").read_text()
-    old = "count=50 first=591245 curr=917186 min=502355 max=2270688 avg=699438 std=325425 p5=502674 median=576856 p95=1373207"
-    assert old in log
+    old = re.search(r"count=50 .*", log)[0]
     assert "Inference (avg): 699438" in log
     low, high = mean_us * 0.9, mean_us * 1.2
     new = (
