@@ -25,7 +25,7 @@ from .facts import (
 )
 from .snapdragon import snapdragon, soc_name
 from .targets import Target
-from .thermal import ThermalReport, parse_thermal_zones, parse_thermalservice, watched
+from .thermal import parse_thermal_zones, parse_thermalservice, watched
 
 TIMEOUT_S = 30.0
 _THERMAL = "dumpsys thermalservice 2>/dev/null"
@@ -158,10 +158,10 @@ class State:
 
 def read_state(target: Target, source: str | None) -> State:
     """Temperature, frequencies and clock. Raises as `Target.run`, and DataError where the device has no clock."""
-    command = {"thermalservice": _THERMAL, "zones": _ZONES, None: "true"}[source]
+    zones = _ZONES if source == "zones" else "true"
     before = time.monotonic()
     text = target.run(
-        f"echo @@clock; date +%s; echo @@frequencies; {_FREQUENCIES}; echo @@thermal; {command}; true",
+        f"echo @@clock; date +%s; echo @@frequencies; {_FREQUENCIES}; echo @@thermal; {_THERMAL}; echo @@zones; {zones}; true",
         timeout_s=TIMEOUT_S,
     ).stdout
     return state_of(split_sections(text), source, before)
@@ -172,15 +172,11 @@ def state_of(sections: Mapping[str, str], source: str | None, host_s: float) -> 
     clock = sections.get("clock", "").strip()
     if not clock.isdigit():
         raise DataError(f"`date +%s` on the device says {quote(clock)}; its shell lacks what is needed")
-    thermal = sections.get("thermal", "")
-    report = (
-        parse_thermalservice(thermal)
-        if source == "thermalservice"
-        else ThermalReport(None, parse_thermal_zones(thermal))
-    )
-    found = watched(report.temperatures)
+    report = parse_thermalservice(sections.get("thermal", ""))
+    zones = parse_thermal_zones(sections.get("zones", ""))
+    found = watched(zones if source == "zones" else report.temperatures)
     by_core = sorted(
-        (int(n), int(khz)) for n, khz in re.findall(r"^cpu(\d+) (\d+)$", sections["frequencies"], re.MULTILINE)
+        (int(n), int(khz)) for n, khz in re.findall(r"^cpu(\d+) (\d+)$", sections.get("frequencies", ""), re.MULTILINE)
     )
     return State(
         found[0] if found else None,

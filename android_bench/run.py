@@ -9,9 +9,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.records import Record, write_record
+from benchmarks.records import Measurement, Record, write_record
 from console.program import log, show, show_json, warn
-from preprocess.errors import PocketHarError, UsageError
+from preprocess.errors import AnswerIsNo, PocketHarError, UsageError
 from runtime.manifest import read_artifact
 
 from .measuring import Job, measure_on
@@ -32,6 +32,7 @@ def run_command(options: argparse.Namespace) -> None:
         UsageError: options that cannot be.
         MissingComponentError: a device, adb, ssh or the tool is not there.
         DataError: the artefact is damaged, or a measurement failed.
+        AnswerIsNo: an official measurement does not count.
     """
     job = _job(options)
     targets = list(options.target)
@@ -60,6 +61,9 @@ def run_command(options: argparse.Namespace) -> None:
         first = failures[0][1]
         count = f"{len(failures)} of {len(targets)} devices were not measured, the first: " if len(targets) > 1 else ""
         raise type(first)(f"{count}{first}")
+    reasons = [why for own in records for found in own.measurements for why in _against(found)]
+    if options.official and reasons:
+        raise AnswerIsNo(f"no official figure: {reasons[0]}")
 
 
 def _measure(address: str, job: Job) -> Record:
@@ -107,9 +111,13 @@ def numbered(path: Path, number: int, count: int) -> Path:
     return path if count == 1 else path.with_name(f"{path.stem}-{number + 1}{path.suffix}")
 
 
+def _against(own: Measurement) -> tuple[str, ...]:
+    return own.device_run.reasons_against if own.device_run else ()
+
+
 def _tell(record: Record) -> None:
     for own in record.measurements:
-        for reason in own.device_run.reasons_against if own.device_run else ():
+        for reason in _against(own):
             warn(f"the measurement of {own.subject.label} does not count: {reason}")
     for warning in record.warnings:
         warn(warning)

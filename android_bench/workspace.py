@@ -57,8 +57,7 @@ class Workspace:
         except CommandTimeout:
             self.target.run(f"cd {shlex.quote(self.folder)} && {_END_TOOL}", timeout_s=_COMMAND_TIMEOUT_S)
             raise CommandTimeout(
-                f"the tool did not end within {timeout_s:g} s on {self.target.address} and was ended; try fewer --threads "
-                "or another tool"
+                f"the tool did not end within {timeout_s:g} s on {self.target.address} and was ended; try another one"
             ) from None
 
     def read(self, name: str) -> str:

@@ -186,8 +186,11 @@ def test_a_board_without_android():
 
 
 def test_the_state_of_a_moment():
-    sections = split_sections("@@clock\n1700000000\n@@frequencies\ncpu10 5\ncpu2 7\n@@thermal\nbattery 310\n")
+    sections = split_sections(
+        "@@clock\n1700000000\n@@frequencies\ncpu10 5\ncpu2 7\n@@thermal\nThermal Status: 3\n@@zones\nbattery 310\n"
+    )
     found = state_of(sections, "zones", 1.5)
     assert (found.sensor, found.celsius, found.frequencies_khz) == ("battery", 31.0, (7, 5))
+    assert found.thermal_status == 3
     with pytest.raises(DataError, match="`date \\+%s` on the device says 'x'"):
         state_of({**sections, "clock": "x"}, "zones", 1.5)

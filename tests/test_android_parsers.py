@@ -285,6 +285,18 @@ def test_what_har_run_may_not_say(events, message):
         parse_har(*events)
 
 
+@given(st.data())
+def test_output_of_the_others_that_ends_early_is_an_error_or_the_whole_result(data):
+    text = "\n".join(map(json.dumps, (START, ANSWER, RESULT)))
+    for tool, whole, csv in ((HarRun(), text, ""), (OnnxruntimePerfTest(), ORT_LOG, CSV)):
+        cut = Outcome(whole[: data.draw(st.integers(0, len(whole)))], "", 0)
+        try:
+            found = tool.parse(cut, request(), result_file=csv[: data.draw(st.integers(0, len(csv)))])
+        except ToolFailed:
+            continue
+        assert found.inference == tool.parse(Outcome(whole, "", 0), request(), result_file=csv).inference
+
+
 def test_har_run_that_fell_back_is_a_failure():
     with pytest.raises(ToolFailed, match="npu was asked for, but the model ran on cpu with 3 operations"):
         parse_har(START, RESULT, accelerator="npu")

@@ -210,6 +210,19 @@ def test_har_run_answers_are_compared_with_the_golden_ones(connect, artifact, tm
     assert "does not count: the device gives another class" in captured.err
 
 
+def test_a_profile_comes_from_a_process_of_its_own(connect, artifact, tmp_path, capsys):  # noqa: F811
+    phone = connect()
+    profile = (DATA / "benchmark_model_nnapi_profile_mi11.log").read_text()
+    tool = fake_tool(
+        tmp_path / "benchmark_model", f"{fake_log()}\n{profile}", before='echo "$@" >> ../../arguments; sleep 0.25'
+    )
+    assert main(words(phone, artifact, tool, "--profile", "--json")) == 0
+    (own,) = json.loads(capsys.readouterr().out)["measurements"]
+    assert own["conditions"]["profile"].startswith("TfLiteNnapiDelegate ×3: 149.483 ms; STRIDED_SLICE ×6: 8.347 ms; ")
+    asked = (phone.root / "data/local/tmp/arguments").read_text().splitlines()
+    assert ["--enable_op_profiling=true" in line for line in asked] == [False, False, True]
+
+
 def test_a_sustained_run_shows_its_curve(connect, artifact, tmp_path, capsys, monkeypatch):  # noqa: F811
     from dataclasses import replace
 
