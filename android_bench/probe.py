@@ -161,7 +161,8 @@ def read_state(target: Target, source: str | None) -> State:
     zones = _ZONES if source == "zones" else "true"
     before = time.monotonic()
     text = target.run(
-        f"echo @@clock; date +%s; echo @@frequencies; {_FREQUENCIES}; echo @@thermal; {_THERMAL}; echo @@zones; {zones}; true",
+        f"echo @@clock; date +%s; echo @@frequencies; {_FREQUENCIES}; echo @@thermal; {_THERMAL}; "
+        f"echo @@zones; {zones}; true",
         timeout_s=TIMEOUT_S,
     ).stdout
     return state_of(split_sections(text), source, before)
