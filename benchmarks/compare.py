@@ -12,10 +12,11 @@ from console.program import show, show_json, warn
 from console.table import format_table
 from preprocess.errors import AnswerIsNo, DataError, UsageError
 
-from .records import Machine, Measurement, Record, Timing, read_record
+from .records import Measurement, Record, Timing, read_record
 from .statistics import Ratio, Summary, Verdict, ratio_of_medians, reasons_for_doubt, summarize, verdict
 
 SCHEMA_VERSION = 1
+FEWEST_SAMPLES = 5  # below, an interval from the samples says nothing; a tool may tell one time for a whole process
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class PartChange:
     """Of preprocessing or inference: both medians, the second over the first with its interval, and what to make of it.
 
     The rounds of two runs have nothing in common, so each run is resampled on its own. The interval knows nothing of
-    what changed on the machine between the runs; `doubts` says where a run itself shows that something did.
+    what changed on the machine between the runs; `doubts` says where a run itself shows that something did, that it has
+    too few samples, or that a device's measurement does not count.
     """
 
     part: str
@@ -77,7 +79,7 @@ def compare_command(options: argparse.Namespace) -> None:
     if not 0 <= options.noise < 1:
         raise UsageError(f"--noise is {options.noise:g}; use 0 or more and less than 1")
     before, after = read_record(options.before), read_record(options.after)
-    _require_same_machine(before.environment.machine, after.environment.machine, options.before, options.after)
+    _require_same_machine(before, after, options.before, options.after)
     found = compare(before, after, noise=options.noise)
     for path, record in ((options.before, before), (options.after, after)):
         if record.warnings:
@@ -100,14 +102,18 @@ def compare_command(options: argparse.Namespace) -> None:
         )
 
 
-def _require_same_machine(before: Machine, after: Machine, before_path: Path, after_path: Path) -> None:
-    theirs = asdict(after)
-    for name, value in asdict(before).items():
+def _require_same_machine(before: Record, after: Record, before_path: Path, after_path: Path) -> None:
+    ours, theirs = _identity(before), _identity(after)
+    for name, value in ours.items():
         if value != theirs[name]:
             raise DataError(
                 f"the machines differ: {name} is {value!r} in {before_path} and {theirs[name]!r} in {after_path}; "
                 "measure both on one machine"
             )
+
+
+def _identity(record: Record) -> dict[str, Any]:
+    return {**asdict(record.environment.machine), "device": record.device.model if record.device else None}
 
 
 def compare(before: Record, after: Record, *, noise: float) -> Comparison:
@@ -145,15 +151,25 @@ def _parts(before: Measurement, after: Measurement, noise: float) -> tuple[PartC
         "preprocessing": (before.preprocessing, after.preprocessing),
         "inference": (before.inference, after.inference),
     }
-    return tuple(_change(part, old, new, noise) for part, (old, new) in pairs.items() if old and new)
+    doubts = tuple(f"{name}, {why}" for name, own in (("before", before), ("after", after)) for why in _against(own))
+    return tuple(_change(part, old, new, noise, doubts) for part, (old, new) in pairs.items() if old and new)
 
 
-def _change(part: str, before: Timing, after: Timing, noise: float) -> PartChange:
+def _against(own: Measurement) -> tuple[str, ...]:
+    return own.device_run.reasons_against if own.device_run else ()
+
+
+def _change(part: str, before: Timing, after: Timing, noise: float, against: tuple[str, ...]) -> PartChange:
     ratio = ratio_of_medians(after.samples_ms, before.samples_ms, paired=False)
     summaries = summarize(before.samples_ms), summarize(after.samples_ms)
     runs = {"before": before, "after": after}
-    doubts = tuple(f"{name}, {why}" for name, own in runs.items() for why in reasons_for_doubt(own.samples_ms))
-    return PartChange(part, *summaries, ratio, verdict(ratio, noise=noise), doubts)
+    doubts = tuple(f"{name}, {why}" for name, own in runs.items() for why in _doubts(own.samples_ms))
+    return PartChange(part, *summaries, ratio, verdict(ratio, noise=noise), (*against, *doubts))
+
+
+def _doubts(samples_ms: Sequence[float]) -> tuple[str, ...]:
+    few = (f"{len(samples_ms)} samples only",) if len(samples_ms) < FEWEST_SAMPLES else ()
+    return (*few, *reasons_for_doubt(samples_ms))
 
 
 def _beyond(found: Comparison, limit: float | None) -> tuple[list[str], list[str]]:

@@ -17,7 +17,9 @@ from typing import Any
 from console.files import atomic_file
 from preprocess.errors import DataError
 
-SCHEMA_VERSION = 1
+from .device_records import Device, DeviceRun
+
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class Measurement:
         inference: of the runtime's own call alone.
         memory: None where it was not measured.
         conditions: whatever else a reader must know, as text by name.
+        device_run: how it was made on a device; None where the runner of this package measured.
     """
 
     subject: Subject
@@ -145,6 +148,7 @@ class Measurement:
     inference: Timing
     memory: Memory | None
     conditions: dict[str, str] = field(default_factory=dict)
+    device_run: DeviceRun | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ class Record:
         rounds: how often every subject ran while the clock did.
         measurements: of every subject, in the order they were named.
         warnings: why the numbers may be doubted.
+        device: the phone or board it ran on; None for the machine that ran the benchmark.
     """
 
     environment: Environment
@@ -164,6 +169,7 @@ class Record:
     rounds: int
     measurements: tuple[Measurement, ...]
     warnings: tuple[str, ...] = ()
+    device: Device | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,14 +186,16 @@ class Record:
 
     @classmethod
     def from_dict(cls, data: Any) -> Record:
-        """Inverse of `to_dict`.
+        """Inverse of `to_dict`; reads records of version 1, which knew no devices, too.
 
         Raises:
             DataError: another version; a field is missing, unknown, of another type or not finite.
         """
         version = data.get("schema_version") if isinstance(data, dict) else None
-        if version != SCHEMA_VERSION or isinstance(version, bool):
-            raise DataError(f"schema_version of the record is {version!r}; this release reads {SCHEMA_VERSION}")
+        if version not in (1, SCHEMA_VERSION) or isinstance(version, bool):
+            raise DataError(f"schema_version of the record is {version!r}; this release reads 1 and {SCHEMA_VERSION}")
+        if version == 1:
+            data = _from_version_1(data)
         record: Record = _decode(cls, data, "record")
         return record
 
@@ -226,6 +234,21 @@ def read_record(path: Path) -> Record:
         raise DataError(f"{path}: {error}") from error
 
 
+def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
+    """With the fields that version 2 added; whatever is wrong otherwise is left for the reader to refuse."""
+    measurements = data.get("measurements")
+    if isinstance(measurements, list):
+        measurements = [_with(own, "device_run") if isinstance(own, dict) else own for own in measurements]
+        data = {**data, "measurements": measurements}
+    return {**_with(data, "device"), "schema_version": SCHEMA_VERSION}
+
+
+def _with(data: dict[str, Any], added: str) -> dict[str, Any]:
+    if added in data:
+        raise DataError(f"a record of version 1 has the unknown field {added!r}; measure again with this release")
+    return {**data, added: None}
+
+
 def _refuse_non_finite(value: Any, where: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise DataError(f"{where} is {value}; a record holds finite numbers, measure again")
@@ -258,7 +281,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         _require(isinstance(value, int | float) and not isinstance(value, bool), value, where, "a number")
         _require(math.isfinite(value), value, where, "a finite number")
         return float(value)
-    _require(type(value) is kind, value, where, {str: "text", int: "a whole number"}[kind])
+    _require(type(value) is kind, value, where, {str: "text", int: "a whole number", bool: "true or false"}[kind])
     return value
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.device_records import Device, DeviceRun
 from benchmarks.records import Environment, Machine, Measurement, Memory, Record, Subject, Timing, write_record
 
 MACHINE = Machine("some CPU", 4, "aarch64", "Linux 6.1", 8_000_000_000, ("asimddp",))
@@ -148,6 +149,34 @@ def test_records_of_unlike_machines_are_refused(compare, name, value):
         f"error: the machines differ: {name} is {getattr(MACHINE, name)!r} in before.json and {value!r} in after.json; "
         "measure both on one machine\n"
     )
+
+
+PHONE = Device("a phone", "SM8650", "v75", 57, "14", (), (), 80, 27.5, False, 0)
+
+
+def test_records_of_unlike_devices_are_refused(compare):
+    own = record(measurement("a", 1, seed=1))
+    code, _, err = compare(replace(own, device=PHONE), replace(own, device=replace(PHONE, model="another phone")))
+    assert code == 4
+    assert err.startswith("error: the machines differ: device is 'a phone' in before.json and 'another phone' in ")
+
+
+@pytest.mark.parametrize(
+    ("samples", "reasons", "doubt"),
+    [
+        ((20.0, 20.1), (), "(after, 2 samples only)"),
+        ((20.0,) * 10, ("process 2 started warm",), "(after, process 2 started warm)"),
+    ],
+)
+def test_a_device_that_told_too_little_decides_nothing(compare, samples, reasons, doubt):
+    own = measurement("a", 0.5, seed=1)
+    run = DeviceRun("t", "./t", "quick", "process", "cpu", None, None, None, None, (), (), reasons)
+    code, out, err = compare(
+        record(own), record(replace(own, inference=Timing(samples), device_run=run)), "--max-slowdown", "1.2"
+    )
+    assert code == 4
+    assert out.splitlines()[-1].endswith("slower, but noisy")
+    assert doubt in err
 
 
 def test_subjects_match_by_all_that_identifies_them(compare):

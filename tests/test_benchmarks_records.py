@@ -7,12 +7,14 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.device_records import Aggregate, Device, DeviceRun, Reading, ToolRun
 from benchmarks.records import (
     Environment,
     Machine,
@@ -34,6 +36,43 @@ TIMINGS = st.builds(Timing, st.lists(st.floats(1e-6, 1e7), min_size=1, max_size=
 MACHINES = st.builds(
     Machine, TEXT, st.integers(1, 512), TEXT, TEXT, st.none() | BYTES, st.none() | st.lists(TEXT, max_size=3).map(tuple)
 )
+MAYBE_NUMBER = st.none() | st.floats(-1e6, 1e6)
+MAYBE_COUNT = st.none() | st.integers(0, 1000)
+TOOL_RUNS = st.builds(
+    ToolRun,
+    st.floats(0, 1e4),
+    st.floats(0, 1e4),
+    st.builds(Aggregate, st.integers(1, 1000), *[MAYBE_NUMBER] * 5),
+    MAYBE_NUMBER,
+    MAYBE_NUMBER,
+    TEXT,
+    TEXT,
+    st.integers(0, 255),
+)
+READINGS = st.builds(Reading, st.floats(0, 1e4), MAYBE_NUMBER, st.lists(st.integers(0, 10**7), max_size=2).map(tuple))
+DEVICE_RUNS = st.builds(
+    DeviceRun,
+    *[TEXT] * 5,
+    *[MAYBE_COUNT] * 2,
+    *[MAYBE_TEXT] * 2,
+    st.lists(TOOL_RUNS, max_size=1).map(tuple),
+    st.lists(READINGS, max_size=1).map(tuple),
+    st.lists(TEXT, max_size=1).map(tuple),
+)
+TEXTS = st.lists(TEXT, max_size=2).map(tuple)
+DEVICES = st.builds(
+    Device,
+    TEXT,
+    *[MAYBE_TEXT] * 2,
+    MAYBE_COUNT,
+    MAYBE_TEXT,
+    TEXTS,
+    TEXTS,
+    MAYBE_COUNT,
+    MAYBE_NUMBER,
+    st.none() | st.booleans(),
+    MAYBE_COUNT,
+)
 MEASUREMENTS = st.builds(
     Measurement,
     st.builds(
@@ -43,6 +82,7 @@ MEASUREMENTS = st.builds(
     TIMINGS,
     st.none() | st.builds(Memory, BYTES, st.none() | BYTES, st.none() | BYTES),
     st.dictionaries(TEXT, TEXT, max_size=2),
+    st.none() | DEVICE_RUNS,
 )
 RECORDS = st.builds(
     Record,
@@ -50,7 +90,8 @@ RECORDS = st.builds(
     st.integers(0, 2**32),
     st.integers(1, 1000),
     st.lists(MEASUREMENTS, max_size=3).map(tuple),
-    st.lists(TEXT, max_size=2).map(tuple),
+    TEXTS,
+    st.none() | DEVICES,
 )
 
 RECORD = Record(
@@ -66,8 +107,23 @@ RECORD = Record(
             Timing((1.25, 3.0)),
             Memory(11_000_000, None, 15_000_000),
             {"inputs": "2 recordings"},
+            DeviceRun(
+                "benchmark_model",
+                "./benchmark_model",
+                "quick",
+                "process",
+                "gpu",
+                3,
+                4,
+                "f0",
+                "skin",
+                (ToolRun(0.0, 1.5, Aggregate(5, 2.0, None, None, 1.0, 3.0), 30.5, None, "out", "err", 0),),
+                (Reading(0.5, 31.0, (1_800_000, 0)),),
+                ("too few samples",),
+            ),
         ),
     ),
+    device=Device("a phone", "SM8650", "v75", 57, "14", ("0f: 1804 MHz",), ("walt",), 80, 27.5, False, 0),
 )
 
 
@@ -76,6 +132,44 @@ def test_a_record_is_read_as_it_was_written(record):
     assert Record.from_json(record.to_json()) == record
     assert Record.from_dict(record.to_dict()) == record
     assert json.loads(record.to_json()) == record.to_dict()
+
+
+def as_version_1(record: Record) -> dict:
+    document = record.to_dict()
+    del document["device"]
+    for own in document["measurements"]:
+        del own["device_run"]
+    return {**document, "schema_version": 1}
+
+
+def test_a_record_of_version_1_is_read_and_written_as_version_2():
+    (own,) = RECORD.measurements
+    bare = replace(RECORD, device=None, measurements=(replace(own, device_run=None),))
+    assert Record.from_dict(as_version_1(RECORD)) == bare
+    assert bare.to_dict()["schema_version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda old: {**old, "device": None}, "version 1 has the unknown field 'device'"),
+        (
+            lambda old: {**old, "measurements": [{**old["measurements"][0], "device_run": None}]},
+            "version 1 has the unknown field 'device_run'",
+        ),
+        (lambda old: {**old, "measurements": 3}, "record.measurements is 3; it must be a list"),
+        (lambda old: {**old, "measurements": [3]}, "record.measurements.0 is 3; it must be an object"),
+    ],
+)
+def test_an_odd_record_of_version_1_is_refused(change, message):
+    with pytest.raises(DataError, match=message):
+        Record.from_dict(change(as_version_1(RECORD)))
+
+
+def test_a_measurement_is_valid_without_reasons_against():
+    run = RECORD.measurements[0].device_run
+    assert not run.valid
+    assert replace(run, reasons_against=()).valid
 
 
 def test_whole_numbers_are_read_as_times_and_the_file_round_trips(tmp_path):
@@ -141,7 +235,7 @@ def test_a_missing_field_an_unknown_one_and_a_wrong_type_are_refused(path):
         (("measurements", 0, "inference", "samples_ms"), [], "a timing has no samples"),
         (("measurements", 0, "inference", "samples_ms"), [0.0], "not positive and finite"),
         (("measurements",), {}, "record.measurements is {}; it must be a list"),
-        (("schema_version",), 2, "schema_version of the record is 2; this release reads 1"),
+        (("schema_version",), 3, "schema_version of the record is 3; this release reads 1 and 2"),
         (("schema_version",), True, "schema_version of the record is True"),
     ],
 )
