@@ -77,6 +77,9 @@ HAR_PUBLIC har_status har_get_sizes(const har *handle, har_sizes *sizes);
 HAR_PUBLIC int32_t har_label_count(const har *handle);
 HAR_PUBLIC const char *har_label_name(const har *handle, int32_t index);
 
+/* Joints of a body in the layout, NULL for the specification's; 0 for an unknown one. */
+HAR_PUBLIC int32_t har_layout_joints(const har *handle, const char *layout);
+
 /* "avx2" or "baseline": which of the compiled kernels this machine runs. */
 HAR_PUBLIC const char *har_kernels(void);
 
@@ -118,6 +121,9 @@ HAR_PUBLIC har_status har_stream_create(const har *handle, int32_t window_frames
                                         har_stream **stream, char *error, size_t error_bytes);
 HAR_PUBLIC void har_stream_destroy(har_stream *stream);
 HAR_PUBLIC const char *har_stream_error(const har_stream *stream);
+
+/* Joints of a body in the stream's layout. */
+HAR_PUBLIC int32_t har_stream_joints(const har_stream *stream);
 
 /* Forgets all frames and samples. */
 HAR_PUBLIC har_status har_stream_reset(har_stream *stream);

@@ -159,6 +159,13 @@ const char* har_label_name(const har* handle, int32_t index) {
   return handle->manifest.labels[static_cast<size_t>(index)].name.c_str();
 }
 
+int32_t har_layout_joints(const har* handle, const char* layout) {
+  int32_t joints = 0;
+  ErrorText ignored;
+  if (handle) guarded(ignored, [&] { joints = handle->layout(layout).joint_count; });
+  return joints;
+}
+
 const char* har_kernels(void) { return kernels().name; }
 
 har_status har_heatmaps(har* handle, const float* joints, const float* confidence, int64_t frames, int32_t bodies,
@@ -218,6 +225,8 @@ har_status har_stream_create(const har* handle, int32_t window_frames, int32_t b
 void har_stream_destroy(har_stream* stream) { delete stream; }
 
 const char* har_stream_error(const har_stream* stream) { return stream ? stream->error.text : "stream is NULL"; }
+
+int32_t har_stream_joints(const har_stream* stream) { return stream ? stream->skeleton.joints() : 0; }
 
 har_status har_stream_reset(har_stream* stream) {
   if (!stream) return HAR_WRONG_USE;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 namespace har_native {
 namespace {
@@ -92,10 +93,10 @@ void HeatmapDrawing::mark_joint(double column, double row, float weight, int cha
 }
 
 void HeatmapDrawing::mark_limb(const double* start, const double* stop, float weight, int channel) {
-  const auto [low_column, high_column] = std::minmax(start[0], stop[0]);
-  const auto [low_row, high_row] = std::minmax(start[1], stop[1]);
-  const Range columns = pixels_around(low_column, high_column, reach_px_, spec_.size);
-  const Range rows = pixels_around(low_row, high_row, reach_px_, spec_.size);
+  if (start[0] > stop[0]) std::swap(start, stop);  // draw_limb takes limbs from left to right
+  const Range columns = pixels_around(start[0], stop[0], reach_px_, spec_.size);
+  const Range rows =
+      pixels_around(std::min(start[1], stop[1]), std::max(start[1], stop[1]), reach_px_, spec_.size);
   if (columns.first >= columns.last || rows.first >= rows.last) return;
   const double length = std::hypot(stop[0] - start[0], stop[1] - start[1]);
   // a limb seen end-on is a point; any direction will do
@@ -122,7 +123,7 @@ void HeatmapDrawing::mark_limb(const double* start, const double* stop, float we
 
 void HeatmapDrawing::draw_band(int first_row, const Quantizer& quantizer, char* out, const char* guard) {
   const int last_row = std::min(first_row + kBandRows, spec_.size);
-  Band band{band_.data(), stride_, channels_, first_row, last_row};
+  Band band{band_.data(), kBandRows, stride_, first_row, last_row};
   int first = spec_.size, last = 0;  // columns that anything reaches
   const auto touches = [&](const auto& mark) { return mark.first_row < last_row && mark.last_row > first_row; };
   const auto widen = [&](const auto& mark) {
@@ -138,7 +139,7 @@ void HeatmapDrawing::draw_band(int first_row, const Quantizer& quantizer, char* 
   if (first < last) {
     // what kernels write beyond `last` is cleared as well, since finish_row reads whole vectors
     const size_t cleared = static_cast<size_t>(round_up(last, 8) - first) * sizeof(float);
-    for (int line = 0; line < (last_row - first_row) * channels_; ++line) {
+    for (int line = 0; line < kBandRows * channels_; ++line) {
       std::memset(band.pixels + static_cast<ptrdiff_t>(line) * stride_ + first, 0, cleared);
     }
     for (const JointMark& mark : joints_) {
@@ -158,8 +159,8 @@ void HeatmapDrawing::draw_band(int first_row, const Quantizer& quantizer, char* 
     std::memset(out + static_cast<size_t>(last) * pixel_bytes, background,
                 static_cast<size_t>(spec_.size - last) * pixel_bytes);
     if (first < last) {
-      float* pixels = band.pixels + static_cast<ptrdiff_t>(row - first_row) * channels_ * stride_;
-      kernels_.finish_row(pixels, stride_, spec_.sampled_frames, first, last, quantizer, out, guard);
+      float* pixels = band.pixels + static_cast<ptrdiff_t>(row - first_row) * stride_;
+      kernels_.finish_row(pixels, kBandRows * stride_, spec_.sampled_frames, first, last, quantizer, out, guard);
     }
     out += static_cast<size_t>(spec_.size) * pixel_bytes;
   }

@@ -18,7 +18,7 @@ void gaussian(float first, float step, float weight, int count, float* out) {
 }
 
 INLINE float* pixels_of(const Band& band, int row, int channel, int column) {
-  return band.pixels + (static_cast<ptrdiff_t>(row - band.first_row) * band.channels + channel) * band.stride + column;
+  return band.pixels + (static_cast<ptrdiff_t>(channel) * band.rows + row - band.first_row) * band.stride + column;
 }
 
 INLINE int max_int(int a, int b) { return a > b ? a : b; }
@@ -36,22 +36,23 @@ void draw_joint(const JointMark& mark, const Band& band) {
   }
 }
 
-// The columns in which |across + i * step| <= reach, within [0, columns).
-INLINE void strip(float across, float inverse_step, float half, int columns, int* from, int* to) {
-  const float center = -across * inverse_step;
-  const float low = center - half, high = center + half + 1;
-  *from = low <= 0 ? 0 : low >= static_cast<float>(columns) ? columns : static_cast<int>(low);
-  *to = high >= static_cast<float>(columns) ? columns : high <= 0 ? 0 : static_cast<int>(high) + 1;
-  if (*to > columns) *to = columns;
-}
+// Columns from <= i < to of a row that the limb reaches.
+struct Span {
+  float from, to;
+};
+
+INLINE float max_float(float a, float b) { return a > b ? a : b; }
+INLINE float min_float(float a, float b) { return a < b ? a : b; }
 
 void draw_limb(const LimbMark& mark, const Band& band, float reach) {
   const int last = min_int(mark.last_row, band.last_row);
-  const int columns = mark.last_column - mark.first_column;
-  const float step = mark.across_column < 0 ? -mark.across_column : mark.across_column;
-  const bool slanted = step * static_cast<float>(columns) > 2 * reach;  // else the strip is wider than the box
-  const float inverse = slanted ? 1 / mark.across_column : 0.0f;
-  const float half = slanted ? reach / step : 0.0f;
+  const float columns = static_cast<float>(mark.last_column - mark.first_column);
+  // The pixels within reach lie in a strip beside the line and between two lines across it. A direction in which the
+  // strip or the lines run beside the row bounds nothing (and must not be divided by).
+  const float step = max_float(mark.across_column, -mark.across_column);
+  const bool beside = step * columns > reach, ends = mark.along_column * columns > reach;
+  const float inverse_across = beside ? 1 / mark.across_column : 0.0f, half = beside ? reach / step : 0.0f;
+  const float inverse_along = ends ? 1 / mark.along_column : 0.0f;
   const vf across_column = all(mark.across_column), along_column = all(mark.along_column), weight = all(mark.weight);
   const vf zero = all(0.0f), columns_up = count_up();
   for (int row = max_int(mark.first_row, band.first_row); row < last; ++row) {
@@ -59,11 +60,20 @@ void draw_limb(const LimbMark& mark, const Band& band, float reach) {
     const float across_row = mark.across + down * mark.across_row;
     const float before_row = mark.before - down * mark.along_row;
     const float after_row = mark.after + down * mark.along_row;
-    int from = 0, to = columns;
-    if (slanted) strip(across_row, inverse, half, columns, &from, &to);
+    Span span{0, columns};
+    if (beside) {
+      const float center = -across_row * inverse_across;
+      span = {max_float(0, center - half), min_float(columns, center + half + 1)};
+    }
+    if (ends) {
+      span.from = max_float(span.from, (before_row - reach) * inverse_along);
+      span.to = min_float(span.to, (reach - after_row) * inverse_along + 1);
+    }
+    if (!(span.from < span.to)) continue;
+    const int from = static_cast<int>(span.from);
     float* pixels = pixels_of(band, row, mark.channel, mark.first_column);
     vf column = columns_up + static_cast<float>(from);
-    for (int i = from; i < to; i += W, column = column + static_cast<float>(W)) {
+    for (int i = from; static_cast<float>(i) < span.to; i += W, column = column + static_cast<float>(W)) {
       const vf across = across_row + across_column * column;
       const vf along = along_column * column;
       const vf beyond = larger(larger(before_row - along, after_row + along), zero);
@@ -72,20 +82,36 @@ void draw_limb(const LimbMark& mark, const Band& band, float reach) {
   }
 }
 
+// NumPy divides, rounds, adds and clips; clipping first gives the same, since its limits are whole numbers.
 INLINE vi quantized(vf value, const Quantizer& q) {
-  // NumPy divides, rounds, adds and clips; clipping first gives the same, since its limits are whole numbers
   const vf steps = smaller(larger(value / q.scale, all(-128.0f - q.zero_point)), all(127.0f - q.zero_point));
   return __builtin_convertvector((steps + kRounder) - kRounder + q.zero_point, vi);
 }
 
 INLINE vu low_byte(vi value) { return bits<vu>(value) & 255u; }
 
+// Values in [0, 1] as steps, without the zero point, in the lowest byte.
+INLINE vu map_steps(vf value, const Quantizer& q, vf reciprocal) {
+#if defined(__FMA__)
+  const vf estimate = value * reciprocal;  // one step of Newton's gives the rounded quotient, sooner than dividing
+  const vf quotient = estimate + (value - estimate * q.scale) * reciprocal;
+#else
+  (void)reciprocal;
+  const vf quotient = value / q.scale;
+#endif
+  return bits<vu>(smaller(quotient, all(127.0f - q.zero_point)) + kRounder) & 255u;  // the sum's lowest bits are whole
+}
+
 // Four channels of W pixels, from planes to channels last. The surplus channels of the last four spill into the next
 // pixel; they are zero, which is also what is right where that pixel is not written any more.
+INLINE vf load_map(const float* plane) { return smaller(load<vf>(plane), all(1.0f)); }
+
 INLINE void transpose(const float* planes, int stride, int channels, const Quantizer&, float* out) {
+  float limited[4][W];
+  for (int channel = 0; channel < 4; ++channel) store(limited[channel], load_map(planes + channel * stride));
   for (int i = 0; i < W; i += 4) {
-    const f4 a = load<f4>(planes + i), b = load<f4>(planes + stride + i);
-    const f4 c = load<f4>(planes + 2 * stride + i), d = load<f4>(planes + 3 * stride + i);
+    const f4 a = load<f4>(limited[0] + i), b = load<f4>(limited[1] + i);
+    const f4 c = load<f4>(limited[2] + i), d = load<f4>(limited[3] + i);
     const f4 ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
     const f4 cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
     float* to = out + static_cast<ptrdiff_t>(i) * channels;
@@ -97,14 +123,16 @@ INLINE void transpose(const float* planes, int stride, int channels, const Quant
 }
 
 INLINE void transpose(const float* planes, int stride, int channels, const Quantizer& q, int8_t* out) {
-  vu pixels = low_byte(quantized(load<vf>(planes), q));
-  pixels |= low_byte(quantized(load<vf>(planes + stride), q)) << 8;
-  pixels |= low_byte(quantized(load<vf>(planes + 2 * stride), q)) << 16;
-  pixels |= low_byte(quantized(load<vf>(planes + 3 * stride), q)) << 24;
+  const vf reciprocal = 1.0f / all(q.scale);
+  const vb zero_point = vb{} + static_cast<uint8_t>(static_cast<int>(q.zero_point));
+  vu pixels = map_steps(load_map(planes), q, reciprocal);
+  for (int i = 1; i < 4; ++i) pixels |= map_steps(load_map(planes + i * stride), q, reciprocal) << (8 * i);
   uint32_t words[W];
-  store(words, pixels);
+  store(words, bits<vb>(pixels) + zero_point);
   for (int i = 0; i < W; ++i) std::memcpy(out + static_cast<ptrdiff_t>(i) * channels, &words[i], 4);
 }
+
+INLINE float limited(float value) { return value < 1 ? value : 1; }
 
 INLINE float stored(float value, const Quantizer&, float) { return value; }
 
@@ -130,7 +158,7 @@ INLINE void write_row(const float* row, int stride, int channels, int first, int
   for (; column < last; ++column) {
     for (int channel = 0; channel < channels; ++channel) {
       out[static_cast<ptrdiff_t>(column) * channels + channel] =
-          stored(row[static_cast<ptrdiff_t>(channel) * stride + column], q, T{});
+          stored(limited(row[static_cast<ptrdiff_t>(channel) * stride + column]), q, T{});
     }
   }
 }
@@ -138,15 +166,10 @@ INLINE void write_row(const float* row, int stride, int channels, int first, int
 void finish_row(float* row, int stride, int sampled_frames, int first, int last, const Quantizer& q, void* out,
                 const void* guard) {
   const int maps = 6 * sampled_frames;
-  const vf one = all(1.0f), zero = all(0.0f);
   for (int i = first; i < last; i += W) {
-    for (int channel = 0; channel < maps; ++channel) {
-      float* pixels = row + static_cast<ptrdiff_t>(channel) * stride + i;
-      store(pixels, smaller(load<vf>(pixels), one));
-    }
-    vf motion = zero, earlier = load<vf>(row + i);
+    vf motion = all(0.0f), earlier = load_map(row + i);
     for (int frame = 1; frame < sampled_frames; ++frame) {
-      const vf later = load<vf>(row + static_cast<ptrdiff_t>(6 * frame) * stride + i);
+      const vf later = load_map(row + static_cast<ptrdiff_t>(6 * frame) * stride + i);
       motion = larger(motion, larger(later - earlier, earlier - later));
       earlier = later;
     }

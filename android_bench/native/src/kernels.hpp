@@ -25,7 +25,7 @@ struct JointMark {
 };
 
 // A limb in one map. Three distances are affine in the pixel, given at the first row and column: across the limb's line,
-// along it before its start and after its stop. Lengths are in units in which the map is 2^-distance².
+// along it before its start and after its stop; the stop is not left of the start. Lengths are in units in which the map is 2^-distance².
 struct LimbMark {
   float across, before, after;
   float across_column, across_row;  // step of `across` to the next column and row
@@ -35,11 +35,11 @@ struct LimbMark {
   int channel;
 };
 
-// Some rows of all maps: pixel (row, column) of a channel is at [row - first_row][channel][column].
+// Some rows of all maps: pixel (row, column) of a channel is at [channel][row - first_row][column].
 struct Band {
   float* pixels;
-  int stride;    // floats from a channel to the next
-  int channels;  // rounded up to a multiple of 4; the surplus stays zero
+  int rows;    // from a channel to the next
+  int stride;  // floats from a row to the next
   int first_row, last_row;
 };
 
@@ -79,6 +79,7 @@ struct Kernels {
   // reach: distance from the limb in its units at which its map ends
   void (*draw_limb)(const LimbMark&, const Band&, float reach);
   // Limits a row to 1, adds the motion map, and writes columns [first, last) with channels last.
+  // stride: floats from a channel to the next; up to three channels beyond the last are read, and are zero.
   // out: the row's first pixel; guard: one past the last byte that may be written.
   void (*finish_row)(float* row, int stride, int sampled_frames, int first, int last, const Quantizer&, void* out,
                      const void* guard);

@@ -21,6 +21,7 @@ class SkeletonStream {
   void push(int64_t index, const float* joints, const float* confidence, int bodies);
   uint32_t draw(const Quantizer& quantizer, void* out);
 
+  int joints() const { return layout_.joint_count; }
   int64_t frames() const { return count_; }
   int64_t first_index() const { return count_ ? indices_[static_cast<size_t>(first_)] : -1; }
   int64_t last_index() const { return last_index_; }

@@ -18,6 +18,7 @@ constexpr int L = 2;
 typedef float vf __attribute__((vector_size(4 * W)));
 typedef uint32_t vu __attribute__((vector_size(4 * W)));
 typedef int32_t vi __attribute__((vector_size(4 * W)));
+typedef uint8_t vb __attribute__((vector_size(4 * W)));
 typedef double vd __attribute__((vector_size(8 * L)));
 typedef float vf_l __attribute__((vector_size(4 * L)));
 typedef float f4 __attribute__((vector_size(16)));
