@@ -34,17 +34,17 @@ def require_program(name: str, package: str) -> None:
         pytest.skip(f"{name} is not installed; run `apt install {package}`")
 
 
-@lru_cache(maxsize=None)
-def build_folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="pocket-har-native-")
+_TEMPORARY = tempfile.TemporaryDirectory(prefix="pocket-har-native-")
+# A folder that is kept makes the next session's build quick.
+BUILD_FOLDER = Path(os.environ.get("POCKET_HAR_NATIVE_BUILD") or _TEMPORARY.name)
 
 
 @lru_cache(maxsize=None)
 def build(name: str, targets: tuple[str, ...], *options: str) -> Path:
-    """Configures and builds targets once per session, in a folder that ends with it. Skips without a compiler."""
+    """Configures and builds targets once per session. Skips without a compiler."""
     require_program("cmake", "cmake")
     require_program("g++", "g++")
-    folder = Path(build_folder().name) / name
+    folder = BUILD_FOLDER / name
     if not (folder / "CMakeCache.txt").exists():
         run(["cmake", "-S", SOURCE, "-B", folder, "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON", *options])
     run(["cmake", "--build", folder, "--parallel", "2", "--target", *targets])

@@ -78,7 +78,8 @@ METHOD(jint, heatmaps)(JNIEnv *env, jclass own, jlong handle, jfloatArray joints
   (void)own;
   if (!memory) return 0;
   const char *name = layout ? (*env)->GetStringUTFChars(env, layout, NULL) : NULL;
-  const int64_t count = (int64_t)frames * bodies * har_layout_joints(handle_of(handle), name);
+  const int64_t people = frames < 0 || bodies < 0 || bodies > 1024 ? -1 : (int64_t)frames * bodies;
+  const int64_t count = people * har_layout_joints(handle_of(handle), name);
   jfloat *positions = floats_of(env, joints, 3 * count, "joints is shorter than frames, bodies and layout say");
   jfloat *seen = positions ? floats_of(env, confidence, count, "confidence is shorter than frames and bodies say") : NULL;
   har_status status = HAR_OK;

@@ -115,6 +115,7 @@ class Parser {
       if (byte < 0x20) fail("a control character stands in a string");
       if (byte == '\\') {
         ++at_;
+        if (!more()) fail("a string does not end");
         parse_escape(result);
       } else if (byte < 0x80) {
         result += peek();
