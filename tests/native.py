@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ _TEMPORARY = tempfile.TemporaryDirectory(prefix="pocket-har-native-")
 BUILD_FOLDER = Path(os.environ.get("POCKET_HAR_NATIVE_BUILD") or _TEMPORARY.name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def build(name: str, targets: tuple[str, ...], *options: str) -> Path:
     """Configures and builds targets once per session. Skips without a compiler."""
     require_program("cmake", "cmake")
@@ -52,13 +52,18 @@ def build(name: str, targets: tuple[str, ...], *options: str) -> Path:
 
 
 def run(command: list[Any], **options: Any) -> str:
-    result = subprocess.run([os.fspath(part) for part in command], capture_output=True, text=True, check=False, **options)
+    result = subprocess.run(
+        [os.fspath(part) for part in command], capture_output=True, text=True, check=False, **options
+    )
     assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
     return result.stdout
 
 
 def manifest_json(
-    spec: PreprocessSpec, *, int8: dict[str, tuple[float, int]] | None = None, inputs: tuple[str, ...] = ("skeleton", "audio")
+    spec: PreprocessSpec,
+    *,
+    int8: dict[str, tuple[float, int]] | None = None,
+    inputs: tuple[str, ...] = ("skeleton", "audio"),
 ) -> str:
     """A manifest as the exporter writes it; `int8` gives the inputs of that type their scale and zero point."""
     shapes = {"skeleton": spec.skeleton.shape, "audio": spec.audio.shape}
@@ -139,7 +144,7 @@ class HarError(Exception):
         self.status = status
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(path: Path) -> c.CDLL:
     library = c.CDLL(os.fspath(path))
     for name, (result, arguments) in _FUNCTIONS.items():
@@ -177,7 +182,9 @@ class Har:
             self._lib.har_destroy(self._handle)
 
     def labels(self) -> list[str]:
-        return [self._lib.har_label_name(self._handle, i).decode() for i in range(self._lib.har_label_count(self._handle))]
+        return [
+            self._lib.har_label_name(self._handle, i).decode() for i in range(self._lib.har_label_count(self._handle))
+        ]
 
     def _check(self, status: int) -> None:
         if status != OK:

@@ -132,9 +132,17 @@ def test_what_is_refused_changes_nothing() -> None:
     bad = confidence.copy()
     bad[1, 3] = 1.01
     refused = [
-        (lambda: stream.push_frame(2, joints, confidence), WRONG_USE, "frame index is 2; it must be above the last one, 2"),
+        (
+            lambda: stream.push_frame(2, joints, confidence),
+            WRONG_USE,
+            "frame index is 2; it must be above the last one, 2",
+        ),
         (lambda: stream.push_frame(9, joints, bad), BAD_DATA, "confidence 1.01 lies outside [0, 1]"),
-        (lambda: stream.push_frame(9, np.zeros((3, 25, 3)), np.ones((3, 25))), WRONG_USE, "bodies is 3; the stream was"),
+        (
+            lambda: stream.push_frame(9, np.zeros((3, 25, 3)), np.ones((3, 25))),
+            WRONG_USE,
+            "bodies is 3; the stream was",
+        ),
         (lambda: stream.push_audio(np.array([0.0, np.nan])), BAD_DATA, "waveform sample 1 is nan"),
         (lambda: stream.push_audio(sound, rate=8000), BAD_DATA, "sample rate is 8000 Hz; resample to 32000 Hz"),
     ]

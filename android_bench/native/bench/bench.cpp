@@ -52,7 +52,8 @@ void measure(const char* name, int runs, Work work) {
     cpu.push_back(cpu_ms);
     wall.push_back(wall_ms);
   }
-  std::printf("%s\n  {\"name\": \"%s\", \"cpu_min_ms\": %.4f, \"cpu_median_ms\": %.4f, \"wall_min_ms\": %.4f, \"wall_median_ms\": %.4f}",
+  std::printf("%s\n  {\"name\": \"%s\", \"cpu_min_ms\": %.4f, \"cpu_median_ms\": %.4f, \"wall_min_ms\": %.4f, "
+              "\"wall_median_ms\": %.4f}",
               first_entry ? "" : ",", name, *std::min_element(cpu.begin(), cpu.end()), median(cpu),
               *std::min_element(wall.begin(), wall.end()), median(wall));
   first_entry = false;
@@ -114,8 +115,10 @@ int main(int count, char** arguments) {
     int64_t index = 0;
     const auto push = [&] {
       const int t = int(index % length);
-      check(har_stream_push_frame(stream, index, recording.frame(t), recording.seen(t), bodies), har_stream_error(stream));
-      check(har_stream_push_audio(stream, recording.waveform.data() + t * piece, piece, rate), har_stream_error(stream));
+      check(har_stream_push_frame(stream, index, recording.frame(t), recording.seen(t), bodies),
+            har_stream_error(stream));
+      check(har_stream_push_audio(stream, recording.waveform.data() + t * piece, piece, rate),
+            har_stream_error(stream));
       ++index;
     };
     const auto read = [&](har_type type, size_t heatmap_bytes, size_t logmel_bytes) {
@@ -125,15 +128,21 @@ int main(int count, char** arguments) {
     while (index < 200) push();
     const std::string people = bodies == 1 ? ", 1 body" : ", 2 bodies";
     measure(("stream push" + people).c_str(), runs, push);
-    measure(("stream update float32" + people).c_str(), runs, [&] { push(); read(HAR_FLOAT32, skeleton_bytes, audio_bytes); });
+    measure(("stream update float32" + people).c_str(), runs, [&] {
+      push();
+      read(HAR_FLOAT32, skeleton_bytes, audio_bytes);
+    });
     if (sizes.skeleton_is_int8 && sizes.audio_is_int8) {
-      measure(("stream update int8" + people).c_str(), runs, [&] { push(); read(HAR_INT8, skeleton.size(), audio.size()); });
+      measure(("stream update int8" + people).c_str(), runs, [&] {
+        push();
+        read(HAR_INT8, skeleton.size(), audio.size());
+      });
     }
     har_stream_destroy(stream);
   }
   har_destroy(handle);
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
-  std::printf("],\n \"user_s\": %.2f, \"peak_kib\": %ld}\n", double(usage.ru_utime.tv_sec) + double(usage.ru_utime.tv_usec) * 1e-6,
-              usage.ru_maxrss);
+  const double user_s = double(usage.ru_utime.tv_sec) + double(usage.ru_utime.tv_usec) * 1e-6;
+  std::printf("],\n \"user_s\": %.2f, \"peak_kib\": %ld}\n", user_s, usage.ru_maxrss);
 }

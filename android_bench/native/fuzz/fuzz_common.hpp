@@ -40,9 +40,9 @@ struct SmallSpec {
 
   std::string manifest() const {
     char text[2400];
-    std::snprintf(text, sizeof text, R"({"version": 1, "name": "", "format": "tflite", "model_file": "", "sha256": "",
-"size_bytes": 1, "preset": "", "recipe": "", "target": "", "labels": [], "calibration": null, "cost": {}, "search": null,
-"golden": [], "verification": {}, "command": "", "measurement": null, "checkpoint": {}, "versions": {},
+    std::snprintf(text, sizeof text,
+                  R"({"version": 1, "name": "", "format": "tflite", "model_file": "", "sha256": "", "size_bytes": 1,
+"preset": "", "recipe": "", "target": "", "labels": [], "calibration": null, "cost": {}, "search": null, "golden": [], "verification": {}, "command": "", "measurement": null, "checkpoint": {}, "versions": {},
 "preprocess": {"version": 1, "skeleton": {"size": %d, "sampled_frames": %d, "sigma_px": %.17g,
 "field_of_view_torso": 2.5, "min_confidence": 0.2, "max_bodies": %d, "default_torso_m": 0.5, "min_torso_m": 0.05,
 "layout": "%s"}, "audio": {"sample_rate_hz": 32000, "window_samples": %d, "n_fft": %d, "hop_samples": %d, "n_mels": %d,

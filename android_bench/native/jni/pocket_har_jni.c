@@ -81,10 +81,12 @@ METHOD(jint, heatmaps)(JNIEnv *env, jclass own, jlong handle, jfloatArray joints
   const int64_t people = frames < 0 || bodies < 0 || bodies > 1024 ? -1 : (int64_t)frames * bodies;
   const int64_t count = people * har_layout_joints(handle_of(handle), name);
   jfloat *positions = floats_of(env, joints, 3 * count, "joints is shorter than frames, bodies and layout say");
-  jfloat *seen = positions ? floats_of(env, confidence, count, "confidence is shorter than frames and bodies say") : NULL;
+  jfloat *seen = NULL;
+  if (positions) seen = floats_of(env, confidence, count, "confidence is shorter than frames, bodies and layout say");
   har_status status = HAR_OK;
   if (seen) {
-    status = har_heatmaps(handle_of(handle), positions, seen, frames, bodies, name, type_of(int8), memory, bytes, &notes);
+    status =
+        har_heatmaps(handle_of(handle), positions, seen, frames, bodies, name, type_of(int8), memory, bytes, &notes);
   }
   release(env, joints, positions);
   release(env, confidence, seen);
@@ -93,7 +95,8 @@ METHOD(jint, heatmaps)(JNIEnv *env, jclass own, jlong handle, jfloatArray joints
   return (jint)notes;
 }
 
-METHOD(void, logMel)(JNIEnv *env, jclass own, jlong handle, jfloatArray waveform, jint rate, jboolean int8, jobject out) {
+METHOD(void, logMel)(JNIEnv *env, jclass own, jlong handle, jfloatArray waveform, jint rate, jboolean int8,
+                     jobject out) {
   size_t bytes;
   void *memory = memory_of(env, out, &bytes);
   (void)own;
@@ -127,7 +130,8 @@ METHOD(void, pushFrame)(JNIEnv *env, jclass own, jlong stream, jlong index, jflo
   const int64_t count = (int64_t)bodies * har_stream_joints(stream_of(stream));
   (void)own;
   jfloat *positions = floats_of(env, joints, 3 * count, "joints is shorter than bodies and layout say");
-  jfloat *seen = positions ? floats_of(env, confidence, count, "confidence is shorter than bodies and layout say") : NULL;
+  jfloat *seen = NULL;
+  if (positions) seen = floats_of(env, confidence, count, "confidence is shorter than bodies and layout say");
   har_status status = HAR_OK;
   if (seen) status = har_stream_push_frame(stream_of(stream), index, positions, seen, bodies);
   release(env, joints, positions);

@@ -29,7 +29,8 @@ struct SkeletonStages {
   SceneMaker maker;
   HeatmapDrawing drawing;
 
-  SkeletonStages(const HeatmapSpec& spec, const SkeletonLayout& own) : layout(&own), maker(spec, own), drawing(spec, own) {}
+  SkeletonStages(const HeatmapSpec& spec, const SkeletonLayout& own)
+      : layout(&own), maker(spec, own), drawing(spec, own) {}
 };
 
 // Calls `work`; whatever it throws becomes a status and a sentence.
@@ -55,7 +56,9 @@ void need(const void* pointer, const char* name) {
 }
 
 Quantizer quantizer_for(const TensorInfo* info, har_type type, int64_t elements, size_t out_bytes) {
-  if (type != HAR_FLOAT32 && type != HAR_INT8) wrong_use("type is " + std::to_string(type) + "; use HAR_FLOAT32 or HAR_INT8");
+  if (type != HAR_FLOAT32 && type != HAR_INT8) {
+    wrong_use("type is " + std::to_string(type) + "; use HAR_FLOAT32 or HAR_INT8");
+  }
   if (type == HAR_INT8 && !(info && info->is_int8())) {
     wrong_use("the model's input is not int8, so it has no scale; ask for HAR_FLOAT32");
   }

@@ -21,7 +21,8 @@ struct Range {
 
 Range pixels_around(double low, double high, double reach, int size) {
   const double first = std::ceil(low - reach), last = std::floor(high + reach) + 1;
-  return {static_cast<int>(std::clamp(first, 0.0, double(size))), static_cast<int>(std::clamp(last, 0.0, double(size)))};
+  const auto limited = [size](double value) { return static_cast<int>(std::clamp(value, 0.0, double(size))); };
+  return {limited(first), limited(last)};
 }
 
 }  // namespace
@@ -43,7 +44,8 @@ void HeatmapDrawing::reserve(int bodies) {
   const size_t joints = drawn * static_cast<size_t>(layout_.joint_count);
   joints_.reserve(joints);
   limbs_.reserve(drawn * static_cast<size_t>(layout_.limb_count));
-  if (tables_.size() < joints * 2 * static_cast<size_t>(table_)) tables_.resize(joints * 2 * static_cast<size_t>(table_));
+  const size_t floats = joints * 2 * static_cast<size_t>(table_);
+  if (tables_.size() < floats) tables_.resize(floats);
 }
 
 void HeatmapDrawing::draw(const Scene& scene, const Quantizer& quantizer, void* out) {

@@ -24,8 +24,9 @@ struct JointMark {
   int channel;
 };
 
-// A limb in one map. Three distances are affine in the pixel, given at the first row and column: across the limb's line,
-// along it before its start and after its stop; the stop is not left of the start. Lengths are in units in which the map is 2^-distance².
+// A limb in one map; its stop is not left of its start. Three distances are affine in the pixel, given at the first row
+// and column: across the limb's line, along it before its start and after its stop. Lengths are in units in which the
+// map is 2^-distance².
 struct LimbMark {
   float across, before, after;
   float across_column, across_row;  // step of `across` to the next column and row
@@ -83,8 +84,8 @@ struct Kernels {
   // out: the row's first pixel; guard: one past the last byte that may be written.
   void (*finish_row)(float* row, int stride, int sampled_frames, int first, int last, const Quantizer&, void* out,
                      const void* guard);
-  // |STFT|² of fft_frames frames, each readable (and finite) 3 floats beyond window_samples. work: [n / 2][2][fft_frames]; power: [n / 2 + 1] rows of spectra_frames, of which
-  // the first fft_frames columns are written.
+  // |STFT|² of fft_frames frames, each readable (and finite) 3 floats beyond window_samples.
+  // work: [n / 2][2][fft_frames]; power: [n / 2 + 1] rows of spectra_frames, of which fft_frames columns are written.
   void (*power_spectra)(const FftTables&, const float* const* frames, double* work, float* power);
   // power: [bins][spectra_frames] → decibels: [n_mels][spectra_frames]; peak: [spectra_frames], a frame's largest
   // decibel, NaN where its power is not finite.

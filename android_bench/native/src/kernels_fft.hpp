@@ -9,7 +9,9 @@ struct Complex {
   vd re, im;
 };
 
-INLINE Complex get(const double* work, ptrdiff_t i) { return {load<vd>(work + 2 * L * i), load<vd>(work + 2 * L * i + L)}; }
+INLINE Complex get(const double* work, ptrdiff_t i) {
+  return {load<vd>(work + 2 * L * i), load<vd>(work + 2 * L * i + L)};
+}
 
 INLINE void put(double* work, ptrdiff_t i, Complex value) {
   store(work + 2 * L * i, value.re);

@@ -64,7 +64,7 @@ class AudioStream {
   int64_t count_ = 0;            // samples pushed
   int64_t next_column_ = 0;      // columns are counted from the stream's first sample, one for every hop
   std::vector<float> samples_;   // ring
-  std::vector<float> decibels_;  // [n_mels][2 * frames]: ring of columns, written twice so that any window is in one run
+  std::vector<float> decibels_;  // [n_mels][2 * frames]: ring of columns, each written twice: any window is in one run
   std::vector<float> peaks_;     // ring
   std::vector<float> window_;    // [n_mels][row_floats]
   std::vector<float> frames_;    // [group][frame_floats]

@@ -36,12 +36,12 @@ int __wrap_posix_memalign(void** memory, size_t alignment, size_t size) {
 }
 
 // The C++ library's own operator new would call malloc where --wrap does not reach.
-void* operator new(size_t size) {
+__attribute__((noinline)) void* operator new(size_t size) {
   if (void* memory = counted(__real_malloc(size ? size : 1))) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 int main() {
   const int frames = 200, piece = 1067;

@@ -7,8 +7,8 @@ import java.nio.charset.StandardCharsets;
 /**
  * The recogniser's inputs from a skeleton and a waveform: the C interface har.h for Java and Kotlin.
  *
- * <p>Tensors are written into direct byte buffers in native order, such as those of a TFLite interpreter's inputs, whose
- * capacity must be the tensor's size in bytes. An object belongs to one thread at a time. Every method throws
+ * <p>Tensors are written into direct byte buffers in native order, such as those of a TFLite interpreter's inputs,
+ * whose capacity must be the tensor's size in bytes. An object belongs to one thread at a time. Every method throws
  * IllegalArgumentException where the C function does not succeed, with its sentence.
  */
 public final class PocketHar implements AutoCloseable {
