@@ -8,7 +8,7 @@
 namespace har_native {
 namespace {
 
-constexpr int kBandRows = 8;  // rows of all channels that are drawn before they are written: they stay in the cache
+constexpr int kBandRows = 16;  // rows of all channels that are drawn before they are written: they stay in the cache
 
 int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 

@@ -46,7 +46,8 @@ INLINE float min_float(float a, float b) { return a < b ? a : b; }
 
 void draw_limb(const LimbMark& mark, const Band& band, float reach) {
   const int last = min_int(mark.last_row, band.last_row);
-  const float columns = static_cast<float>(mark.last_column - mark.first_column);
+  const int all_columns = mark.last_column - mark.first_column;
+  const float columns = static_cast<float>(all_columns);
   // The pixels within reach lie in a strip beside the line and between two lines across it. A direction in which the
   // strip or the lines run beside the row bounds nothing (and must not be divided by).
   const float step = max_float(mark.across_column, -mark.across_column);
@@ -70,10 +71,10 @@ void draw_limb(const LimbMark& mark, const Band& band, float reach) {
       span.to = min_float(span.to, (reach - after_row) * inverse_along + 1);
     }
     if (!(span.from < span.to)) continue;
-    const int from = static_cast<int>(span.from);
+    const int from = static_cast<int>(span.from), to = min_int(static_cast<int>(span.to) + 1, all_columns);
     float* pixels = pixels_of(band, row, mark.channel, mark.first_column);
     vf column = columns_up + static_cast<float>(from);
-    for (int i = from; static_cast<float>(i) < span.to; i += W, column = column + static_cast<float>(W)) {
+    for (int i = from; i < to; i += W, column = column + static_cast<float>(W)) {
       const vf across = across_row + across_column * column;
       const vf along = along_column * column;
       const vf beyond = larger(larger(before_row - along, after_row + along), zero);

@@ -1,8 +1,8 @@
 // Runs one recording through the library on another processor, for a test to compare with NumPy:
 //   har_golden FOLDER FRAMES BODIES LAYOUT
 // Reads manifest.json and the float32 files joints.bin, confidence.bin, waveform.bin; writes heatmaps.bin and
-// logmel.bin (batch) and stream_heatmaps.bin and stream_logmel.bin (pushed frame by frame and in pieces, the window long
-// enough), all float32, and heatmaps_int8.bin and logmel_int8.bin where the manifest has int8 inputs.
+// logmel.bin (batch) and stream_heatmaps.bin and stream_logmel.bin (pushed frame by frame and in pieces, the window
+// long enough), all float32, and heatmaps_int8.bin and logmel_int8.bin where the manifest has int8 inputs.
 
 #include <cstdio>
 #include <cstdlib>
