@@ -38,7 +38,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--protocol", default="all", metavar="NAME", help="split of --data (default all)")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, metavar="X", help="shares of the MACs left")
-    parser.add_argument("--parameters", action="store_true", help="leave the same shares of the parameters")
+    parser.add_argument(
+        "--also",
+        nargs="+",
+        choices=("parameters", "time"),
+        default=[],
+        metavar="MEASURE",
+        help="leave the same shares of the parameters, or of the estimated time, or both (parameters, time)",
+    )
     parser.add_argument("--multiple", type=int, default=8, metavar="N", help="widths are multiples of N (default 8)")
     parser.add_argument("--recordings", type=int, default=2000, metavar="N", help="unseen recordings (default 2000)")
     parser.add_argument("--calibration", type=int, metavar="N", help="recordings to calibrate with")
@@ -101,8 +108,9 @@ def _pruned(
     if not pruned.exists():
         start = ["--checkpoint", str(checkpoint)] if checkpoint else []
         widths = ["--multiple", str(options.multiple)]
-        for name in ("macs", "parameters") if options.parameters else ("macs",):
-            widths += [f"--{name}", f"{min(1.0, share / before[name]):.6f}"]
+        # A command's shares are of what there is; the time that is left is not in the results, but near the MACs.
+        for name in ("macs", *options.also):
+            widths += [f"--{name}", f"{min(1.0, share / before.get(name, before['macs'])):.6f}"]
         call("quantize", "prune", *start, *widths, "--out", str(pruned), *data)
     if not result.exists():
         teacher = ["--teacher", str(options.checkpoint)] if options.checkpoint else []
@@ -142,7 +150,7 @@ def _command(options: argparse.Namespace, shares: list[float]) -> str:
     words += [f"--checkpoint {options.checkpoint.name}"] if options.checkpoint else []
     words += [f"--protocol {options.protocol}"] if options.protocol != "all" else []
     words += [f"--calibration {options.calibration}"] if options.calibration else []
-    words += ["--parameters"] if options.parameters else []
+    words += [f"--also {' '.join(options.also)}"] if options.also else []
     words += [f"--multiple {options.multiple} --recordings {options.recordings} --seed {options.seed}"]
     return " ".join([*words, *(f"--set {assignment}" for assignment in options.set)])
 

@@ -21,7 +21,7 @@ from model.unfolding import UNFOLDED_FORM
 from preprocess.errors import DataError, UsageError
 from recordings.protocols import Split, split
 
-from .budget import Budget, Measure, WidthRule, cost_of, describe
+from .budget import NAMES, Budget, Measure, WidthRule, cost_of, describe
 from .distillation import QatSettings, RecoverySettings
 from .groups import channel_groups
 from .prepare import CalibrationOptions, prepare
@@ -101,14 +101,14 @@ def _show_training(path: Path, kind: str, options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    budgets = [name for name in ("macs", "parameters", "size_mb", "latency_ms") if getattr(options, name) is not None]
-    if not budgets or (len(budgets) > 1 and budgets != ["macs", "parameters"]):
+    budgets = [name for name in (*NAMES, "size_mb", "latency_ms") if getattr(options, name) is not None]
+    if not budgets or (len(budgets) > 1 and not set(budgets) <= set(NAMES)):
         given = " with ".join(f"--{name.replace('_', '-')}" for name in budgets) or "no budget"
-        raise UsageError(f"{given}: give --macs, --parameters or both, or --size-mb, or --latency-ms")
-    for name in ("macs", "parameters"):
-        value = getattr(options, name)
+        raise UsageError(f"{given}: give any of --macs, --parameters and --time, or --size-mb, or --latency-ms")
+    for measure in NAMES:
+        value = getattr(options, measure)
         if value is not None and not 0 < value <= 1:
-            raise UsageError(f"--{name} is {value:g}; use a share of what there is, above 0 and at most 1")
+            raise UsageError(f"--{measure} is {value:g}; use a share of what there is, above 0 and at most 1")
     for name in ("size_mb", "latency_ms"):
         value = getattr(options, name)
         if value is not None and not value > 0:
@@ -124,8 +124,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--steps {options.steps} trains in between and needs --data DIR")
     if options.steps == 1 and (options.set or options.resume):
         raise UsageError("--set and --resume concern the training between --steps; give --steps, or leave them out")
-    if options.steps > 1 and options.macs is None and options.parameters is None:
-        raise UsageError("--steps needs --macs or --parameters; a file's size or latency is met in one step")
+    if options.steps > 1 and not set(budgets) <= set(NAMES):
+        raise UsageError("--steps needs --macs, --parameters or --time; a file's size or latency is met in one step")
 
 
 def _rule(options: argparse.Namespace) -> WidthRule:
@@ -192,7 +192,7 @@ def _in_steps(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
 
 
 def _budget(options: argparse.Namespace) -> Budget:
-    shares: dict[Measure, float | None] = {"macs": options.macs, "parameters": options.parameters}
+    shares: dict[Measure, float | None] = {measure: getattr(options, measure) for measure in NAMES}
     return {measure: share for measure, share in shares.items() if share is not None}
 
 
@@ -248,7 +248,7 @@ def _exported(checkpoint: Checkpoint, options: argparse.Namespace) -> Any:
 
 def prune_words(options: argparse.Namespace) -> str:
     """The command of a pruning, without the folders of this machine."""
-    budgets = {name: getattr(options, name) for name in ("macs", "parameters", "size_mb", "latency_ms")}
+    budgets = {name: getattr(options, name) for name in (*NAMES, "size_mb", "latency_ms")}
     words = ["python -m quantize prune --out FILE"]
     words += [f"--checkpoint {options.checkpoint.name}"] if options.checkpoint else []
     words += [f"--{name.replace('_', '-')} {value:g}" for name, value in budgets.items() if value is not None]

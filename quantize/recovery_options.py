@@ -18,11 +18,15 @@ def add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="pruned checkpoint, .npz")
-    budget = parser.add_argument_group(
-        "budget", "shares of MACs and parameters, one or both; or a file's size or latency"
-    )
+    budget = parser.add_argument_group("budget", "one; or --macs, --parameters and --time together")
     budget.add_argument("--macs", type=float, metavar="SHARE", help="share of the multiply-accumulates that stays")
     budget.add_argument("--parameters", type=float, metavar="SHARE", help="share of the parameters that stays")
+    budget.add_argument(
+        "--time",
+        type=float,
+        metavar="SHARE",
+        help="share of the estimated time that stays: MACs, those of depthwise convolutions twelvefold",
+    )
     budget.add_argument("--size-mb", type=float, metavar="MB", help="largest INT8 TFLite file; exports to find out")
     budget.add_argument("--latency-ms", type=float, metavar="MS", help="longest inference of that file on this machine")
     parser.add_argument(

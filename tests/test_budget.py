@@ -75,6 +75,24 @@ def test_a_budget_out_of_reach_is_told():
         plan_widths(NANO, EQUAL, budget={"macs": 0.2}, rule=WidthRule(8), originals={})
 
 
+def test_time_makes_the_widths_of_depthwise_convolutions_give():
+    """A budget of MACs alone leaves wide streams where the insides of blocks are as cheap to lose."""
+    streams = [f"audio/stage{level}/width" for level in range(4)]
+
+    def left(budget):
+        widths = plan_widths(NANO, EQUAL, budget=budget, rule=WidthRule(4), originals={})
+        groups = {own.name: own.width for own in channel_groups(NANO)}
+        return sum(widths.get(name, groups[name]) for name in streams), narrowed(NANO, widths)
+
+    by_macs, by_time = left({"macs": 0.6}), left({"macs": 0.6, "time": 0.5})
+    assert by_time[0] < by_macs[0]
+    times = []
+    for config in (NANO, by_time[1]):
+        layers = model_cost(config).total.layers
+        times.append(sum(own.macs * (12 if "depthwise" in own.name else 1) for own in layers))
+    assert times[1] <= 0.5 * times[0]
+
+
 @settings(max_examples=8)
 @given(st.dictionaries(st.sampled_from(["macs", "parameters"]), st.floats(0.3, 1), min_size=1))
 def test_a_uniform_plan_leaves_the_same_share_everywhere(budget):

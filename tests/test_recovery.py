@@ -184,8 +184,12 @@ def test_a_budget_of_size_is_met_by_the_file(original, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["prune", "--out", "a.npz"], 2, "no budget: give --macs, --parameters or both, or"),
-        (["prune", "--out", "a.npz", "--macs", "0.5", "--size-mb", "3"], 2, "--macs with --size-mb: give --macs, "),
+        (["prune", "--out", "a.npz"], 2, "no budget: give any of --macs, --parameters and --time, or"),
+        (
+            ["prune", "--out", "a.npz", "--macs", "0.5", "--size-mb", "3"],
+            2,
+            "--macs with --size-mb: give any of --macs, ",
+        ),
         (["prune", "--macs", "0", "--out", "a.npz"], 2, "--macs is 0; use a share of what there is"),
         (["prune", "--macs", "0.5", "--out", "a.h5"], 2, r"--out is a\.h5; a checkpoint ends in \.npz"),
         (
