@@ -92,15 +92,26 @@ def finish_tflite(content: bytes, metadata: str, producers: Mapping[str, str]) -
 
 
 def _separate_names(model: Any) -> None:
-    """Gives every tensor a name of its own, as other tools expect: `name`, `name/1`, …; activations come first."""
-    tensors = model.subgraphs[0].tensors
+    """Gives every tensor a name of its own, as other tools expect: `name`, `name/1`, …
+
+    Inputs and output come first, then activations, then constants and what is made of them.
+    """
+    graph, signature = model.subgraphs[0], model.signatureDefs[0]
+    outer = {own.tensorIndex for own in [*signature.inputs, *signature.outputs]}
+    constant = [model.buffers[tensor.buffer].data is not None for tensor in graph.tensors]
+    for operator in graph.operators:
+        if all(constant[index] for index in operator.inputs if index >= 0):
+            for index in operator.outputs:
+                constant[index] = True
     taken: set[bytes] = set()
-    for tensor in sorted(tensors, key=lambda own: model.buffers[own.buffer].data is not None):
-        name, count = tensor.name, 0
+    for index in sorted(range(len(graph.tensors)), key=lambda own: (own not in outer, constant[own])):
+        given = graph.tensors[index].name
+        given = given if isinstance(given, bytes) else given.encode()
+        name, count = given, 0
         while name in taken:
             count += 1
-            name = tensor.name + f"/{count}".encode()
-        tensor.name = name
+            name = given + f"/{count}".encode()
+        graph.tensors[index].name = name
         taken.add(name)
 
 

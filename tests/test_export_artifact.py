@@ -333,6 +333,7 @@ def test_model_of_other_weights_fails_the_verification(artifacts, recordings_fol
             STATIC_WI8_AI8,
             build_recogniser(config, seed=1234),
             loader,
+            stream="fused",
             recordings=16,
             random_weights=True,
         )

@@ -231,6 +231,7 @@ def test_manifest_says_what_was_searched(tmp_path, recordings_folder):
         name="tiny",
         file_format="onnx",
         recipe=STATIC_WI8_AI8,
+        stream="fused",
         budget=Budget(max_drop_points=100.0, time_limit_s=600.0),
         target="arm",
         calibration=CalibrationOptions(method="percentile"),

@@ -231,7 +231,10 @@ def test_statistics_are_those_of_all_values(batch_size):
 )
 def test_a_constant_is_collected(value):
     config = small()[0]
-    inputs = [keras.Input(config.spec.skeleton.shape), keras.Input(config.spec.audio.shape)]
+    inputs = [
+        keras.Input(config.spec.skeleton.shape, name="skeleton"),
+        keras.Input(config.spec.audio.shape, name="audio"),
+    ]
     constant = keras.layers.Lambda(lambda x: 0 * x + value)(inputs[1])
     model = keras.Model(inputs, [inputs[1], constant])
     found = collect(Observed(model, ("audio", "x"), {}), calibration_of(config, 2))["x"]

@@ -278,20 +278,16 @@ def test_a_run_refuses_another_student(original, pruned, finished, recordings_fo
         fine_tune(recovery, finished.parent, command="", workers=0, resume=True, on_error="raise")
 
 
-def test_an_untrained_network_is_pruned_without_recordings(tmp_path, recordings_folder, capsys):
+def test_an_untrained_network_is_pruned_without_recordings(tmp_path):
     """Cost and speed of a width can be studied before anything is trained."""
-    from export.__main__ import main as export_main
     from model.__main__ import main as model_main
-    from runtime.manifest import read_artifact
 
-    whole, half, out = tmp_path / "whole.npz", tmp_path / "half.npz", tmp_path / "artifact"
+    whole, half = tmp_path / "whole.npz", tmp_path / "half.npz"
     assert model_main(["init", "--preset", "nano", "--audio-norm", "batch", "--out", str(whole)]) == 0
     words = ["--criterion", "magnitude", "--uniform", "--macs", "0.5", "--multiple", "4"]
     assert main(["prune", "--checkpoint", str(whole), *words, "--out", str(half)]) == 0
-    before, after = (model_cost(load_checkpoint(path).config).total.macs for path in (whole, half))
-    assert 0.4 * before < after <= 0.5 * before
-    words = ["--data", str(recordings_folder), "--recordings", "8", "--calibration", "8", "--out", str(out)]
-    assert export_main(["tflite", "--int8", "--checkpoint", str(half), *words]) == 0
-    manifest, _ = read_artifact(out)
-    assert not manifest.verification["judged_by_class"]
-    assert manifest.cost["fused"]["macs"] == after
+    before, after = (load_checkpoint(path) for path in (whole, half))
+    macs = [model_cost(own.config).total.macs for own in (before, after)]
+    assert 0.4 * macs[0] < macs[1] <= 0.5 * macs[0]
+    assert before.history["random_weights"]
+    assert after.history["random_weights"]

@@ -65,6 +65,7 @@ def write_artifact(folder: Path, model: str, *, names: tuple[str, ...] = ("skele
         golden=tuple(golden),
         versions={},
         command="",
+        stream={("skeleton",): "visual", ("audio",): "audio"}.get(names, "fused"),
     )
     (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return folder
