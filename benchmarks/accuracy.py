@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from console.files import atomic_file
 from console.program import make_parser, run_as_main, show, show_json
 from console.table import format_table
 from runtime.manifest import file_sha256
 
 from .commands import call
 from .provenance import provenance
+from .result_files import write_result
 
 RESULTS = Path(__file__).parent / "results"
 # Also the seed of the recordings on which `python -m export` verifies when it is given none.
@@ -85,8 +85,7 @@ def _run(options: argparse.Namespace) -> None:
         "exports": exports,
         "analysis": {key: analysis[key] for key in ("recordings", "logits_snr_db", "parts", "blocks")},
     }
-    with atomic_file(options.out) as temporary:
-        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_result(document, options.out)
     if options.json:
         show_json(document)
     else:

@@ -25,11 +25,9 @@ from recordings.recording import RecordingRef
 from recordings.synthetic.cached import HELD_OUT_SEED, cached_recordings
 from recordings.workers import Arrays, WorkerPool, run_here
 from runtime.manifest import Manifest, read_artifact
-from runtime.runners import RUNTIMES_OF_FORMAT, open_model
+from runtime.runners import RUNTIMES_OF_FORMAT, distribution_of, open_model
 
 from .conditions import Condition, ConditionMaker, tensors_of
-
-_DISTRIBUTIONS = {"litert": "ai-edge-litert"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Artifact:
 
     def to_dict(self) -> dict[str, Any]:
         """What a result file says of it."""
-        version = metadata.version(_DISTRIBUTIONS.get(self.runtime, self.runtime))
+        version = metadata.version(distribution_of(self.runtime))
         return {
             "name": self.name,
             "recipe": self.manifest.recipe,

@@ -9,7 +9,6 @@ is with and without.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.files import atomic_file
 from console.program import add_common_options, log, make_parser, run_as_main, show, show_json, warn
 from console.table import format_table
 from preprocess.errors import DataError, PocketHarError, UsageError
@@ -26,6 +24,7 @@ from runtime.manifest import file_sha256, read_artifact
 
 from .plain import GEMM_COLUMNS, GEMM_DEPTH, GEMM_ROWS, write_gemm
 from .provenance import INSTRUCTIONS, instructions, provenance
+from .result_files import write_result
 
 if TYPE_CHECKING:
     from .runner import Contender
@@ -92,8 +91,7 @@ def _run(options: argparse.Namespace) -> None:
         "files": entries,
         "gemm": {"rows": GEMM_ROWS, "depth": GEMM_DEPTH, "columns": GEMM_COLUMNS, "results": gemm_entries},
     }
-    with atomic_file(options.out) as temporary:
-        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_result(document, options.out)
     _warn_if_unsteady(entries)
     if options.json:
         show_json(document)

@@ -32,10 +32,9 @@ from .conditions import CLEAN
 from .latency import PACKAGES, doubts
 from .provenance import environment
 from .records import Record
-from .result_files import data_words, interval_text, write_result
+from .result_files import claim_folder, data_words, interval_text, write_result
 from .runner import artifact_contenders, measure_all
 from .statistics import ratio_of_medians, summarize
-from .variants import claim_folder
 
 SCHEMA_VERSION = 1
 # Name, what `python -m export` is told, and who made it; of each format, the first is ours in float.

@@ -9,7 +9,6 @@ wrong answer is not measured.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.provenance import provenance
+from benchmarks.result_files import write_result
 from benchmarks.worker import THREAD_VARIABLES
-from console.files import atomic_file
 from console.program import add_common_options, make_parser, run_program, show, show_json, warn
 from console.table import format_table
 from preprocess.errors import AnswerIsNo, UsageError
@@ -103,8 +102,7 @@ def _run(options: argparse.Namespace) -> None:
         "largest_difference": differences,
         "results": results,
     }
-    with atomic_file(options.out) as path:
-        path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_result(document, options.out)
     _report(document, as_json=options.json)
 
 

@@ -22,8 +22,8 @@ from .commands import call
 from .drawing import require_matplotlib
 from .int8 import summary
 from .provenance import provenance
+from .result_files import claim_folder, write_result
 from .runner import Contender, time_in_turn
-from .variants import claim_folder
 
 RESULT = Path(__file__).parent / "results" / "pruning.json"
 SHARES = (0.75, 0.5, 0.35, 0.25, 0.2)
@@ -89,8 +89,7 @@ def _run(options: argparse.Namespace) -> None:
         "provenance": provenance(_command(options, shares), packages=PACKAGES),
         "points": points,
     }
-    with atomic_file(options.out) as temporary:
-        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_result(document, options.out)
     draw(document, options.out.with_suffix(".png"))
     if options.json:
         show_json(document)

@@ -37,3 +37,17 @@ def interval_text(entry: dict[str, Any]) -> str:
     """Accuracy with its 95 % interval, as `recordings.metrics.Score` prints it."""
     low, high = entry["interval95"]
     return f"{100 * entry['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def claim_folder(folder: Path, mine: dict[str, object]) -> None:
+    """Refuses a folder that holds results of other options.
+
+    Raises:
+        UsageError: it does.
+    """
+    path = folder / "options.json"
+    if not path.exists():
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(mine), encoding="utf-8")
+    elif json.loads(path.read_text(encoding="utf-8")) != mine:
+        raise UsageError(f"{folder} holds results of other options; choose another --folder")

@@ -6,11 +6,9 @@ Parameters and multiply-accumulates are counted from each file's own graph and m
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from console.files import atomic_file
 from console.program import show, show_json, warn
 from console.table import format_table
 from preprocess.errors import DataError, UsageError
@@ -21,6 +19,7 @@ from .graph_cost import GraphCost, activation_arena_bytes, graph_cost
 from .latency import PACKAGES, doubts
 from .provenance import environment
 from .records import Record
+from .result_files import write_result
 from .runner import artifact_contenders, measure_all
 from .statistics import ratio_of_medians, summarize
 from .variants import STREAMS, Variant, make_variants, variant_words
@@ -50,8 +49,7 @@ def table1_command(options: argparse.Namespace) -> None:
     variants = make_variants(options)
     document = measure_table1(variants, options, command_of(options))
     if options.out:
-        with atomic_file(options.out) as temporary:
-            temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_result(document, options.out)
     for warning in document["record"]["warnings"][:1]:
         warn(f"times are unsteady, leave the machine alone and measure again: {warning}")
     if options.json:

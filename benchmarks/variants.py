@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from console.files import atomic_file
 from console.program import log
 from preprocess.errors import UsageError
 from runtime.manifest import MANIFEST_NAME, file_sha256
 
 from .commands import call
+from .result_files import claim_folder
 
 STREAMS = ("visual", "audio", "fused")
 PRECISIONS = ("float32", "INT8", "pruned INT8")
@@ -95,17 +94,3 @@ def _checkpoints(options: argparse.Namespace) -> tuple[Path | None, Path]:
             rule = ["--macs", str(SHARE), "--uniform", "--criterion", "magnitude"]
             call("quantize", "prune", "--checkpoint", str(whole), *rule, "--out", str(pruned))
     return whole, pruned
-
-
-def claim_folder(folder: Path, mine: dict[str, object]) -> None:
-    """Refuses a folder that holds results of other options.
-
-    Raises:
-        UsageError: it does.
-    """
-    path = folder / "options.json"
-    if not path.exists():
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(mine), encoding="utf-8")
-    elif json.loads(path.read_text(encoding="utf-8")) != mine:
-        raise UsageError(f"{folder} holds results of other options; choose another --folder")

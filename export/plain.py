@@ -20,7 +20,7 @@ from recordings.calibration import CalibrationSet
 
 from .onnx_file import save_onnx
 from .serving import serving_module
-from .tflite_file import finish_tflite
+from .tflite_file import converter_of, finish_tflite
 
 _OPSET = 17  # the newest that ONNX Runtime's pre-processing and tf2onnx both handle
 
@@ -54,10 +54,7 @@ def _samples(names: list[str], calibration: CalibrationSet) -> Iterator[dict[str
 
 
 def _tflite(model: Any, names: list[str], calibration: CalibrationSet | None) -> bytes:
-    module = serving_module(model)
-    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
-        tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    with converter_of(model) as converter:
         if calibration is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: _samples(names, calibration)

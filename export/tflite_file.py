@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,7 @@ def convert_to_tflite(model: Any, recipe: Recipe) -> bytes:
             that is to be int8 rounded (`quantize.graph.quantized_deploy`), which tells the converter its range.
         recipe: precision.
     """
-    module = serving_module(model)
-    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
-        tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    with converter_of(model) as converter:
         if recipe.base != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if recipe.base == "weight_only_wf16_afp32":
@@ -59,6 +57,15 @@ def convert_to_tflite(model: Any, recipe: Recipe) -> bytes:
             converter.inference_output_type = tf.int8
         content: bytes = converter.convert()
     return content
+
+
+@contextmanager
+def converter_of(model: Any) -> Iterator[Any]:
+    """A `TFLiteConverter` with nothing set for a Keras model of named inputs → logits."""
+    module = serving_module(model)
+    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
+        tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
+        yield tf.lite.TFLiteConverter.from_saved_model(folder)
 
 
 def finish_tflite(content: bytes, metadata: str, producers: Mapping[str, str]) -> bytes:

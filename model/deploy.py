@@ -86,14 +86,13 @@ class _Builder:
         spec = self._config.spec
         skeleton = keras.Input(spec.skeleton.shape, name="skeleton")
         audio = keras.Input(spec.audio.shape, name="audio")
-        if self._form.stream == "visual":
+        if self._form.stream != "audio":
             seen = self._resnet(self._tap(skeleton, "skeleton"))
+        if self._form.stream == "visual":
             return keras.Model([skeleton], self._classifier(seen, "visual"), name="recogniser")
-        if self._form.stream == "audio":
-            heard = self._convnext(self._tap(audio, "audio"))
-            return keras.Model([audio], self._classifier(heard, "audio"), name="recogniser")
-        seen = self._resnet(self._tap(skeleton, "skeleton"))
         heard = self._convnext(self._tap(audio, "audio"))
+        if self._form.stream == "audio":
+            return keras.Model([audio], self._classifier(heard, "audio"), name="recogniser")
         return keras.Model([skeleton, audio], self._fusion(seen, heard), name="recogniser")
 
     def _classifier(self, x: Any, stream: str) -> Any:

@@ -92,9 +92,8 @@ def uniform_widths(
 
     Args, Raises: as for `plan_widths`.
     """
-    whole = cost_of(config)
+    whole, groups = cost_of(config), channel_groups(config)
     for step in range(256, 0, -1):
-        groups = channel_groups(config)
         at = {own.name: rule.within(own, step / 256, originals.get(own.name, own.width)) for own in groups}
         widths = {own.name: at[own.name] for own in groups if at[own.name] != own.width}
         cost = cost_of(narrowed(config, widths))

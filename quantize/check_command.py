@@ -22,14 +22,12 @@ from preprocess.errors import AnswerIsNo, DataError, UsageError
 from preprocess.spec import PreprocessSpec
 from recordings.batches import Batch, FeatureLoader
 from runtime.manifest import Manifest, read_artifact
-from runtime.runners import RUNTIMES_OF_FORMAT, Runner, open_model
+from runtime.runners import RUNTIMES_OF_FORMAT, Runner, distribution_of, open_model
 
 from .baseline import Baseline, Provenance, make_baseline, read_baseline, write_baseline
 from .gate import GateOptions, GateResult, judge
 from .gate_report import Side, junit_report, markdown_report, text_report
 from .sources import DataSource, Refs
-
-_DISTRIBUTIONS = {"litert": "ai-edge-litert"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class _Artifact:
     @property
     def side(self) -> Side:
         own = self.manifest
-        version = metadata.version(_DISTRIBUTIONS.get(self.runtime, self.runtime))
+        version = metadata.version(distribution_of(self.runtime))
         return Side(own.name, own.recipe, self.runtime, version, own.size_bytes, own.sha256)
 
 
