@@ -78,7 +78,7 @@ class DataSource:
         if not to_verify:
             if self.protocol:
                 raise UsageError(
-                    f"--protocol {self.protocol} leaves nothing to test on; leave it out or choose another"
+                    f"--protocol {self.protocol} leaves nothing to test on; leave it out or take another"
                 )
             raise UsageError(f"{self.folder} holds too few recordings to calibrate with and to verify on")
         chosen = None
