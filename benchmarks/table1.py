@@ -22,7 +22,7 @@ from .records import Record
 from .result_files import write_result
 from .runner import artifact_contenders, measure_all
 from .statistics import ratio_of_medians, summarize
-from .variants import STREAMS, Variant, make_variants, variant_words
+from .variants import PRECISIONS, STREAMS, Variant, make_variants, variant_words
 
 SCHEMA_VERSION = 1
 RUNTIME = "litert"
@@ -216,6 +216,22 @@ def _row(own: dict[str, Any]) -> list[str]:
 def table1_text(document: dict[str, Any]) -> str:
     """The table as text, with its notes."""
     return "\n".join([format_table(*table1_rows(document), title=title_of(document)), *NOTES])
+
+
+def lead(document: dict[str, Any]) -> str:
+    """What the table says of the fused model, in two sentences."""
+    rows = {own["precision"]: own for own in document["rows"] if own["stream"] == "fused"}
+    whole, coarse, pruned = (rows[name] for name in PRECISIONS)
+    words = (
+        f"The fused model in INT8 is {1 / coarse['time_to_float']:.1f} times as fast as in float32 and "
+        f"{whole['size_bytes'] / coarse['size_bytes']:.1f} times smaller; pruned and in INT8, "
+        f"{1 / pruned['time_to_float']:.1f} times as fast and {whole['size_bytes'] / pruned['size_bytes']:.1f} times "
+        "smaller."
+    )
+    if whole["accuracy"]:
+        values = [100 * own["accuracy"]["accuracy"] for own in (whole, coarse, pruned)]
+        words += f" Accuracy: {values[0]:.1f} %, {values[1]:.1f} % and {values[2]:.1f} %."
+    return words
 
 
 def title_of(document: dict[str, Any]) -> str:
