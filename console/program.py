@@ -15,6 +15,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 from preprocess.errors import AnswerIsNo, MissingComponentError, PocketHarError, UsageError
@@ -37,6 +38,12 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     """`--json` and `--debug`, which every command has."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def finish_command(parser: argparse.ArgumentParser, module: str, function: str) -> None:
+    """Options of every command, and a handler that loads its module when it runs."""
+    add_common_options(parser)
+    parser.set_defaults(handler=lambda options: getattr(import_module(module), function)(options))
 
 
 def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
