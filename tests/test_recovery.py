@@ -197,7 +197,11 @@ def test_a_budget_of_size_is_met_by_the_file(original, tmp_path, monkeypatch):
             2,
             "--steps 2 trains in between and needs",
         ),
-        (["prune", "--size-mb", "1", "--steps", "2", "--data", "x", "--out", "a.npz"], 2, "--steps needs --macs, --parameters or --time"),
+        (
+            ["prune", "--size-mb", "1", "--steps", "2", "--data", "x", "--out", "a.npz"],
+            2,
+            "--steps needs --macs, --parameters or --time",
+        ),
         (["prune", "--macs", "0.5", "--resume", "--out", "a.npz"], 2, "--set and --resume concern the training"),
         (["prune", "--macs", "0.5", "--multiple", "0", "--out", "a.npz"], 2, "--multiple is 0; use a positive number"),
         (
