@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from console.program import warn
+from console.program import named_path, warn
 from console.progress import Progress
 from preprocess.errors import DataError, PocketHarError, UsageError
 from recordings.actions import class_indices
@@ -93,10 +93,13 @@ def open_artifacts(words: Sequence[str]) -> list[Artifact]:
     """Artefacts from `DIR` or `NAME=DIR`; without a name they have that of their manifest.
 
     Raises:
-        UsageError: two have the same name.
+        UsageError: two have the same name, or a name or a folder is empty.
         DataError: a folder is no artefact, or two have different classes or inputs.
     """
-    artifacts = [_open(word) for word in words]
+    artifacts = []
+    for name, folder in map(named_path, words):
+        manifest, path = read_artifact(folder)
+        artifacts.append(Artifact(name or manifest.name, manifest, path))
     names = [own.name for own in artifacts]
     for name in names:
         if names.count(name) > 1:
@@ -107,16 +110,6 @@ def open_artifacts(words: Sequence[str]) -> list[Artifact]:
             what = "inputs" if own.codes == first.codes else "classes"
             raise DataError(f"{first.name} and {own.name} have different {what}; export both from the same checkpoint")
     return artifacts
-
-
-def _open(word: str) -> Artifact:
-    name, separator, folder = word.partition("=")
-    if not separator or Path(word).is_dir():
-        manifest, path = read_artifact(Path(word))
-        return Artifact(manifest.name, manifest, path)
-    if not name or not folder:
-        raise UsageError(f"artefact {word!r} has no name or no folder; write DIR or NAME=DIR")
-    return Artifact(name, *read_artifact(Path(folder)))
 
 
 def artifact_words(artifacts: Sequence[Artifact]) -> str:

@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 from preprocess.errors import AnswerIsNo, MissingComponentError, PocketHarError, UsageError
@@ -44,6 +45,20 @@ def finish_command(parser: argparse.ArgumentParser, module: str, function: str) 
     """Options of every command, and a handler that loads its module when it runs."""
     add_common_options(parser)
     parser.set_defaults(handler=lambda options: getattr(import_module(module), function)(options))
+
+
+def named_path(word: str) -> tuple[str | None, Path]:
+    """The parts of NAME=PATH; a path alone, or one that holds a `=` and exists, has no name.
+
+    Raises:
+        UsageError: name or path is empty.
+    """
+    name, sign, path = word.partition("=")
+    if not sign or Path(word).exists():
+        return None, Path(word)
+    if not name or not path:
+        raise UsageError(f"{word!r} has no name or no path; write PATH or NAME=PATH")
+    return name, Path(path)
 
 
 def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
