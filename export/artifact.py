@@ -19,11 +19,11 @@ from model.cost import Cost, cost_by_part
 from model.recogniser import Recogniser, build_recogniser
 from quantize.prepare import CalibrationOptions, Prepared, prepare
 from quantize.recipes import Recipe
-from quantize.sources import DataSource
 from recordings.batches import preprocess_recording
 from recordings.calibration import CalibrationSet
 from recordings.reading import read_recording
 from recordings.recording import RecordingRef
+from recordings.sources import DataSource
 from runtime.manifest import MANIFEST_NAME, Manifest, file_sha256
 from runtime.measure import MAPPED, measure
 from runtime.runners import RUNTIMES_OF_FORMAT, Runner

@@ -66,7 +66,7 @@ def _export(
 ) -> Manifest:
     from model.initial import RANDOM
     from quantize.commands import calibration_options
-    from quantize.sources import DataSource
+    from recordings.sources import DataSource
 
     from .artifact import ExportRequest, export_artifact
     from .search import Budget

@@ -30,7 +30,7 @@ from quantize.baseline import read_baseline
 from quantize.gate import GateResult
 from quantize.prepare import CalibrationOptions, Prepared, prepare
 from quantize.recipes import FLOAT32, STATIC_WI8_AI8, Recipe
-from quantize.sources import DataSource
+from recordings.sources import DataSource
 from runtime.manifest import MANIFEST_NAME, Manifest, file_sha256, read_artifact
 from runtime.runners import open_model
 
