@@ -15,7 +15,7 @@ from preprocess.errors import DataError, UsageError
 from runtime.manifest import Manifest, read_artifact
 from runtime.paper import PAPER_TABLE_1
 
-from .graph_cost import GraphCost, activation_arena_bytes, graph_cost
+from .graph_cost import GraphCost, graph_cost
 from .latency import PACKAGES, doubts
 from .provenance import environment
 from .records import Record
@@ -109,7 +109,7 @@ def measure_table1(variants: Sequence[Variant], options: argparse.Namespace, com
                 "macs": cost.macs,
                 "macs_three_channels": three_channel_macs(cost, manifest),
                 "size_bytes": manifest.size_bytes,
-                "arena_bytes": activation_arena_bytes(variant.folder / manifest.model_file),
+                "arena_bytes": cost.arena_bytes,
                 "peak_bytes": own.memory.peak_bytes,
                 "peak_bytes_mapped": own.memory.mapped_peak_bytes,
                 "preprocessing_ms": summarize(own.preprocessing.samples_ms).median_ms,

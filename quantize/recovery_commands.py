@@ -20,6 +20,7 @@ from model.settings import override
 from model.unfolding import UNFOLDED_FORM
 from preprocess.errors import DataError, UsageError
 from recordings.protocols import Split, split
+from recordings.sources import DataSource
 
 from .budget import NAMES, Budget, Measure, WidthRule, cost_of, describe
 from .distillation import QatSettings, RecoverySettings
@@ -27,7 +28,6 @@ from .groups import channel_groups
 from .prepare import CalibrationOptions, prepare
 from .pruning import Ranking, prune, prune_to, rank, widths_table_rows
 from .recovery import Recovery, fine_tune, train_quantized
-from .sources import DataSource
 
 _EXPORT_RECORDINGS = "16"  # a size and a latency do not depend on the values of weights and ranges
 
