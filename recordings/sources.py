@@ -77,9 +77,7 @@ class DataSource:
         to_calibrate, to_verify = self._parts(config, calibration, held_out)
         if not to_verify:
             if self.protocol:
-                raise UsageError(
-                    f"--protocol {self.protocol} leaves nothing to test on; leave it out or take another"
-                )
+                raise UsageError(f"--protocol {self.protocol} leaves nothing to test on; leave it out or take another")
             raise UsageError(f"{self.folder} holds too few recordings to calibrate with and to verify on")
         chosen = None
         if calibration:
