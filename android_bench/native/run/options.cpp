@@ -25,7 +25,8 @@ double number(const std::string& option, const std::string& value, double least,
   const bool plain = !value.empty() && value.find_first_not_of("0123456789.") == std::string::npos && !*end;
   if (!plain || !(found >= least && found <= most) || (whole && found != std::floor(found))) {
     const auto shown = [](double own) { return std::to_string(static_cast<int>(own)); };
-    wrong(option, value, (whole ? "use a whole number of " : "use a number of ") + shown(least) + " to " + shown(most));
+    const std::string range = shown(least) + " to " + shown(most);
+    wrong(option, value, std::string(whole ? "use a whole number from " : "use a number from ") + range);
   }
   return found;
 }
