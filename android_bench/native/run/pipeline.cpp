@@ -16,19 +16,12 @@ size_t bytes_of(const TensorInfo& info) {
   return bytes;
 }
 
-// The tensor of the model that the manifest describes.
-const CompiledModel::Tensor& match(const std::vector<CompiledModel::Tensor>& tensors, const TensorInfo& info) {
-  for (const CompiledModel::Tensor& tensor : tensors) {
-    if (tensor.name != info.name) continue;
-    const int type = info.is_int8() ? kInt8Element : kFloat32Element;
-    if (tensor.element_type != type || tensor.bytes != bytes_of(info)) {
-      throw Exit{kBadData, "the model's tensor '" + info.name + "' has " + std::to_string(tensor.bytes) +
-                               " bytes and type " + std::to_string(tensor.element_type) +
-                               ", which is not what the manifest says" + kRemedy};
-    }
-    return tensor;
-  }
-  throw Exit{kBadData, "the model has no tensor '" + info.name + "', which the manifest names" + kRemedy};
+void require_match(const CompiledModel::Tensor& tensor, const TensorInfo& info) {
+  const int type = info.is_int8() ? kInt8Element : kFloat32Element;
+  if (tensor.element_type == type && tensor.bytes == bytes_of(info)) return;
+  throw Exit{kBadData, "the model's tensor '" + info.name + "' has " + std::to_string(tensor.bytes) +
+                           " bytes and type " + std::to_string(tensor.element_type) +
+                           ", which is not what the manifest says" + kRemedy};
 }
 
 void need(har_status status, const std::string& name, const char* reason) {
@@ -74,14 +67,21 @@ Pipeline::Pipeline(const Artifact& artifact, CompiledModel& model)
     throw Exit{kBadData, "the model has " + std::to_string(model.inputs().size()) +
                              " inputs, which is not what the manifest says" + kRemedy};
   }
+  if (model.outputs().size() != 1) throw Exit{kBadData, std::string("the model has not one output") + kRemedy};
   output_info_ = &artifact.manifest.outputs[0];
-  output_ = &match(model.outputs(), *output_info_);
+  output_ = &model.outputs()[0];  // whatever its name: files without a signature have another
+  require_match(*output_, *output_info_);
 }
 
 Pipeline::Input Pipeline::find_input(const char* name) const {
   const TensorInfo* info = artifact_.manifest.input(name);
   if (!info) return {nullptr, HAR_FLOAT32};
-  return {&match(model_.inputs(), *info), info->is_int8() ? HAR_INT8 : HAR_FLOAT32};
+  for (const CompiledModel::Tensor& tensor : model_.inputs()) {
+    if (tensor.name != info->name) continue;
+    require_match(tensor, *info);
+    return {&tensor, info->is_int8() ? HAR_INT8 : HAR_FLOAT32};
+  }
+  throw Exit{kBadData, std::string("the model has no input '") + name + "', which the manifest names" + kRemedy};
 }
 
 void Pipeline::preprocess(const Recording& recording) {
