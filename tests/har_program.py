@@ -65,7 +65,7 @@ def run_har(
     artifact: Path | str,
     *words: str,
     program: Sequence[str | Path] = (),
-    library: Path | None | str = "",
+    library: Path | str | None = "",
     environment: dict[str, str] | None = None,
     quick: bool = True,
 ) -> Run:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from android_fixtures import SHORT
 from har_program import har_run, litert, run_har
-from native import require_program
+from native import SOURCE, build, require_program
 from native import run as run_program
-from tiny_artifact import CLASSES, SPEC, expected_logits, raw_recording, write_artifact, write_tflite
+from tiny_artifact import CLASSES, SPEC, WEIGHTS, expected_logits, raw_recording, write_artifact, write_tflite
 
 from android_bench.__main__ import main
+from preprocess import skeleton_to_heatmaps, waveform_to_logmel
 from runtime.manifest import file_sha256
 
 TOLERANCE = 1e-3  # of logits of about 10: heatmaps differ by 1e-4, log-Mel by 1e-3 dB, and weights are about 10
@@ -57,11 +59,16 @@ def test_lines_and_what_they_say(made):
     assert 0 < result["vm_hwm_start_bytes"] <= result["vm_hwm_bytes"] < 200e6
 
 
-def test_runs_go_on_for_the_time_asked_and_stop_at_the_most(made):
-    for words, most in ((("--min-seconds", "0.2", "--min-runs", "1"), 0.5), (("--max-seconds", "0.2", "--min-runs", "1000000"), 0.5)):
-        result = run_har(made, *words).result
-        spent_s = sum(sum(result[part]["samples_ms"]) for part in ("preprocessing", "inference")) / 1e3
-        assert 0.1 < spent_s < most
+@pytest.mark.parametrize(
+    "words", [("--min-seconds", "0.2", "--min-runs", "1"), ("--max-seconds", "0.2", "--min-runs", "1000000")]
+)
+def test_runs_go_on_for_the_time_asked_and_stop_at_the_most(made, words):
+    result = run_har(made, *words).result
+    spent_s = sum(sum(result[part]["samples_ms"]) for part in ("preprocessing", "inference")) / 1e3
+    assert 0.1 < spent_s < 1.0  # another program may take the processor for a while
+
+
+def test_one_run_is_the_least(made):
     assert len(run_har(made, "--max-seconds", "0").result["inference"]["samples_ms"]) == 1
 
 
@@ -79,10 +86,6 @@ def test_a_single_stream(tmp_path, name):
     write_artifact(tmp_path, "model.tflite", names=(name,))
     found = run_har(tmp_path).logits
     for seed in range(2):
-        from tiny_artifact import WEIGHTS
-
-        from preprocess import skeleton_to_heatmaps, waveform_to_logmel
-
         raw = raw_recording(seed)
         if name == "skeleton":
             tensor = skeleton_to_heatmaps(raw["joints"], raw["confidence"], SPEC.skeleton).tensor
@@ -239,8 +242,6 @@ def test_an_accelerator_that_is_not_there_is_no_success(made, tmp_path, accelera
 
 @pytest.mark.slow
 def test_on_arm_the_lack_of_a_library_is_one_line(made, tmp_path):
-    from native import SOURCE, build
-
     require_program("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")
     require_program("qemu-aarch64-static", "qemu-user-static")
     toolchain = f"-DCMAKE_TOOLCHAIN_FILE={SOURCE / 'cmake' / 'aarch64-linux-gnu.cmake'}"
@@ -255,8 +256,6 @@ def test_on_arm_the_lack_of_a_library_is_one_line(made, tmp_path):
 
 def test_android_bench_builds_and_runs_it_here(made, tmp_path, monkeypatch, capsys):
     """As `python -m android_bench run --target local://`, which builds in the cache folder."""
-    from android_fixtures import SHORT
-
     monkeypatch.setattr("android_bench.run.QUICK", SHORT)
     monkeypatch.setattr("android_bench.binaries.build_har_run", lambda architecture, *, android: har_run())
     assert main(["run", "--target", "local://", "--artifact", str(made), "--threads", "1", "--json"]) == 0
