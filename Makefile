@@ -3,7 +3,7 @@ PYTHON ?= python
 DEMO_DATA ?= data/demo-train
 DEMO_RUN ?= runs/demo
 
-.PHONY: test lint gate demo demo-layer paper-study pruning
+.PHONY: test lint gate demo demo-layer demo-qat paper-study pruning tables paper-tables
 
 test:
 	$(PYTHON) -m pytest
@@ -37,6 +37,13 @@ demo-layer: $(DEMO_DATA)
 		--set visual.epochs=1 --set visual.learning_rate=1e-5
 	$(PYTHON) -m benchmarks.accuracy --checkpoint $(DEMO_RUN)-layer/checkpoint.npz --out benchmarks/results/demo-layer.json
 
+# That one with its rounding in the graph of training: a quarter of an hour.
+demo-qat: $(DEMO_DATA)
+	$(PYTHON) -m quantize qat --checkpoint $(DEMO_RUN)-layer/checkpoint.npz --data $(DEMO_DATA) --protocol all --seed 1 \
+		--out $(DEMO_RUN)-qat --resume --set training.epochs=2 --set training.learning_rate=1e-4 \
+		--set audio_augmentation.frequency_mask_bands=8 --set audio_augmentation.time_mask_frames=16
+	$(PYTHON) -m benchmarks.accuracy --checkpoint $(DEMO_RUN)-qat/checkpoint.npz --out benchmarks/results/demo-layer-qat.json
+
 $(DEMO_DATA):
 	$(PYTHON) -m recordings synthesize --out $@ --count 4800 --seed 1
 
@@ -68,3 +75,18 @@ pruning: $(DEMO_DATA)
 	$(PYTHON) -m benchmarks.pruning --data $(DEMO_DATA) --shares 0.5 0.35 0.25 0.2 --multiple 1 \
 		--set training.epochs=5 --set training.learning_rate=1e-3 \
 		--set audio_augmentation.frequency_mask_bands=8 --set audio_augmentation.time_mask_frames=16
+
+# The paper's tables and figures for the demo, then for the paper preset of `make paper-study`; on a machine left alone.
+RESULTS = benchmarks/results
+tables:
+	$(PYTHON) -m benchmarks table1 --recordings 500 --out $(RESULTS)/table1.json
+	$(PYTHON) -m benchmarks table2 resnet50=runs/table1/visual-float32 convnext=runs/table1/audio-float32 \
+		fused=runs/table1/fused-float32 INT8=runs/table1/fused-INT8 pruned=runs/table1/fused-pruned-INT8
+	$(PYTHON) -m benchmarks ablation INT8=runs/table1/fused-INT8
+	$(PYTHON) -m benchmarks robustness float=runs/table1/fused-float32 INT8=runs/table1/fused-INT8 \
+		pruned=runs/table1/fused-pruned-INT8 --recordings 300
+	$(PYTHON) -m benchmarks peers
+
+paper-tables:
+	$(PYTHON) -m benchmarks table1 --checkpoint $(PAPER_RUN)/checkpoint.npz --calibration 32 --recordings 400 \
+		--pruned runs/pruning-paper/0.5/run/checkpoint.npz --folder runs/table1-paper --out $(RESULTS)/table1-paper.json

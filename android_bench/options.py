@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
 from benchmarks.options import add_compare
-from console.program import add_common_options
+from console.program import finish_command
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 TOOLS = ("har_run", "benchmark_model", "onnxruntime_perf_test")
@@ -22,7 +20,7 @@ def add_devices(commands: Commands) -> None:
         help="phones that adb sees: processor, cores, memory, battery, temperature",
         description="List the devices that adb sees, with what matters for a benchmark.",
     )
-    _finish(parser, "devices", "devices_command")
+    finish_command(parser, "android_bench.devices", "devices_command")
 
 
 def add_run(commands: Commands) -> None:
@@ -63,17 +61,7 @@ def add_run(commands: Commands) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write the record there, for `compare`; several: FILE-1, FILE-2 …"
     )
-    _finish(parser, "run", "run_command")
+    finish_command(parser, "android_bench.run", "run_command")
 
 
 COMMANDS = (add_devices, add_run, add_compare)
-
-
-def _finish(parser: argparse.ArgumentParser, module: str, function: str) -> None:
-    """Options of every command, and a handler that loads its module when it runs."""
-    add_common_options(parser)
-    parser.set_defaults(handler=partial(_load_and_run, module, function))
-
-
-def _load_and_run(module: str, function: str, options: argparse.Namespace) -> None:
-    getattr(import_module(f"android_bench.{module}"), function)(options)

@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from console.program import warn
+from console.program import named_path, warn
 from console.progress import Progress
 from preprocess.errors import DataError, PocketHarError, UsageError
 from recordings.actions import class_indices
-from recordings.calibration import balanced_order
-from recordings.catalogue import scan
-from recordings.protocols import split
 from recordings.recording import RecordingRef
-from recordings.synthetic.cached import HELD_OUT_SEED, cached_recordings
+from recordings.sources import DataSource
+from recordings.synthetic.cached import HELD_OUT_SEED
 from recordings.workers import Arrays, WorkerPool, run_here
 from runtime.manifest import Manifest, read_artifact
 from runtime.runners import RUNTIMES_OF_FORMAT, distribution_of, open_model
@@ -41,11 +39,6 @@ class Artifact:
     @property
     def runtime(self) -> str:
         return RUNTIMES_OF_FORMAT[self.manifest.format][0]
-
-    @property
-    def codes(self) -> list[str]:
-        """Codes of the classes, in the order of the logits."""
-        return [label["code"] for label in self.manifest.labels]
 
     def to_dict(self) -> dict[str, Any]:
         """What a result file says of it."""
@@ -93,30 +86,24 @@ def open_artifacts(words: Sequence[str]) -> list[Artifact]:
     """Artefacts from `DIR` or `NAME=DIR`; without a name they have that of their manifest.
 
     Raises:
-        UsageError: two have the same name.
+        UsageError: two have the same name, or a name or a folder is empty.
         DataError: a folder is no artefact, or two have different classes or inputs.
     """
-    artifacts = [_open(word) for word in words]
+    artifacts = []
+    for name, folder in map(named_path, words):
+        manifest, path = read_artifact(folder)
+        artifacts.append(Artifact(name or manifest.name, manifest, path))
     names = [own.name for own in artifacts]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{names.count(name)} artefacts are called {name!r}; write NAME=DIR")
     first = artifacts[0]
     for own in artifacts[1:]:
-        if own.codes != first.codes or own.manifest.spec != first.manifest.spec:
-            what = "inputs" if own.codes == first.codes else "classes"
+        a, b = own.manifest, first.manifest
+        if a.codes != b.codes or a.spec != b.spec:
+            what = "inputs" if a.codes == b.codes else "classes"
             raise DataError(f"{first.name} and {own.name} have different {what}; export both from the same checkpoint")
     return artifacts
-
-
-def _open(word: str) -> Artifact:
-    name, separator, folder = word.partition("=")
-    if not separator or Path(word).is_dir():
-        manifest, path = read_artifact(Path(word))
-        return Artifact(manifest.name, manifest, path)
-    if not name or not folder:
-        raise UsageError(f"artefact {word!r} has no name or no folder; write DIR or NAME=DIR")
-    return Artifact(name, *read_artifact(Path(folder)))
 
 
 def artifact_words(artifacts: Sequence[Artifact]) -> str:
@@ -127,33 +114,22 @@ def artifact_words(artifacts: Sequence[Artifact]) -> str:
 def choose_recordings(options: argparse.Namespace, codes: Sequence[str]) -> HeldOut:
     """The recordings that --data, --audio, --protocol, --on-error, --recordings and --seed ask for.
 
-    Without --data the synthetic ones that `python -m export` verifies on, else at most so many of the data's test
-    part (of all without a protocol), balanced over the classes.
+    Without --data the synthetic ones that `python -m export` verifies on.
 
     Raises:
         UsageError: an option is out of range, or the model's classes are not those of the synthetic recordings.
         DataError: the folder, the protocol or the classes do not fit.
     """
-    for name, least in (("recordings", 1), ("workers", 0), ("seed", 0)):
+    for name, least in (("recordings", 1), ("workers", 0)):
         if getattr(options, name) < least:
             raise UsageError(f"--{name} is {getattr(options, name)}; use {least} or more")
-    if options.data is None:
-        if options.audio or options.protocol:
-            raise UsageError(f"--{'audio' if options.audio else 'protocol'} needs --data DIR")
-        folder = cached_recordings(options.recordings, seed=HELD_OUT_SEED, workers=max(1, options.workers))
-        refs = scan(folder).refs
-        try:
-            return HeldOut(refs, class_indices(refs, codes), f"synthetic, seed {HELD_OUT_SEED}")
-        except DataError as error:
-            message = "the model's classes are not those of the synthetic recordings; give --data DIR"
-            raise UsageError(message) from error
-    refs = scan(options.data, audio_root=options.audio, on_error=options.on_error).refs
-    if options.protocol:
-        refs = split(refs, options.protocol, seed=options.seed).test
-    labels = class_indices(refs, codes)
-    chosen = sorted(balanced_order(labels.tolist(), seed=options.seed)[: options.recordings])
+    if options.data is None and (options.audio or options.protocol):
+        raise UsageError(f"--{'audio' if options.audio else 'protocol'} needs --data DIR")
+    refs = DataSource.of(options).held_out(codes, options.recordings)
     origin = f"given, {options.protocol}" if options.protocol else "given"
-    return HeldOut(tuple(refs[i] for i in chosen), labels[chosen], origin)
+    if options.data is None:
+        origin = f"synthetic, seed {HELD_OUT_SEED}"
+    return HeldOut(tuple(refs), class_indices(refs, codes), origin)
 
 
 def answer_as_asked(
@@ -164,7 +140,7 @@ def answer_as_asked(
     Raises:
         UsageError, DataError, MissingComponentError: as `choose_recordings` and `answer`.
     """
-    held_out = choose_recordings(options, artifacts[0].codes)
+    held_out = choose_recordings(options, artifacts[0].manifest.codes)
     answers = answer(
         artifacts,
         held_out,

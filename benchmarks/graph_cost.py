@@ -9,7 +9,6 @@ of untrained weights have fewer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +16,17 @@ from preprocess.errors import DataError
 
 from .graph_layers import PARTS, GraphLayer
 from .onnx_graph import onnx_layers
-from .tflite_graph import activation_arena_bytes, tflite_layers
+from .tflite_graph import peak_bytes, read_tflite, tflite_layers
 
-__all__ = ["PARTS", "GraphCost", "GraphLayer", "activation_arena_bytes", "graph_cost"]
+__all__ = ["PARTS", "GraphCost", "GraphLayer", "graph_cost"]
 
 
 @dataclass(frozen=True)
 class GraphCost:
-    """Cost of a model file or of a part of it."""
+    """Cost of a model file or of a part of it; `arena_bytes` is `peak_bytes` of a whole TFLite file, else None."""
 
     layers: tuple[GraphLayer, ...]
+    arena_bytes: int | None = None
 
     @property
     def parameters(self) -> int:
@@ -52,7 +52,9 @@ def graph_cost(path: Path) -> GraphCost:
     Raises:
         DataError: the file is of neither format, has no fixed shapes, or has an operation whose cost is unknown.
     """
-    readers: dict[str, Callable[[Path], list[GraphLayer]]] = {".tflite": tflite_layers, ".onnx": onnx_layers}
-    if path.suffix not in readers:
-        raise DataError(f"{path} ends in {path.suffix!r}; operations are counted in {' and '.join(readers)} files")
-    return GraphCost(tuple(readers[path.suffix](path)))
+    if path.suffix == ".tflite":
+        file = read_tflite(path)
+        return GraphCost(tuple(tflite_layers(file)), peak_bytes(file))
+    if path.suffix == ".onnx":
+        return GraphCost(tuple(onnx_layers(path)))
+    raise DataError(f"{path} ends in {path.suffix!r}; operations are counted in .tflite and .onnx files")

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.program import add_common_options, log, make_parser, run_as_main, show, show_json, warn
+from console.program import add_common_options, log, make_parser, named_path, run_as_main, show, show_json, warn
 from console.table import format_table
 from preprocess.errors import DataError, PocketHarError, UsageError
 from runtime.manifest import file_sha256, read_artifact
@@ -106,14 +106,14 @@ def _model_file(name: str, path: Path) -> Contender:
 
 
 def _named_file(text: str) -> Contender:
-    name, _, path = text.partition("=")
-    if not name or not path:
+    name, path = named_path(text)
+    if not name:
         raise UsageError(f"--ours has {text!r}; write NAME=FILE")
-    if Path(path).suffix not in RUNTIMES:
+    if path.suffix not in RUNTIMES:
         raise UsageError(f"{path} is no model file; use one that ends in {' or '.join(RUNTIMES)}")
-    if not Path(path).is_file():
+    if not path.is_file():
         raise DataError(f"{path} does not exist")
-    return _model_file(name, Path(path))
+    return _model_file(name, path)
 
 
 def _plain_files(folder: Path) -> list[Contender]:

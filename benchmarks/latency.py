@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from console.program import show, show_json, warn
+from console.program import named_path, show, show_json, warn
 from console.table import format_table
 from preprocess.errors import UsageError
 from runtime.manifest import read_artifact
@@ -32,7 +32,7 @@ def latency_command(options: argparse.Namespace) -> None:
         DataError: a folder is no artefact, or a process failed.
     """
     _check(options)
-    folders = [_named(text) for text in options.artifacts]
+    folders = [named_path(word) for word in options.artifacts]
     threads = sorted(set(options.threads))
     contenders = artifact_contenders(
         folders,
@@ -73,16 +73,6 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--seed is {options.seed}; use 0 or more")
 
 
-def _named(text: str) -> tuple[str | None, Path]:
-    """A folder, or NAME=FOLDER unless a folder is called so."""
-    name, sign, folder = text.partition("=")
-    if not sign or Path(text).exists():
-        return None, Path(text)
-    if not name or not folder:
-        raise UsageError(f"{text!r} is no artefact; write FOLDER or NAME=FOLDER")
-    return name, Path(folder)
-
-
 def _runtimes_for(folder: Path, wanted: Sequence[str] | None) -> tuple[str, ...]:
     file_format = read_artifact(folder)[0].format
     able = RUNTIMES_OF_FORMAT[file_format]
@@ -96,7 +86,7 @@ def _runtimes_for(folder: Path, wanted: Sequence[str] | None) -> tuple[str, ...]
 
 
 def _command(options: argparse.Namespace, threads: Sequence[int]) -> str:
-    names = [name or folder.name for name, folder in map(_named, options.artifacts)]
+    names = [name or folder.name for name, folder in map(named_path, options.artifacts)]
     words = ["python -m benchmarks latency", *names]
     words += [f"--runtime {' '.join(options.runtime)}"] if options.runtime else []
     words += [f"--threads {' '.join(map(str, threads))} --rounds {options.rounds}"]

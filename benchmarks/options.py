@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
-from console.program import add_common_options
+from console.program import finish_command
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Parser: TypeAlias = argparse.ArgumentParser
@@ -40,7 +38,7 @@ def add_latency(commands: Commands) -> None:
     parser.add_argument("--recordings", type=int, default=10, metavar="N", help="recordings of --data (default 10)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of order and choice (default 0)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the record there, for `compare`")
-    _finish(parser, "latency", "latency_command")
+    finish_command(parser, "benchmarks.latency", "latency_command")
 
 
 def add_compare(commands: Commands) -> None:
@@ -65,7 +63,7 @@ def add_compare(commands: Commands) -> None:
         metavar="X",
         help="difference that two runs of one file show on this machine and that means nothing (default 0.05)",
     )
-    _finish(parser, "compare", "compare_command")
+    finish_command(parser, "benchmarks.compare", "compare_command")
 
 
 def add_table1(commands: Commands) -> None:
@@ -79,7 +77,7 @@ def add_table1(commands: Commands) -> None:
     _add_variants(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the order (default 0)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the result there as JSON")
-    _finish(parser, "table1", "table1_command")
+    finish_command(parser, "benchmarks.table1", "table1_command")
 
 
 def add_table2(commands: Commands) -> None:
@@ -91,7 +89,7 @@ def add_table2(commands: Commands) -> None:
     )
     parser.add_argument("artifacts", nargs="+", metavar="[NAME=]DIR", help="artefacts of one data set, one for a row")
     _add_data(parser, RESULTS / "table2.json", "result file")
-    _finish(parser, "table2", "table2_command")
+    finish_command(parser, "benchmarks.table2", "table2_command")
 
 
 def add_ablation(commands: Commands) -> None:
@@ -103,7 +101,7 @@ def add_ablation(commands: Commands) -> None:
     )
     parser.add_argument("artifacts", nargs=1, metavar="[NAME=]DIR", help="artefact")
     _add_data(parser, RESULTS / "ablation.json", "result file; plots go beside it")
-    _finish(parser, "ablation", "ablation_command")
+    finish_command(parser, "benchmarks.ablation", "ablation_command")
 
 
 def add_robustness(commands: Commands) -> None:
@@ -115,7 +113,7 @@ def add_robustness(commands: Commands) -> None:
     )
     parser.add_argument("artifacts", nargs="+", metavar="[NAME=]DIR", help="artefacts; the others against the first")
     _add_data(parser, RESULTS / "robustness.json", "result file; a plot goes beside it")
-    _finish(parser, "robustness", "robustness_command")
+    finish_command(parser, "benchmarks.robustness", "robustness_command")
 
 
 def add_peers(commands: Commands) -> None:
@@ -130,7 +128,7 @@ def add_peers(commands: Commands) -> None:
     parser.add_argument("--rounds", type=int, default=50, metavar="N", help="timed rounds (default 50)")
     parser.add_argument("--folder", type=Path, default=Path("runs/peers"), metavar="DIR", help="artefacts (runs/peers)")
     _add_data(parser, RESULTS / "peers.json", "result file")
-    _finish(parser, "peers", "peers_command")
+    finish_command(parser, "benchmarks.peers", "peers_command")
 
 
 def add_report(commands: Commands) -> None:
@@ -148,7 +146,7 @@ def add_report(commands: Commands) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of orders and corruptions (default 0)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the page and its pictures")
-    _finish(parser, "report", "report_command")
+    finish_command(parser, "benchmarks.report", "report_command")
 
 
 COMMANDS = (
@@ -194,13 +192,3 @@ def _add_data(parser: Parser, out: Path, out_help: str) -> None:
         "--seed", type=int, default=0, metavar="N", help="seed of the choice and of all corruptions (0)"
     )
     parser.add_argument("--out", type=Path, default=out, metavar="FILE", help=f"{out_help} (default {out.name})")
-
-
-def _finish(parser: Parser, module: str, function: str) -> None:
-    """Options of every command, and a handler that loads its module when it runs."""
-    add_common_options(parser)
-    parser.set_defaults(handler=partial(_load_and_run, module, function))
-
-
-def _load_and_run(module: str, function: str, options: argparse.Namespace) -> None:
-    getattr(import_module(f"benchmarks.{module}"), function)(options)

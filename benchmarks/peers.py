@@ -144,7 +144,7 @@ def quantize_with_ai_edge(source: Path, out: Path, *, count: int) -> None:
 
     manifest, model = read_artifact(source)
     refs = scan(cached_recordings(count, seed=CALIBRATION_SEED, workers=2)).refs
-    labels = class_indices(refs, [label["code"] for label in manifest.labels]).tolist()
+    labels = class_indices(refs, manifest.codes).tolist()
     samples = calibration_set(refs, labels, manifest.spec, count=count, seed=0)
     names = [tensor.name for tensor in manifest.inputs]
     feeds = [{name: samples.batch(i, 1)[name] for name in names} for i in range(len(samples.names))]

@@ -24,7 +24,7 @@ from .layer_time import LayerTime, layer_times
 from .page import Cell, Page
 from .plots import block_shares, draw_blocks, draw_pareto
 from .result_files import write_result
-from .variants import PRECISIONS, Variant, make_variants
+from .variants import Variant, make_variants
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = "index.html"
@@ -94,7 +94,7 @@ def _page(
 ) -> str:
     environment = costs["record"]["environment"]
     machine = environment["machine"]
-    page = Page("From the paper's recogniser to a phone", _lead(costs))
+    page = Page("From the paper's recogniser to a phone", table1.lead(costs))
     page.section("Table 1: cost, size, memory, time")
     _table1(page, costs)
     if answers:
@@ -132,21 +132,6 @@ def _page(
         "The folder of this page holds every number as JSON: table1.json with all samples, layers.json and others."
     )
     return page.html
-
-
-def _lead(costs: dict[str, Any]) -> str:
-    rows = {own["precision"]: own for own in costs["rows"] if own["stream"] == "fused"}
-    whole, coarse, pruned = (rows[name] for name in PRECISIONS)
-    words = (
-        f"The fused model in INT8 is {1 / coarse['time_to_float']:.1f} times as fast as in float32 and "
-        f"{whole['size_bytes'] / coarse['size_bytes']:.1f} times smaller; pruned and in INT8, "
-        f"{1 / pruned['time_to_float']:.1f} times as fast and {whole['size_bytes'] / pruned['size_bytes']:.1f} times "
-        "smaller."
-    )
-    if whole["accuracy"]:
-        values = [100 * own["accuracy"]["accuracy"] for own in (whole, coarse, pruned)]
-        words += f" Accuracy: {values[0]:.1f} %, {values[1]:.1f} % and {values[2]:.1f} %."
-    return words
 
 
 def _table1(page: Page, costs: dict[str, Any]) -> None:

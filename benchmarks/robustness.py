@@ -53,7 +53,7 @@ def robustness_command(options: argparse.Namespace) -> None:
         "data": held_out.origin,
         "recordings": len(answers.labels),
         "skipped": list(answers.skipped),
-        "classes": len(artifacts[0].codes),
+        "classes": len(artifacts[0].manifest.codes),
         "artifacts": [own.to_dict() for own in artifacts],
         "conditions": condition_entries(ALL_CONDITIONS, artifacts, answers),
     }

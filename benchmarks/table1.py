@@ -15,14 +15,14 @@ from preprocess.errors import DataError, UsageError
 from runtime.manifest import Manifest, read_artifact
 from runtime.paper import PAPER_TABLE_1
 
-from .graph_cost import GraphCost, activation_arena_bytes, graph_cost
+from .graph_cost import GraphCost, graph_cost
 from .latency import PACKAGES, doubts
 from .provenance import environment
 from .records import Record
 from .result_files import write_result
 from .runner import artifact_contenders, measure_all
 from .statistics import ratio_of_medians, summarize
-from .variants import STREAMS, Variant, make_variants, variant_words
+from .variants import PRECISIONS, STREAMS, Variant, make_variants, variant_words
 
 SCHEMA_VERSION = 1
 RUNTIME = "litert"
@@ -109,7 +109,7 @@ def measure_table1(variants: Sequence[Variant], options: argparse.Namespace, com
                 "macs": cost.macs,
                 "macs_three_channels": three_channel_macs(cost, manifest),
                 "size_bytes": manifest.size_bytes,
-                "arena_bytes": activation_arena_bytes(variant.folder / manifest.model_file),
+                "arena_bytes": cost.arena_bytes,
                 "peak_bytes": own.memory.peak_bytes,
                 "peak_bytes_mapped": own.memory.mapped_peak_bytes,
                 "preprocessing_ms": summarize(own.preprocessing.samples_ms).median_ms,
@@ -216,6 +216,22 @@ def _row(own: dict[str, Any]) -> list[str]:
 def table1_text(document: dict[str, Any]) -> str:
     """The table as text, with its notes."""
     return "\n".join([format_table(*table1_rows(document), title=title_of(document)), *NOTES])
+
+
+def lead(document: dict[str, Any]) -> str:
+    """What the table says of the fused model, in two sentences."""
+    rows = {own["precision"]: own for own in document["rows"] if own["stream"] == "fused"}
+    whole, coarse, pruned = (rows[name] for name in PRECISIONS)
+    words = (
+        f"The fused model in INT8 is {1 / coarse['time_to_float']:.1f} times as fast as in float32 and "
+        f"{whole['size_bytes'] / coarse['size_bytes']:.1f} times smaller; pruned and in INT8, "
+        f"{1 / pruned['time_to_float']:.1f} times as fast and {whole['size_bytes'] / pruned['size_bytes']:.1f} times "
+        "smaller."
+    )
+    if whole["accuracy"]:
+        values = [100 * own["accuracy"]["accuracy"] for own in (whole, coarse, pruned)]
+        words += f" Accuracy: {values[0]:.1f} %, {values[1]:.1f} % and {values[2]:.1f} %."
+    return words
 
 
 def title_of(document: dict[str, Any]) -> str:

@@ -111,13 +111,12 @@ def _indices(values: Any) -> tuple[int, ...]:
     return tuple(int(value) for value in np.atleast_1d(values))
 
 
-def tflite_layers(path: Path) -> list[GraphLayer]:
+def tflite_layers(file: TfliteFile) -> list[GraphLayer]:
     """Every operator that does not merely unpack a constant, in the order of execution.
 
     Raises:
-        DataError: the file cannot be read, or has an operator whose cost is unknown.
+        DataError: the cost of an operator is unknown.
     """
-    file = read_tflite(path)
     constants = _constants(file)
     return [_layer(file, own, constants) for own in file.operators if own.outputs[0] not in constants]
 
@@ -155,22 +154,14 @@ def _layer(file: TfliteFile, own: TfliteOperator, constants: dict[int, TfliteTen
     return operation.layer()
 
 
-def activation_arena_bytes(path: Path) -> int:
+def peak_bytes(file: TfliteFile) -> int:
     """The largest number of bytes of activations that are alive while one operator runs.
 
     An activation lives from the operator that writes it to the last one that reads it; inputs live from the start,
     outputs to the end. Computed, not measured: no planner that gives each activation a place of its own needs less, and
     a real one rounds sizes up, leaves gaps and adds scratch memory. A planner that lets an operator overwrite its input
     may need less.
-
-    Raises:
-        DataError: the file cannot be read.
     """
-    return peak_bytes(read_tflite(path))
-
-
-def peak_bytes(file: TfliteFile) -> int:
-    """`activation_arena_bytes` of a file that was read."""
     constants = _constants(file)
     end = len(file.operators) - 1
     first = dict.fromkeys(file.inputs, 0)

@@ -15,6 +15,8 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 from preprocess.errors import AnswerIsNo, MissingComponentError, PocketHarError, UsageError
@@ -37,6 +39,26 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     """`--json` and `--debug`, which every command has."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def finish_command(parser: argparse.ArgumentParser, module: str, function: str) -> None:
+    """Options of every command, and a handler that loads its module when it runs."""
+    add_common_options(parser)
+    parser.set_defaults(handler=lambda options: getattr(import_module(module), function)(options))
+
+
+def named_path(word: str) -> tuple[str | None, Path]:
+    """The parts of NAME=PATH; a path alone, or one that holds a `=` and exists, has no name.
+
+    Raises:
+        UsageError: name or path is empty.
+    """
+    name, sign, path = word.partition("=")
+    if not sign or Path(word).exists():
+        return None, Path(word)
+    if not name or not path:
+        raise UsageError(f"{word!r} has no name or no path; write PATH or NAME=PATH")
+    return name, Path(path)
 
 
 def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:

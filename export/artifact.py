@@ -19,11 +19,11 @@ from model.cost import Cost, cost_by_part
 from model.recogniser import Recogniser, build_recogniser
 from quantize.prepare import CalibrationOptions, Prepared, prepare
 from quantize.recipes import Recipe
-from quantize.sources import DataSource
 from recordings.batches import preprocess_recording
 from recordings.calibration import CalibrationSet
 from recordings.reading import read_recording
 from recordings.recording import RecordingRef
+from recordings.sources import DataSource
 from runtime.manifest import MANIFEST_NAME, Manifest, file_sha256
 from runtime.measure import MAPPED, measure
 from runtime.runners import RUNTIMES_OF_FORMAT, Runner
@@ -31,7 +31,7 @@ from runtime.runners import RUNTIMES_OF_FORMAT, Runner
 from .onnx_file import convert_to_onnx, save_onnx
 from .plain import write_plain
 from .search import Budget, Candidate, Comparison, search
-from .targets import PLAIN, TARGETS
+from .targets import TARGETS, Target
 from .tflite_file import convert_to_tflite, finish_tflite
 from .verification import Verification, verify
 
@@ -129,12 +129,12 @@ def _write(
     request: ExportRequest, compared: Comparison, calibration: CalibrationSet | None, path: Path
 ) -> tuple[Recipe, tuple[Candidate, ...]]:
     """Writes the model file; returns its recipe and, where that was searched for, what was tried."""
-    config, recipe = request.checkpoint.config, request.recipe
-    if request.target == PLAIN:
+    config, recipe, target = request.checkpoint.config, request.recipe, TARGETS[request.target]
+    if not target.deployed:
         model = compared.recogniser.stream(request.stream)
         write_plain(model, recipe, calibration, path, embedded_metadata(config))
         return recipe, ()
-    form = replace(TARGETS[request.target].form, stream=request.stream)
+    form = replace(target.form, stream=request.stream)
     prepared = prepare(config, request.checkpoint.weights, form, calibration, request.calibration)
     recipe.check_tensors(prepared.producers.values())
     tried: tuple[Candidate, ...] = ()
@@ -211,7 +211,8 @@ def _describe(
 ) -> Manifest:
     config = request.checkpoint.config
     backbones = {"visual": config.visual.name, "audio": config.audio.name}
-    parts = cost_by_part(config, request.stream, layer_norm=TARGETS[request.target].layer_norm)
+    target = TARGETS[request.target]
+    parts = cost_by_part(config, request.stream, layer_norm=target.layer_norm)
     return Manifest(
         name=request.name,
         format=request.file_format,
@@ -226,7 +227,7 @@ def _describe(
         outputs=runner.outputs,
         target=request.target,
         calibration={**calibration.provenance(), **asdict(request.calibration)} if calibration else None,
-        cost={name: _cost(part, request.target) for name, part in parts.items()},
+        cost={name: _cost(part, target) for name, part in parts.items()},
         search={**asdict(request.budget), "tried": [asdict(own) for own in tried]} if request.budget else None,
         verification=verification.to_dict(),
         measurement=_measurement(path, request.file_format),
@@ -239,10 +240,10 @@ def _describe(
     )
 
 
-def _cost(part: Cost, target: str) -> dict[str, int]:
+def _cost(part: Cost, target: Target) -> dict[str, int]:
     found = {"parameters": part.parameters, "macs": part.macs}
     # What a converter leaves of the training graph is its own affair.
-    return found if target == PLAIN else {**found, "deployed_parameters": part.deployed_parameters}
+    return {**found, "deployed_parameters": part.deployed_parameters} if target.deployed else found
 
 
 def _measurement(path: Path, file_format: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from quantize.recipes import FLOAT32, STATIC_WI8_AI8, Recipe, parse_recipe
 from runtime.manifest import Manifest, file_sha256
 from runtime.paper import PAPER_TABLE_1
 
-from .targets import DEFAULT_TARGET, PLAIN, choose_target
+from .targets import DEFAULT_TARGET, choose_target
 
 # At paper size one recording takes half a second in the calibrator and a second in all runtimes.
 _CALIBRATION = {"nano": 256, "paper": 32}
@@ -40,9 +40,9 @@ def export_command(options: argparse.Namespace) -> None:
         if value is not None and value < (0 if name == "workers" else 1):
             raise UsageError(f"--{name} is {value}; use a positive number")
     recipe = _recipe(options)
-    if options.max_drop is not None and options.target == PLAIN:
-        raise UsageError(f"--max-drop searches among our own graphs; leave out --target {PLAIN}")
-    target, _ = choose_target(options.target, options.file_format)
+    target, row = choose_target(options.target, options.file_format)
+    if options.max_drop is not None and not row.deployed:
+        raise UsageError(f"--max-drop searches among our own graphs; leave out --target {target}")
     checkpoint = _trained(options)
     preset = checkpoint.config.preset if checkpoint else options.preset or "nano"
     name = _name(options, preset, recipe, target)
@@ -66,7 +66,7 @@ def _export(
 ) -> Manifest:
     from model.initial import RANDOM
     from quantize.commands import calibration_options
-    from quantize.sources import DataSource
+    from recordings.sources import DataSource
 
     from .artifact import ExportRequest, export_artifact
     from .search import Budget

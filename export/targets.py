@@ -13,22 +13,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of device.
+    """A kind of device; what is not said leaves the network as it is.
 
     Attributes:
         formats: file formats that make sense on it.
+        note: why.
+        deployed: our deploy form; else the training graph as the converters take it, and nothing below counts.
         depthwise, layer_norm: how the deploy form is written, see `model.deploy.DeployForm`.
         activations: eight-bit type of ONNX activations; TFLite has int8 alone.
         seven_bit_weights: ONNX weights use 7 of their 8 bits.
-        note: why.
     """
 
     formats: tuple[str, ...]
-    depthwise: Literal["split", "whole"]
-    layer_norm: Literal["convolutions", "layer"]
-    activations: Literal["int8", "uint8"]
-    seven_bit_weights: bool
     note: str
+    deployed: bool = True
+    depthwise: Literal["split", "whole"] = "whole"
+    layer_norm: Literal["convolutions", "layer"] = "layer"
+    activations: Literal["int8", "uint8"] = "int8"
+    seven_bit_weights: bool = False
 
     @property
     def form(self) -> DeployForm:
@@ -37,47 +39,29 @@ class Target:
         return DeployForm(self.depthwise, self.layer_norm)
 
 
-PLAIN = "plain"
 TARGETS = {
     "xnnpack": Target(
         formats=("tflite",),
+        note="CPUs of phones and boards: depthwise kernels of at most 25 taps, no layer norm",
         depthwise="split",
         layer_norm="convolutions",
-        activations="int8",
-        seven_bit_weights=False,
-        note="CPUs of phones and boards: depthwise kernels of at most 25 taps, no layer norm",
     ),
     "x86": Target(
         formats=("onnx",),
-        depthwise="whole",
-        layer_norm="layer",
+        note="ONNX Runtime on PCs: u8 × s8 kernels, which overflow 16 bits without VNNI when weights use all 8",
         activations="uint8",
         seven_bit_weights=True,
-        note="ONNX Runtime on PCs: u8 × s8 kernels, which overflow 16 bits without VNNI when weights use all 8",
     ),
-    "arm": Target(
-        formats=("onnx",),
-        depthwise="whole",
-        layer_norm="layer",
-        activations="int8",
-        seven_bit_weights=False,
-        note="ONNX Runtime on ARM: s8 × s8 dot products",
-    ),
+    "arm": Target(formats=("onnx",), note="ONNX Runtime on ARM: s8 × s8 dot products"),
     "qnn": Target(
         formats=("onnx",),
-        depthwise="whole",
-        layer_norm="layer",
-        activations="uint8",
-        seven_bit_weights=False,
         note="Snapdragon's NPU: layer norm, GELU and 7 × 7 depthwise are single operations there",
+        activations="uint8",
     ),
-    PLAIN: Target(
+    "plain": Target(
         formats=("tflite", "onnx"),
-        depthwise="whole",
-        layer_norm="layer",
-        activations="int8",
-        seven_bit_weights=False,
         note="no device: the training graph as the converters take it with their defaults, to compare with",
+        deployed=False,
     ),
 }
 DEFAULT_TARGET = {"tflite": "xnnpack", "onnx": "x86"}

@@ -163,12 +163,16 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _require(len(self.labels) >= 2, "number of classes", len(self.labels), "a classifier needs at least two")
-        codes = [label.code for label in self.labels]
-        _require(len(set(codes)) == len(codes), "class codes", codes, "every class must have its own code")
+        _require(len(set(self.codes)) == self.classes, "class codes", self.codes, "every class must have its own code")
 
     @property
     def classes(self) -> int:
         return len(self.labels)
+
+    @property
+    def codes(self) -> list[str]:
+        """Codes of the classes, in the order of the logits."""
+        return [label.code for label in self.labels]
 
     def with_spec(self, spec: PreprocessSpec) -> ModelConfig:
         return replace(self, spec=spec)

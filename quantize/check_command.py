@@ -19,15 +19,14 @@ from console.program import log, show, show_json, warn
 from console.progress import Progress
 from model.config import Label
 from preprocess.errors import AnswerIsNo, DataError, UsageError
-from preprocess.spec import PreprocessSpec
 from recordings.batches import Batch, FeatureLoader
+from recordings.sources import DataSource, Refs
 from runtime.manifest import Manifest, read_artifact
 from runtime.runners import RUNTIMES_OF_FORMAT, Runner, distribution_of, open_model
 
 from .baseline import Baseline, Provenance, make_baseline, read_baseline, write_baseline
 from .gate import GateOptions, GateResult, judge
 from .gate_report import Side, junit_report, markdown_report, text_report
-from .sources import DataSource, Refs
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,6 @@ class _Artifact:
     @property
     def labels(self) -> tuple[Label, ...]:
         return tuple(Label(**label) for label in self.manifest.labels)
-
-    @property
-    def spec(self) -> PreprocessSpec:
-        return self.manifest.spec
 
     @property
     def side(self) -> Side:
@@ -143,8 +138,7 @@ def _require_comparable(a: _Artifact, b: _Artifact) -> None:
             f"{a.manifest.name} is the {a.manifest.stream} model and {b.manifest.name} the {b.manifest.stream} one; "
             "export both with the same --stream"
         )
-    if a.spec != b.spec:
-        fields = _differences(a.spec.to_dict(), b.spec.to_dict())
+    if fields := _differences(a.manifest.spec.to_dict(), b.manifest.spec.to_dict()):
         raise DataError(
             f"{a.manifest.name} and {b.manifest.name} have different inputs: {', '.join(fields)} differ; "
             "export both from the same checkpoint"
@@ -162,10 +156,10 @@ def _differences(a: Any, b: Any, name: str = "") -> list[str]:
 def _run(float_artifact: _Artifact, int8_artifact: _Artifact, options: argparse.Namespace) -> _Answers:
     runners = [open_model(own.path, own.runtime) for own in (float_artifact, int8_artifact)]
     source = DataSource.of(options)
-    _, drawn = source.draw(float_artifact, calibration=0, held_out=options.recordings)
+    _, drawn = source.draw(float_artifact.manifest, calibration=0, held_out=options.recordings)
     # In the order of their names, so that a baseline fits whatever drew the same recordings.
     refs: Refs = sorted(drawn, key=lambda ref: ref.name)
-    with source.loader(refs, float_artifact) as loader:
+    with source.loader(refs, float_artifact.manifest) as loader:
         answers = _ask(runners, loader, len(refs))
         problems = loader.problems
     if problems:
@@ -202,7 +196,7 @@ def _judge(answers: _Answers, artifact: _Artifact, allowed: GateOptions, baselin
         answers.int8_logits,
         class_names=[f"{label.code} {label.name}" for label in artifact.labels],
         options=allowed,
-        baseline=baseline.choices_for(answers.names, [label.code for label in artifact.labels]) if baseline else None,
+        baseline=baseline.choices_for(answers.names, artifact.manifest.codes) if baseline else None,
     )
 
 
@@ -232,7 +226,7 @@ def _update_baseline(
     baseline = make_baseline(
         result,
         names=answers.names,
-        classes=[label.code for label in artifact.labels],
+        classes=artifact.manifest.codes,
         float_choices=answers.float_logits.argmax(axis=1),
         int8_choices=answers.int8_logits.argmax(axis=1),
         provenance=Provenance(

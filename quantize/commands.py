@@ -12,10 +12,10 @@ from console.table import format_table
 from model.checkpoint import DEMO_CHECKPOINT, load_checkpoint
 from model.deploy import DeployForm
 from preprocess.errors import UsageError
+from recordings.sources import DataSource
 
 from .analysis import Analysis, analyze, part_of
 from .prepare import CalibrationOptions, prepare
-from .sources import DataSource
 
 _BLOCKS_SHOWN = 12
 

@@ -92,6 +92,8 @@ def prune_to(
 ) -> Checkpoint:
     """A pruned checkpoint whose `within` is at most `limit`: that of most MACs among 31 shares, found by halving.
 
+    Nothing is pruned where the checkpoint is within the limit as it is.
+
     Args:
         ranking: of the checkpoint to prune.
         within: what the limit is on: size or latency of the file that is exported from a checkpoint.
@@ -102,6 +104,11 @@ def prune_to(
     Raises:
         AnswerIsNo: even the smallest share tried is beyond the limit.
     """
+    whole = prune(ranking, budget={"macs": 1.0}, rule=rule, command=command)
+    value = within(whole)
+    log(f"unpruned: {value:.2f}, limit {limit:.2f}")
+    if value <= limit:
+        return whole
     low, high, best = 0.0, 1.0, None
     for _ in range(_BISECTIONS):
         share = (low + high) / 2

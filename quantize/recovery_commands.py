@@ -20,6 +20,7 @@ from model.settings import override
 from model.unfolding import UNFOLDED_FORM
 from preprocess.errors import DataError, UsageError
 from recordings.protocols import Split, split
+from recordings.sources import DataSource
 
 from .budget import NAMES, Budget, Measure, WidthRule, cost_of, describe
 from .distillation import QatSettings, RecoverySettings
@@ -27,7 +28,6 @@ from .groups import channel_groups
 from .prepare import CalibrationOptions, prepare
 from .pruning import Ranking, prune, prune_to, rank, widths_table_rows
 from .recovery import Recovery, fine_tune, train_quantized
-from .sources import DataSource
 
 _EXPORT_RECORDINGS = "16"  # a size and a latency do not depend on the values of weights and ranges
 
@@ -237,7 +237,8 @@ def _exported(checkpoint: Checkpoint, options: argparse.Namespace) -> Any:
         words = ["tflite", "--int8", "--checkpoint", str(path), "--out", f"{folder}/artifact", "--json"]
         words += ["--calibration", _EXPORT_RECORDINGS, "--recordings", _EXPORT_RECORDINGS]
         words += ["--workers", str(options.workers), "--seed", str(options.seed), "--on-error", options.on_error]
-        words += ["--data", str(options.data), "--protocol", options.protocol] if options.data else []
+        # Without the protocol, whose test part may be empty: accuracy is not asked for.
+        words += ["--data", str(options.data)] if options.data else []
         words += ["--audio", str(options.audio)] if options.audio else []
         result = subprocess.run([sys.executable, "-m", "export", *words], capture_output=True, text=True, check=False)
     if result.returncode not in (0, 1):

@@ -90,6 +90,11 @@ class Manifest:
     def spec(self) -> PreprocessSpec:
         return PreprocessSpec.from_dict(self.preprocess)
 
+    @property
+    def codes(self) -> list[str]:
+        """Codes of the classes, in the order of the logits."""
+        return [label["code"] for label in self.labels]
+
     def to_json(self) -> str:
         """JSON text. Non-finite numbers are refused."""
         return json.dumps({"version": MANIFEST_VERSION, **asdict(self)}, indent=2, ensure_ascii=False, allow_nan=False)

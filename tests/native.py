@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fakes import make_manifest
 
+from model.config import Label
 from preprocess import HeatmapSpec, LogMelSpec, PreprocessSpec
-from runtime.manifest import Manifest, TensorInfo
+from runtime.manifest import TensorInfo
 
 Array = npt.NDArray[Any]
 
@@ -71,30 +73,12 @@ def manifest_json(
     for name in inputs:
         quantized = (int8 or {}).get(name)
         tensors.append(TensorInfo(name, (1, *shapes[name]), *(("int8", *quantized) if quantized else ("float32",))))
-    manifest = Manifest(
-        name="test",
-        format="tflite",
-        model_file="model.tflite",
-        sha256="0" * 64,
-        size_bytes=1,
-        preset="test",
-        recipe="float32",
-        target="xnnpack",
-        preprocess=spec.to_dict(),
-        labels=({"code": "A001", "name": "drink water"}, {"code": "A003", "name": "sich kämmen 🪥"}),
+    return make_manifest(
+        spec=spec,
+        labels=(Label("A001", "drink water"), Label("A003", "sich kämmen 🪥")),
         inputs=tuple(tensors),
         outputs=(TensorInfo("logits", (1, 2), "float32"),),
-        calibration=None,
-        cost={},
-        search=None,
-        verification={},
-        measurement=None,
-        checkpoint={},
-        golden=(),
-        versions={},
-        command="",
-    )
-    return manifest.to_json()
+    ).to_json()
 
 
 class Sizes(c.Structure):

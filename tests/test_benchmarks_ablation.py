@@ -112,7 +112,7 @@ def test_the_command_end_to_end(recordings_folder, tmp_path, capsys, monkeypatch
     ]
 
     opened = open_artifacts([str(folder)])
-    held_out = choose_recordings(build_parser().parse_args(["ablation", str(folder), *data]), opened[0].codes)
+    held_out = choose_recordings(build_parser().parse_args(["ablation", str(folder), *data]), opened[0].manifest.codes)
     conditions = tuple(CONDITIONS.values())
     answers = answer(opened, held_out, conditions, seed=0, workers=0, skip_bad=False, label="test")
     for logits, entry in zip(answers.logits[0], document["conditions"].values(), strict=True):

@@ -258,7 +258,7 @@ def test_artifacts_have_the_names_given(pair, tmp_path):
 def test_artifacts_that_do_not_fit_are_refused(pair, tmp_path):
     with pytest.raises(UsageError, match="2 artefacts are called 'float'; write NAME=DIR"):
         open_artifacts([pair[0], pair[0]])
-    with pytest.raises(UsageError, match="artefact '=x' has no name or no folder"):
+    with pytest.raises(UsageError, match="'=x' has no name or no path"):
         open_artifacts(["=x"])
     with pytest.raises(DataError, match=r"holds no manifest\.json"):
         open_artifacts([str(tmp_path)])

@@ -347,7 +347,7 @@ def test_latency_shows_a_table(artifacts):
         (["X", "--threads", "1", "0"], 2, "error: --threads has 0; use positive numbers"),
         (["X", "--recordings", "0"], 2, "error: --recordings is 0; use a positive number"),
         (["X", "--seed", "-1"], 2, "error: --seed is -1; use 0 or more"),
-        (["=X"], 2, "error: '=X' is no artefact; write FOLDER or NAME=FOLDER"),
+        (["=X"], 2, "error: '=X' has no name or no path; write PATH or NAME=PATH"),
         (
             ["no"],
             4,

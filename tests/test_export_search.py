@@ -24,10 +24,10 @@ from model.recogniser import build_recogniser
 from preprocess.errors import AnswerIsNo
 from quantize.prepare import CalibrationOptions, prepare
 from quantize.recipes import STATIC_WI8_AI8
-from quantize.sources import DataSource
 from recordings.batches import Batch
 from recordings.calibration import CalibrationSet
 from recordings.catalogue import scan
+from recordings.sources import DataSource
 from runtime.manifest import read_artifact
 
 HEAD = "fusion/norm,fusion/pool,logits"

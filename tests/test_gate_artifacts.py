@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from fakes import describe
 
 from export.__main__ import build_parser as export_parser
 from export.artifact import write_model
@@ -30,8 +31,8 @@ from quantize.baseline import read_baseline
 from quantize.gate import GateResult
 from quantize.prepare import CalibrationOptions, Prepared, prepare
 from quantize.recipes import FLOAT32, STATIC_WI8_AI8, Recipe
-from quantize.sources import DataSource
-from runtime.manifest import MANIFEST_NAME, Manifest, file_sha256, read_artifact
+from recordings.sources import DataSource
+from runtime.manifest import MANIFEST_NAME, read_artifact
 from runtime.runners import open_model
 
 pytestmark = pytest.mark.slow
@@ -51,39 +52,23 @@ def prepared() -> Prepared:
 
 def write_artifact(folder: Path, prepared: Prepared, recipe: Recipe) -> Path:
     folder.mkdir()
-    write_model(prepared, recipe, "xnnpack", folder / "model.tflite")
-    describe(folder, prepared, recipe)
-    return folder
-
-
-def describe(folder: Path, prepared: Prepared, recipe: Recipe) -> None:
-    """The manifest of `model.tflite`, without what an export measures."""
     path = folder / "model.tflite"
-    runner = open_model(path, "litert")
-    manifest = Manifest(
-        name=folder.name,
-        format="tflite",
-        model_file=path.name,
-        sha256=file_sha256(path),
-        size_bytes=path.stat().st_size,
-        preset=prepared.config.preset,
+    write_model(prepared, recipe, "xnnpack", path)
+    return describe_file(path, prepared, recipe)
+
+
+def describe_file(path: Path, prepared: Prepared, recipe: Recipe) -> Path:
+    """The manifest of a TFLite file, without what an export measures."""
+    config, runner = prepared.config, open_model(path, "litert")
+    return describe(
+        path,
+        preset=config.preset,
         recipe=recipe.name,
-        target="xnnpack",
-        preprocess=prepared.config.spec.to_dict(),
-        labels=tuple({"code": label.code, "name": label.name} for label in prepared.config.labels),
+        spec=config.spec,
+        labels=config.labels,
         inputs=runner.inputs,
         outputs=runner.outputs,
-        calibration=None,
-        cost={},
-        search=None,
-        verification={},
-        measurement=None,
-        checkpoint={},
-        golden=(),
-        versions={},
-        command="",
     )
-    (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +191,7 @@ def broken(tmp_path_factory, prepared, good) -> dict[str, Path]:
     shifted = folder / "shifted-zero-point"
     shutil.copytree(good, shifted)
     shift_zero_point(shifted / "model.tflite", "fusion/query", 100)
-    describe(shifted, prepared, STATIC_WI8_AI8)
+    describe_file(shifted / "model.tflite", prepared, STATIC_WI8_AI8)
     return {
         "exchanged ranges": write_artifact(folder / "exchanged", exchanged_ranges(prepared), STATIC_WI8_AI8),
         "saturated range": write_artifact(folder / "saturated", saturated_range(prepared), STATIC_WI8_AI8),

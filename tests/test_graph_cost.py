@@ -20,7 +20,7 @@ from tiny import model_configs, tiny_config, tiny_spec
 from tiny_files import INT8, randomise, write_file
 
 from benchmarks import plain
-from benchmarks.graph_cost import PARTS, activation_arena_bytes, graph_cost
+from benchmarks.graph_cost import PARTS, graph_cost
 from benchmarks.tflite_graph import TfliteFile, TfliteOperator, TfliteTensor, peak_bytes
 from export.targets import TARGETS
 from model.config import convnext, resnet
@@ -260,4 +260,4 @@ def test_activations_alive_at_once_in_a_real_file(model_file, recipe):
         peak = max(peak, sum(details[i] for i in held))
         needed = {i for read, _ in operators[step + 1 :] for i in read} | outputs
         held &= needed
-    assert activation_arena_bytes(path) == peak
+    assert graph_cost(path).arena_bytes == peak

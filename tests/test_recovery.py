@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import scipy.special
 import tensorflow as tf
 from tiny import tiny_config
 
-from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from model.classes import labels_of
 from model.cost import model_cost
 from model.recogniser import build_recogniser
@@ -181,6 +182,17 @@ def test_a_budget_of_size_is_met_by_the_file(original, tmp_path, monkeypatch):
     assert main([*words, "--size-mb", "1e-6"]) == 1
 
 
+def test_a_size_is_that_of_a_real_file_though_the_protocol_keeps_nothing_to_test_on(
+    recordings_folder, tmp_path, capsys
+):
+    out = tmp_path / "a.npz"
+    words = ["prune", "--size-mb", "2", "--uniform", "--criterion", "magnitude"]  # of the demo
+    words += ["--data", str(recordings_folder), "--protocol", "all", "--workers", "0", "--out", str(out)]
+    assert main(words) == 0
+    assert re.search(r"unpruned: 1\.1\d, limit 2\.00", capsys.readouterr().err)
+    assert model_cost(load_checkpoint(out).config) == model_cost(load_checkpoint(DEMO_CHECKPOINT).config)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -197,7 +209,11 @@ def test_a_budget_of_size_is_met_by_the_file(original, tmp_path, monkeypatch):
             2,
             "--steps 2 trains in between and needs",
         ),
-        (["prune", "--size-mb", "1", "--steps", "2", "--data", "x", "--out", "a.npz"], 2, "--steps needs --macs, --parameters or --time"),
+        (
+            ["prune", "--size-mb", "1", "--steps", "2", "--data", "x", "--out", "a.npz"],
+            2,
+            "--steps needs --macs, --parameters or --time",
+        ),
         (["prune", "--macs", "0.5", "--resume", "--out", "a.npz"], 2, "--set and --resume concern the training"),
         (["prune", "--macs", "0.5", "--multiple", "0", "--out", "a.npz"], 2, "--multiple is 0; use a positive number"),
         (
@@ -210,8 +226,6 @@ def test_a_budget_of_size_is_met_by_the_file(original, tmp_path, monkeypatch):
     ],
 )
 def test_errors_are_one_line(words, code, message, tmp_path, monkeypatch, capsys):
-    import re
-
     monkeypatch.chdir(tmp_path)
     assert main(words) == code
     lines = capsys.readouterr().err.splitlines()

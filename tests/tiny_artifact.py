@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from fakes import describe
 from tiny import tiny_spec
 
+from model.config import Label
 from preprocess import PreprocessSpec, skeleton_to_heatmaps, waveform_to_logmel
-from runtime.manifest import MANIFEST_NAME, Manifest, TensorInfo, file_sha256
+from runtime.manifest import TensorInfo
 
 CLASSES = 3
 SPEC = tiny_spec()
@@ -43,32 +45,16 @@ def write_artifact(folder: Path, model: str, *, names: tuple[str, ...] = ("skele
     for seed in range(2):
         golden.append(f"golden/S{seed}.npz")
         np.savez(folder / golden[-1], **raw_recording(seed))
-    manifest = Manifest(
-        name=folder.name,
-        format=path.suffix[1:],
-        model_file=path.name,
-        sha256=file_sha256(path),
-        size_bytes=path.stat().st_size,
-        preset="tiny",
-        recipe="float32",
+    return describe(
+        path,
         target="x86",
-        preprocess=SPEC.to_dict(),
-        labels=tuple({"code": f"A{i}", "name": f"action {i}"} for i in range(CLASSES)),
+        spec=SPEC,
+        labels=tuple(Label(f"A{i}", f"action {i}") for i in range(CLASSES)),
         inputs=tuple(TensorInfo(name, SHAPES[name], "float32") for name in names),
         outputs=(TensorInfo("logits", (1, CLASSES), "float32"),),
-        calibration=None,
-        cost={},
-        search=None,
-        verification={},
-        measurement=None,
-        checkpoint={},
         golden=tuple(golden),
-        versions={},
-        command="",
         stream={("skeleton",): "visual", ("audio",): "audio"}.get(names, "fused"),
     )
-    (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
-    return folder
 
 
 def write_onnx(path: Path, names: tuple[str, ...] = ("skeleton", "audio")) -> None:

@@ -8,25 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from model.classes import label_indices
-from model.config import Label
 from preprocess.errors import UsageError
 from preprocess.spec import PreprocessSpec
-from recordings.batches import FeatureLoader
-from recordings.calibration import CalibrationSet, balanced_order, calibration_set
-from recordings.catalogue import OnError, scan
-from recordings.protocols import split
-from recordings.recording import RecordingRef
-from recordings.synthetic.cached import CALIBRATION_SEED, HELD_OUT_SEED, cached_recordings
+
+from .actions import action_code, class_indices
+from .batches import FeatureLoader
+from .calibration import CalibrationSet, balanced_order, calibration_set
+from .catalogue import OnError, scan
+from .protocols import split
+from .recording import RecordingRef
+from .synthetic.cached import CALIBRATION_SEED, HELD_OUT_SEED, cached_recordings
 
 Refs = Sequence[RecordingRef]
 
 
 class ModelInputs(Protocol):
-    """What is to be known of a model to choose and prepare recordings for it; a `ModelConfig` says it."""
+    """What is to be known of a model to choose and prepare recordings for it; a configuration and a manifest say it."""
 
     @property
-    def labels(self) -> tuple[Label, ...]: ...
+    def codes(self) -> Sequence[str]: ...
 
     @property
     def spec(self) -> PreprocessSpec: ...
@@ -76,11 +76,26 @@ class DataSource:
         """
         to_calibrate, to_verify = self._parts(config, calibration, held_out)
         if not to_verify:
+            if self.protocol:
+                raise UsageError(f"--protocol {self.protocol} leaves nothing to test on; leave it out or take another")
             raise UsageError(f"{self.folder} holds too few recordings to calibrate with and to verify on")
         chosen = None
         if calibration:
             chosen = self._preprocessed(to_calibrate, config, calibration)
-        return chosen, self._balanced(to_verify, config, held_out)
+        return chosen, self._balanced(to_verify, config.codes, held_out)
+
+    def held_out(self, codes: Sequence[str], count: int) -> Refs:
+        """At most `count` recordings to compare on, in the catalogue's order: of all without a protocol.
+
+        Raises:
+            UsageError: the model's classes, whose codes are given, are not those of the synthetic recordings.
+        """
+        if self.folder is None:
+            return self._synthetic(codes, count, HELD_OUT_SEED)
+        refs = scan(self.folder, audio_root=self.audio, on_error=self.on_error).refs
+        if self.protocol:
+            refs = split(refs, self.protocol, seed=self.seed).test
+        return self._balanced(refs, codes, count)
 
     def two_sets(self, config: ModelInputs, calibration: int, held_out: int) -> tuple[CalibrationSet, CalibrationSet]:
         """A calibration set and another set to compare on, both preprocessed and in memory.
@@ -97,7 +112,7 @@ class DataSource:
         return self._preprocessed(self._parts(config, count, 1)[0], config, count)
 
     def _preprocessed(self, refs: Refs, config: ModelInputs, count: int) -> CalibrationSet:
-        labels = label_indices(refs, config.labels).tolist()
+        labels = class_indices(refs, config.codes).tolist()
         return calibration_set(
             refs, labels, config.spec, count=count, seed=self.seed, workers=self.workers, on_error=self.on_error
         )
@@ -105,7 +120,7 @@ class DataSource:
     def loader(self, refs: Refs, config: ModelInputs) -> FeatureLoader:
         return FeatureLoader(
             refs,
-            label_indices(refs, config.labels),
+            class_indices(refs, config.codes),
             config.spec,
             batch_size=16,
             workers=self.workers,
@@ -114,26 +129,25 @@ class DataSource:
 
     def _parts(self, config: ModelInputs, calibration: int, held_out: int) -> tuple[Refs, Refs]:
         if self.folder is None:
-            known = {label.code for label in config.labels}
-            first = None
-            if calibration:
-                first = cached_recordings(calibration, seed=CALIBRATION_SEED, workers=self.workers)
-            second = cached_recordings(held_out, seed=HELD_OUT_SEED, workers=self.workers)
-            refs = scan(first).refs if first else (), scan(second).refs
-            if not {f"A{ref.action:03d}" for ref in refs[1]} <= known:
-                raise UsageError("the model's classes are not those of the synthetic recordings; give --data DIR")
-            return refs
-        refs_all = scan(self.folder, audio_root=self.audio, on_error=self.on_error).refs
+            first = self._synthetic(config.codes, calibration, CALIBRATION_SEED) if calibration else ()
+            return first, self._synthetic(config.codes, held_out, HELD_OUT_SEED)
+        refs = scan(self.folder, audio_root=self.audio, on_error=self.on_error).refs
         if self.protocol:
-            parts = split(refs_all, self.protocol, seed=self.seed)
+            parts = split(refs, self.protocol, seed=self.seed)
             return parts.train, parts.test
-        order = balanced_order(label_indices(refs_all, config.labels).tolist(), seed=self.seed)
-        count = min(calibration, max(1, len(refs_all) // 2))
-        return [refs_all[i] for i in order[:count]], [refs_all[i] for i in order[count:]]
+        order = balanced_order(class_indices(refs, config.codes).tolist(), seed=self.seed)
+        count = min(calibration, max(1, len(refs) // 2))
+        return [refs[i] for i in order[:count]], [refs[i] for i in order[count:]]
 
-    def _balanced(self, refs: Refs, config: ModelInputs, count: int) -> Refs:
+    def _synthetic(self, codes: Sequence[str], count: int, seed: int) -> Refs:
+        refs = scan(cached_recordings(count, seed=seed, workers=max(1, self.workers))).refs
+        if not {action_code(ref.format, ref.action) for ref in refs} <= set(codes):
+            raise UsageError("the model's classes are not those of the synthetic recordings; give --data DIR")
+        return refs
+
+    def _balanced(self, refs: Refs, codes: Sequence[str], count: int) -> Refs:
         """At most `count` of `refs`, balanced over classes, in their own order."""
         if len(refs) <= count:
             return refs
-        order = balanced_order(label_indices(refs, config.labels).tolist(), seed=self.seed)
+        order = balanced_order(class_indices(refs, codes).tolist(), seed=self.seed)
         return [refs[i] for i in sorted(order[:count])]
