@@ -132,6 +132,11 @@ void Pipeline::fill_inputs() {
   }
 }
 
+void Pipeline::infer() {
+  model_.run();
+  model_.read(*output_, [](const void*) {});
+}
+
 std::vector<float> Pipeline::logits() const {
   std::vector<float> values(output_->bytes / (output_info_->is_int8() ? 1 : sizeof(float)));
   model_.read(*output_, [&](const void* memory) {

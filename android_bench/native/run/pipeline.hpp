@@ -38,7 +38,8 @@ class Pipeline {
   // Random numbers in all inputs.
   void fill_inputs();
 
-  void infer() { model_.run(); }
+  // Returns when the output can be read: a GPU may still compute when LiteRT's call returns. On a CPU that adds nothing.
+  void infer();
 
   // Of the last inference, dequantized.
   std::vector<float> logits() const;
