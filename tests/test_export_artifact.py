@@ -29,6 +29,7 @@ from preprocess.spec import PreprocessSpec
 from runtime.manifest import read_artifact
 from runtime.runners import open_here, open_model
 
+pytestmark = pytest.mark.slow
 KINDS = {
     "tflite-float32": ["tflite"],
     "tflite-int8": ["tflite", "--int8"],

@@ -21,6 +21,7 @@ from recordings.catalogue import scan
 from runtime.manifest import read_artifact
 from runtime.runners import open_model
 
+pytestmark = pytest.mark.slow
 BLOCKS = 4  # of its ConvNeXt
 
 
