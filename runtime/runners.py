@@ -27,8 +27,16 @@ from preprocess.errors import DataError, MissingComponentError
 from .manifest import TensorInfo
 
 Array = npt.NDArray[Any]
-RUNTIMES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime", "onnxruntime": "onnxruntime"}
+EMULATOR = "qnn-htp"  # Hexagon's, see `runtime.hexagon`
+RUNTIMES = {
+    "litert": "ai_edge_litert",
+    "tflite-runtime": "tflite_runtime",
+    "onnxruntime": "onnxruntime",
+    EMULATOR: "onnxruntime_qnn",
+}
+# The emulator is not among them: it takes a second for what a processor does in one millisecond.
 RUNTIMES_OF_FORMAT = {"tflite": ("litert", "tflite-runtime"), "onnx": ("onnxruntime",)}
+_ISOLATED = ("tflite-runtime", EMULATOR)
 
 
 class Runner(Protocol):
@@ -64,7 +72,7 @@ def open_model(path: Path, runtime: str, *, threads: int = 1) -> Runner:
     """
     require_installed(runtime)
     try:
-        if runtime == "tflite-runtime":
+        if runtime in _ISOLATED:
             return IsolatedRunner(path, runtime, threads=threads)
         return open_here(path, runtime, threads=threads)
     except (ValueError, RuntimeError) as error:
@@ -77,6 +85,10 @@ def open_here(path: Path, runtime: str, *, threads: int, weight_cache: Path | No
         return MappedRunner(path, threads=threads, weight_cache=weight_cache)
     if runtime == "onnxruntime":
         return OnnxRunner(path, threads=threads)
+    if runtime == EMULATOR:
+        from .hexagon import HexagonRunner
+
+        return HexagonRunner(path)
     return TfliteRunner(path, runtime, threads=threads)
 
 
@@ -182,8 +194,8 @@ class OnnxRunner(LocalRunner):
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no other base in common
             raise ValueError(str(error)) from error
-        self.inputs = tuple(_onnx_tensor(i) for i in self._session.get_inputs())
-        self.outputs = tuple(_onnx_tensor(o) for o in self._session.get_outputs())
+        self.inputs = tuple(onnx_tensor(i) for i in self._session.get_inputs())
+        self.outputs = tuple(onnx_tensor(o) for o in self._session.get_outputs())
         self._feed: dict[str, Array] = {}
         self._logits: Array = np.zeros(0, np.float32)
 
@@ -199,7 +211,10 @@ class OnnxRunner(LocalRunner):
 
 
 class IsolatedRunner:
-    """A model file in a process of its own: tflite-runtime's native library crashes where TensorFlow is loaded."""
+    """A model file in a process of its own.
+
+    tflite-runtime's native library crashes where TensorFlow is loaded; Qualcomm's writes on standard output.
+    """
 
     def __init__(self, path: Path, runtime: str, *, threads: int) -> None:
         # A plain child, not multiprocessing's: that would import this program's main module, TensorFlow included.
@@ -208,6 +223,7 @@ class IsolatedRunner:
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"from runtime.runners import serve; {call}"],
             pass_fds=[theirs.fileno()],
+            stdout=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         theirs.close()
@@ -288,6 +304,6 @@ def _tflite_tensor(detail: dict[str, Any]) -> TensorInfo:
     return TensorInfo(detail["name"], shape, np.dtype(detail["dtype"]).name, float(scale), int(zero_point))
 
 
-def _onnx_tensor(node: Any) -> TensorInfo:
+def onnx_tensor(node: Any) -> TensorInfo:
     names = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}
     return TensorInfo(node.name, tuple(node.shape), names.get(node.type, node.type))
