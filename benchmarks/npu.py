@@ -154,7 +154,12 @@ def fidelity_table(document: dict[str, Any]) -> str:
                 ]
             )
     header = ["recipe", "accuracy [95 % interval]", "points lost", "same class as float", "SNR", "Hexagon against CPU"]
-    return format_table(header, rows, title=f"Hexagon's emulator on {found['recordings']} recordings")
+    return format_table(header, rows, title=_title(found))
+
+
+def _title(found: dict[str, Any]) -> str:
+    chip = f"{SNAPDRAGONS[found['soc']].name}, {found['soc']}"
+    return f"Hexagon's emulator ({chip}) on {found['recordings']} recordings"
 
 
 def _between(against: dict[str, float] | None, *, by_class: bool) -> str:

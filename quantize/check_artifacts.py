@@ -27,11 +27,12 @@ from .gate_report import Side
 
 @dataclass(frozen=True)
 class CheckedArtifact:
-    """An artefact and the runtime that is to run it."""
+    """An artefact and the runtime that is to run it; `soc`: the chip whose NPU is emulated."""
 
     manifest: Manifest
     path: Path
     runtime: str
+    soc: str | None = None
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -127,7 +128,7 @@ def run_all(artifacts: Sequence[CheckedArtifact], options: argparse.Namespace, *
         DataError: a runtime cannot load a file, or recordings are bad.
         MissingComponentError: a runtime is not installed.
     """
-    runners = [open_model(own.path, own.runtime) for own in artifacts]
+    runners = [open_model(own.path, own.runtime, soc=own.soc) for own in artifacts]
     source, manifest = DataSource.of(options), artifacts[0].manifest
     _, drawn = source.draw(manifest, calibration=0, held_out=options.recordings)
     # In the order of their names, so that a baseline fits whatever drew the same recordings.

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from console.program import add_common_options
+from runtime.snapdragon import SNAPDRAGONS
 
 
 def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,6 +27,13 @@ def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("--float-runtime", metavar="NAME", help="runtime of --float (default: its format's first)")
     parser.add_argument("--int8-runtime", metavar="NAME", help="runtime of --int8 (default: its format's first)")
+    parser.add_argument(
+        "--soc",
+        choices=tuple(SNAPDRAGONS),
+        default="SM8650",
+        metavar="SOC",
+        help="with --backend: the chip that is emulated; their arithmetic differs a little (default SM8650)",
+    )
     _add_rules(parser)
     _add_data(parser)
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="compare with an earlier INT8 model's answers")

@@ -16,6 +16,7 @@ from preprocess.errors import AnswerIsNo, UsageError
 from recordings.metrics import Score, agreement, score, snr_db
 from runtime.hexagon import require_hexagon
 from runtime.runners import EMULATOR
+from runtime.snapdragon import SNAPDRAGONS
 
 from .check_artifacts import Answers, CheckedArtifact, open_artifact, require_comparable, run_all
 from .gate import GateOptions, GateResult, judge
@@ -97,14 +98,14 @@ def hexagon_check(options: argparse.Namespace, allowed: GateOptions) -> None:
                 "`python -m export onnx --int8 --target qnn`"
             )
     log("Hexagon's emulator takes a second or so for a recording and an artefact; its times say nothing of the NPU's")
-    both = [side for own in artifacts for side in (own, replace(own, runtime=EMULATOR))]
+    both = [side for own in artifacts for side in (own, replace(own, runtime=EMULATOR, soc=options.soc))]
     answers = run_all([reference, *both], options, at_once=len(os.sched_getaffinity(0)))
     results = [_judged(own, answers, index, allowed) for index, own in enumerate(artifacts)]
     float_score = score(answers.float_logits, answers.labels)
     if options.json:
-        show_json(hexagon_document(reference, float_score, results))
+        show_json(hexagon_document(reference, float_score, results, options.soc))
     else:
-        show(hexagon_table(reference, float_score, results))
+        show(hexagon_table(reference, float_score, results, options.soc))
     failures = [failure for own in results for failure in own.failures(options.min_cpu_agreement)]
     if failures:
         raise AnswerIsNo("; ".join(failures))
@@ -130,18 +131,19 @@ def _judged(artifact: CheckedArtifact, answers: Answers, index: int, allowed: Ga
 
 
 def hexagon_document(
-    reference: CheckedArtifact, float_score: Score, results: Sequence[HexagonResult]
+    reference: CheckedArtifact, float_score: Score, results: Sequence[HexagonResult], soc: str
 ) -> dict[str, Any]:
     """The outcome as JSON; no time is in it, since an emulator's says nothing."""
     side = reference.side
     return {
         "float": {"name": side.name, "runtime": side.runtime, "sha256": side.sha256, **float_score.to_dict()},
+        "soc": soc,
         "recordings": float_score.count,
         "models": [own.to_dict() for own in results],
     }
 
 
-def hexagon_table(reference: CheckedArtifact, float_score: Score, results: Sequence[HexagonResult]) -> str:
+def hexagon_table(reference: CheckedArtifact, float_score: Score, results: Sequence[HexagonResult], soc: str) -> str:
     """Float, and every artefact on the CPU and in the emulator."""
     rows = [[f"{reference.manifest.name} in {reference.runtime}", str(float_score), "", "", "", ""]]
     for own in results:
@@ -160,7 +162,8 @@ def hexagon_table(reference: CheckedArtifact, float_score: Score, results: Seque
             ]
         )
     header = ["model", "accuracy [95 % interval]", "points lost", "same class as float", "SNR", "Hexagon against CPU"]
-    return format_table(header, rows, title=f"Hexagon's emulator on {float_score.count} recordings")
+    chip = f"{SNAPDRAGONS[soc].name}, {soc}"
+    return format_table(header, rows, title=f"Hexagon's emulator ({chip}) on {float_score.count} recordings")
 
 
 def _against(drop: PairedDrop, share: float, level: float) -> list[str]:

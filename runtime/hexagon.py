@@ -22,7 +22,7 @@ from preprocess.errors import DataError, MissingComponentError
 from .context_binary import partitions_of
 from .manifest import TensorInfo
 from .runners import Array, LocalRunner, onnx_tensor
-from .snapdragon import Snapdragon
+from .snapdragon import SNAPDRAGONS, Snapdragon
 
 _PACKAGE = "onnxruntime_qnn"
 _NPU = "QNNExecutionProvider"
@@ -38,7 +38,8 @@ class Placement:
     """Where the nodes of a model file run.
 
     Attributes:
-        npu_ops, total_ops: operations, without conversions between numbers and their stored form.
+        npu_ops, total_ops: operations, without conversions between numbers and their stored form, in the graph as
+            the runtime simplifies it.
         partitions: pieces that the NPU gets.
         fallback: names of the nodes on the CPU, conversions among them, with their kind: `norm (LayerNormalization)`.
         profile: how many pieces or nodes each execution provider ran in an inference, by the runtime's profile.
@@ -202,14 +203,17 @@ def _session(path: Path, options: Any, provider: dict[str, str]) -> Any:
 class HexagonRunner(LocalRunner):
     """An ONNX file in the emulator, all of it: a node that only the CPU can run is an error.
 
-    A compiled file keeps the chip that it was compiled for, any other is taken for the emulator's own.
+    The arithmetic differs a little from chip to chip. A compiled file has its own (`soc` None); for any other, `soc` is
+    a name in `SNAPDRAGONS`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, soc: str | None) -> None:
+        chip = SNAPDRAGONS[soc] if soc else None
+        provider = {"soc_model": str(chip.soc_model), "htp_arch": str(chip.arch)} if chip else {}
         options = _options()
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
-            self._session = _session(path, options, {})
+            self._session = _session(path, options, provider)
         except Exception as error:
             raise ValueError(" ".join(str(error).split())) from error
         self.inputs: tuple[TensorInfo, ...] = tuple(onnx_tensor(own) for own in self._session.get_inputs())

@@ -63,8 +63,8 @@ def distribution_of(runtime: str) -> str:
     return RUNTIMES[runtime].replace("_", "-")
 
 
-def open_model(path: Path, runtime: str, *, threads: int = 1) -> Runner:
-    """Loads a model file.
+def open_model(path: Path, runtime: str, *, threads: int = 1, soc: str | None = None) -> Runner:
+    """Loads a model file; `soc` is the chip whose NPU is emulated, None for that which the file is compiled for.
 
     Raises:
         DataError: the runtime cannot read the file.
@@ -73,14 +73,16 @@ def open_model(path: Path, runtime: str, *, threads: int = 1) -> Runner:
     require_installed(runtime)
     try:
         if runtime in _ISOLATED:
-            return IsolatedRunner(path, runtime, threads=threads)
+            return IsolatedRunner(path, runtime, threads=threads, soc=soc)
         return open_here(path, runtime, threads=threads)
     except (ValueError, RuntimeError) as error:
         raise DataError(f"{runtime} cannot load {path}: {error}") from error
 
 
-def open_here(path: Path, runtime: str, *, threads: int, weight_cache: Path | None = None) -> LocalRunner:
-    """Loads a model file in this process; `weight_cache`: see `MappedRunner`."""
+def open_here(
+    path: Path, runtime: str, *, threads: int, weight_cache: Path | None = None, soc: str | None = None
+) -> LocalRunner:
+    """Loads a model file in this process; `weight_cache`: see `MappedRunner`, `soc`: see `open_model`."""
     if weight_cache:
         return MappedRunner(path, threads=threads, weight_cache=weight_cache)
     if runtime == "onnxruntime":
@@ -88,7 +90,7 @@ def open_here(path: Path, runtime: str, *, threads: int, weight_cache: Path | No
     if runtime == EMULATOR:
         from .hexagon import HexagonRunner
 
-        return HexagonRunner(path)
+        return HexagonRunner(path, soc)
     return TfliteRunner(path, runtime, threads=threads)
 
 
@@ -216,10 +218,10 @@ class IsolatedRunner:
     tflite-runtime's native library crashes where TensorFlow is loaded; Qualcomm's writes on standard output.
     """
 
-    def __init__(self, path: Path, runtime: str, *, threads: int) -> None:
+    def __init__(self, path: Path, runtime: str, *, threads: int, soc: str | None = None) -> None:
         # A plain child, not multiprocessing's: that would import this program's main module, TensorFlow included.
         self._connection, theirs = multiprocessing.Pipe()
-        call = f"serve({theirs.fileno()}, {os.fspath(path)!r}, {runtime!r}, {threads})"
+        call = f"serve({theirs.fileno()}, {os.fspath(path)!r}, {runtime!r}, {threads}, {soc!r})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"from runtime.runners import serve; {call}"],
             pass_fds=[theirs.fileno()],
@@ -251,12 +253,12 @@ def _end(connection: Connection, process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def serve(handle: int, path: str, runtime: str, threads: int) -> None:
+def serve(handle: int, path: str, runtime: str, threads: int, soc: str | None) -> None:
     """The isolated process: answers tensors with logits until the other end closes."""
     connection = Connection(handle)
     with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
         try:
-            runner = open_here(Path(path), runtime, threads=threads)
+            runner = open_here(Path(path), runtime, threads=threads, soc=soc)
             connection.send((runner.inputs, runner.outputs))
             while True:
                 connection.send(runner(connection.recv()))

@@ -57,7 +57,12 @@ def called(monkeypatch):
         if words[0] == "check":
             end = words.index("--backend")
             count = end - words.index("--int8") - 1
-            return {"float": side(4), "recordings": 4, "models": [compared(f"recipe{i}") for i in range(count)]}
+            return {
+                "float": side(4),
+                "soc": "SM8650",
+                "recordings": 4,
+                "models": [compared(f"recipe{i}") for i in range(count)],
+            }
         return {}
 
     monkeypatch.setattr(npu, "call", call)
@@ -102,7 +107,7 @@ def test_random_weights_are_told_and_judged_by_their_numbers_alone(called, tmp_p
 def test_tables():
     document = {
         "exports": {"static_wi8_ai8": exported("static_wi8_ai8", "onnx", "tflite")},
-        "fidelity": {"float": side(4), "recordings": 4, "models": [compared("static_wi8_ai8")]},
+        "fidelity": {"float": side(4), "soc": "SM8650", "recordings": 4, "models": [compared("static_wi8_ai8")]},
         "random_weights": False,
     }
     placed = rows(npu.placement_table(document))
@@ -110,7 +115,7 @@ def test_tables():
     assert placed[3][0] == "static_wi8_ai8, TFLite"
     assert "stand-in for libQnnLpai.so" in placed[4][0]
     found = rows(npu.fidelity_table(document))
-    assert found[0] == ["Hexagon's emulator on 4 recordings"]
+    assert found[0] == ["Hexagon's emulator (8 Gen 3, SM8650) on 4 recordings"]
     assert found[4] == ["static_wi8_ai8, CPU", "100.0 % [30.0, 90.0]", "0.00", "100.0 %", "26.5 dB"]
     hexagon = ["static_wi8_ai8, Hexagon", "75.0 % [30.0, 90.0]", "25.00", "75.0 %", "27.9 dB", "75.0 %, 26.5 dB"]
     assert found[5] == hexagon

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +79,11 @@ def as_written(path: Path, samples: CalibrationSet) -> np.ndarray:
 def test_all_of_a_file_for_hexagon_is_one_piece_on_the_npu(model_files, recipe, tmp_path):
     source, out = model_files["qnn", recipe], tmp_path / "out.onnx"
     found = compile_context(source, out, SNAPDRAGONS["SM8450"])
-    conversions = ("QuantizeLinear", "DequantizeLinear")
-    count = sum(node.op_type not in conversions for node in onnx.load(source).graph.node)
-    assert (found.npu_ops, found.total_ops, found.partitions) == (count, count, 1)
+    kinds = Counter(node.op_type for node in onnx.load(source).graph.node)
+    # ONNX Runtime moves transpositions until most cancel out, and merges what is left of shapes.
+    most = sum(kinds.values()) - kinds["QuantizeLinear"] - kinds["DequantizeLinear"]
+    assert most - kinds["Transpose"] - kinds["Reshape"] <= found.total_ops <= most
+    assert (found.npu_ops, found.partitions) == (found.total_ops, 1)
     assert found.profile == {"QNNExecutionProvider": 1}
     assert found.full
     assert [node.op_type for node in onnx.load(out).graph.node] == ["EPContext"]
@@ -109,7 +112,7 @@ def test_what_falls_back_is_named_by_runtime_file_and_profile(model_files, tmp_p
     assert len(partitions_of(out)) == found.partitions == found.profile["QNNExecutionProvider"] > 1
     assert found.profile["CPUExecutionProvider"] > 0
     with pytest.raises(DataError, match="qnn-htp cannot load"):
-        open_model(source, EMULATOR)
+        open_model(source, EMULATOR, soc="SM8650")
 
 
 def test_another_chip_s_binary_runs_in_the_emulator_and_is_refused_by_its_words(model_files, samples, tmp_path):
@@ -132,7 +135,7 @@ def test_a_file_that_is_none_fails_in_one_line(tmp_path):
 def test_the_emulator_computes_what_the_file_says(model_files, samples, recipe, least_db):
     # Roundings of some hundred layers differ; a wrong scale or zero point anywhere gives less than 5 dB.
     path, found = model_files["qnn", recipe], samples[1]
-    runner = open_model(path, EMULATOR)
+    runner = open_model(path, EMULATOR, soc="SM8650")
     logits = np.stack(
         [runner({"skeleton": s[None], "audio": a[None]}) for s, a in zip(found.skeleton, found.audio, strict=True)]
     )
