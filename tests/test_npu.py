@@ -15,7 +15,6 @@ import onnxruntime
 import pytest
 from tiny import tiny_config, tiny_spec
 
-from export.__main__ import main
 from export.artifact import write_model
 from export.targets import TARGETS
 from model.recogniser import build_recogniser
@@ -89,7 +88,7 @@ def test_all_of_a_file_for_hexagon_is_one_piece_on_the_npu(model_files, recipe, 
     assert [node.op_type for node in onnx.load(out).graph.node] == ["EPContext"]
 
 
-@pytest.mark.parametrize("soc", ["SM8350", "SM8550", "SM8650", "SM8750", "SM8850"])
+@pytest.mark.parametrize("soc", ["SM8350", "SM8650", "SM8850"])
 def test_the_binary_is_for_the_chip_that_was_asked_for(model_files, soc, tmp_path):
     out = tmp_path / "out.onnx"
     assert compile_context(model_files["qnn", RECIPES[0]], out, SNAPDRAGONS[soc]).full
@@ -194,14 +193,11 @@ def test_artefacts_of_a_chip_say_what_they_are(exported):
         np.testing.assert_array_equal(before["joints"], golden["joints"])
 
 
-def test_check_compares_float_cpu_and_hexagon(exported, recordings_folder, tmp_path, capfd):
+def test_check_compares_reference_cpu_and_hexagon(exported, recordings_folder, capfd):
     out, _ = exported
-    float_model = tmp_path / "float"
-    data = ["--data", str(recordings_folder)]
-    assert main(["onnx", *data, "--recordings", "8", "--out", str(float_model)]) == 0
-    words = ["check", "--float", str(float_model), "--int8", str(out / "onnx"), *data, "--recordings", "6", "--json"]
-    words += ["--max-drop", "100", "--max-class-drop", "100"]
-    capfd.readouterr()
+    # The reference may be any artefact; the TFLite file is there already.
+    words = ["check", "--float", str(out / "tflite"), "--int8", str(out / "onnx"), "--data", str(recordings_folder)]
+    words += ["--recordings", "6", "--json", "--max-drop", "100", "--max-class-drop", "100"]
     code = quantize([*words, "--backend", "qnn-htp", "--min-cpu-agreement", "0.1"])
     document = json.loads(capfd.readouterr().out)
     assert code == 0
