@@ -12,6 +12,7 @@ from benchmarks.device_records import Aggregate
 from preprocess.errors import MissingComponentError
 
 from .errors import ToolFailed, quote
+from .hexagon import DISPATCH, require_libraries
 from .targets import Outcome
 from .tools import NUMBER, LayerTime, Request, ToolResult, require_success, require_times
 from .workspace import DeviceFile
@@ -66,14 +67,20 @@ class BenchmarkModel:
         if request.accelerator == "gpu":
             words += ["--use_gpu=true", "--gpu_backend=cl"]
         if request.accelerator == "npu":
-            words += npu_words(request.libraries)
+            words += compiled_words(request) if request.compiled else npu_words(request.libraries)
         return words + (["--enable_op_profiling=true"] if request.profile else [])
 
     def parse(self, outcome: Outcome, request: Request, *, result_file: str = "") -> ToolResult:
         require_success(self.name, outcome, ("Benchmarking failed.",))
         text = f"{outcome.stdout}\n{outcome.stderr}"
         found = _aggregate(text)
-        effective, delegated, total = _delegation(text, request.accelerator)
+        if request.compiled:
+            # No CPU has a kernel for what was compiled: the inferences themselves show that the NPU ran it.
+            placed = request.compiled["placement"]
+            effective, delegated, total = "npu", placed["npu_ops"], placed["total_ops"]
+            effective += "" if placed["full"] else "+cpu"
+        else:
+            effective, delegated, total = _delegation(text, request.accelerator)
         memory_bytes, memory_of = _memory(text)
         return ToolResult(
             inference=found,
@@ -97,6 +104,13 @@ def npu_words(libraries: tuple[str, ...]) -> list[str]:
             "AI Engine Direct SDK and name their folder with --tool-path"
         )
     return [f"--external_delegate_path=./{QNN}", "--external_delegate_options=backend_type:htp"]
+
+
+def compiled_words(request: Request) -> list[str]:
+    """For a file compiled ahead of time: options of LiteRT's benchmark_model, which TensorFlow's does not know."""
+    assert request.compiled is not None
+    require_libraries(request.compiled["soc"], request.libraries, more=(DISPATCH,))
+    return ["--use_npu=true", "--dispatch_library_path=."]
 
 
 def _aggregate(text: str) -> Aggregate:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .errors import ToolFailed, quote
+from .hexagon import DISPATCH, require_libraries
 from .native_build import litert_version
 from .targets import Outcome
 from .tools import Request, ToolResult, aggregate, require_success, require_times
@@ -40,6 +41,8 @@ class HarRun:
 
     def command(self, request: Request, *, runs: int) -> list[str]:
         protocol = request.protocol
+        if request.compiled:
+            require_libraries(request.compiled["soc"], request.libraries, more=(DISPATCH,))
         options = {
             "artifact": ARTIFACT,
             "accelerator": request.accelerator,

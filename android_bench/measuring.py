@@ -19,6 +19,7 @@ from runtime.manifest import Manifest
 from .binaries import find_binary
 from .facts import fastest_cores
 from .har_run import agreeing
+from .hexagon import require_chip
 from .probe import Facts, read_facts
 from .protocols import Protocol
 from .series import Series, SeriesRunner, samples_of
@@ -65,8 +66,10 @@ def measure_on(target: Target, job: Job) -> Record:
         DeviceLost, CommandTimeout, DataError: as the functions of `Target`.
         MissingComponentError: the tool or one of its libraries is not there.
         ToolFailed: the tool failed, or its output is not understood.
+        UsageError: the file is compiled for another chip.
     """
     facts = read_facts(target)
+    require_chip(job.manifest, facts.device.soc)
     program, libraries = find_binary(
         job.tool,
         job.tool_path,
@@ -82,6 +85,7 @@ def measure_on(target: Target, job: Job) -> Record:
         accelerator=job.accelerator,
         protocol=job.protocol,
         libraries=tuple(own.name for own in libraries),
+        compiled=job.manifest.npu,
     )
     job.tool.command(request, runs=1)  # what is missing is told before anything is copied
     files = [

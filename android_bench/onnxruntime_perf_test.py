@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 from .errors import ToolFailed, quote
+from .hexagon import require_libraries
 from .targets import Outcome
 from .tools import NUMBER, Request, ToolResult, aggregate, require_success
 from .workspace import DeviceFile
 
 _TIMES = "times.csv"
-_PROVIDERS = {"cpu": "cpu", "npu": "qnn"}
+_QNN, _PLUGIN = "QNNExecutionProvider", "libonnxruntime_providers_qnn.so"
+_HTP = "backend_path|libQnnHtp.so htp_performance_mode|burst"
 _AVERAGE = re.compile(rf"^Average inference time cost(?: total)?: ({NUMBER}) ms\s*$", re.MULTILINE)
 _REQUESTS = re.compile(r"^Total inference requests: (\d+)\s*$", re.MULTILINE)
 _PEAK = re.compile(r"^Peak working set size: ?(\d+)(?: bytes)?\s*$", re.MULTILINE)
@@ -32,13 +34,18 @@ class OnnxruntimePerfTest:
         return [DeviceFile(request.artifact / request.model, request.model)]
 
     def command(self, request: Request, *, runs: int) -> list[str]:
-        words = ["-e", _PROVIDERS[request.accelerator], "-m", "times", "-r", str(runs), "-x", str(request.threads)]
-        words += ["-I", "-s"]
-        if request.accelerator == "npu":
-            # With this the session fails where an operation would stay on the CPU.
-            words += ["-C", "session.disable_cpu_ep_fallback|1"]
-            words += ["-i", "backend_path|libQnnHtp.so htp_performance_mode|burst"]
-        return [*words, request.model, _TIMES]
+        words = ["-m", "times", "-r", str(runs), "-x", str(request.threads), "-I", "-s"]
+        if request.accelerator != "npu":
+            return ["-e", request.accelerator, *words, request.model, _TIMES]
+        if request.compiled:
+            require_libraries(request.compiled["soc"], request.libraries)
+        # With this the session fails where an operation would stay on the CPU.
+        words += ["-C", "session.disable_cpu_ep_fallback|1"]
+        if _PLUGIN in request.libraries:
+            # Hexagon's execution provider as a library of its own; else it is built into the tool.
+            plugin = ["--plugin_ep_libs", f"{_QNN}|./{_PLUGIN}", "--plugin_eps", _QNN, "--plugin_ep_options", _HTP]
+            return [*words, *plugin, request.model, _TIMES]
+        return ["-e", "qnn", *words, "-i", _HTP, request.model, _TIMES]
 
     def parse(self, outcome: Outcome, request: Request, *, result_file: str = "") -> ToolResult:
         require_success(self.name, outcome)
@@ -63,8 +70,8 @@ class OnnxruntimePerfTest:
             inference_ms=samples,
             preprocessing_ms=(),
             accelerator=request.accelerator,
-            delegated_ops=None,
-            total_ops=None,
+            delegated_ops=request.compiled["placement"]["npu_ops"] if request.compiled else None,
+            total_ops=request.compiled["placement"]["total_ops"] if request.compiled else None,
             memory_bytes=int(peak[-1]) if peak and int(peak[-1]) > 0 else None,
             memory_of="whole process" if peak else "not told",
             runtime=self.name,

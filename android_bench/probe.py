@@ -11,6 +11,7 @@ from benchmarks.device_records import Device
 from benchmarks.provenance import INSTRUCTIONS
 from benchmarks.records import Machine
 from preprocess.errors import DataError
+from runtime.snapdragon import snapdragon, soc_name
 
 from .errors import quote
 from .facts import (
@@ -23,7 +24,6 @@ from .facts import (
     parse_cpuinfo,
     parse_getprop,
 )
-from .snapdragon import snapdragon, soc_name
 from .targets import Target
 from .thermal import parse_thermal_zones, parse_thermalservice, watched
 

@@ -14,6 +14,7 @@ from console.program import log, show, show_json, warn
 from preprocess.errors import AnswerIsNo, PocketHarError, UsageError
 from runtime.manifest import read_artifact
 
+from .hexagon import require_npu
 from .measuring import Job, measure_on
 from .protocols import OFFICIAL, QUICK, Protocol, sustained
 from .table import curve_table, device_table
@@ -78,6 +79,7 @@ def _job(options: argparse.Namespace) -> Job:
     if not 1 <= options.threads <= _MOST_THREADS:
         raise UsageError(f"--threads is {options.threads}; use 1 to {_MOST_THREADS}")
     manifest, _ = read_artifact(options.artifact)
+    require_npu(manifest, options.accelerator)
     tool = find_tool(options.tool, manifest.format, options.accelerator)
     if options.profile and tool.name != "benchmark_model":
         raise UsageError(f"--profile is not for {tool.name}; use --tool benchmark_model")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from typing import Protocol as Interface
 
 import numpy as np
@@ -35,6 +36,7 @@ class Request:
         accelerator: `cpu`, `gpu` or `npu`.
         protocol: how long.
         libraries: names of the shared libraries that lie beside the tool on the device.
+        compiled: what the manifest says of a file compiled for an NPU; None for any other.
         profile: whether to time every operation, which slows all of them down.
     """
 
@@ -45,6 +47,7 @@ class Request:
     accelerator: str
     protocol: Protocol
     libraries: tuple[str, ...] = ()
+    compiled: Mapping[str, Any] | None = None
     profile: bool = False
 
 

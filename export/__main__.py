@@ -1,4 +1,4 @@
-"""`python -m export tflite|onnx`."""
+"""`python -m export tflite|onnx|npu`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from console.program import add_common_options, make_parser, run_as_main, run_program
 from quantize.__main__ import add_calibration_options
+from runtime.snapdragon import CURRENT, SNAPDRAGONS
 
 from .targets import TARGETS
 
@@ -18,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for file_format, description in FORMATS.items():
         _add_format(commands, file_format, description)
+    _add_npu(commands)
     return parser
 
 
@@ -27,12 +29,6 @@ def _add_format(
     parser = commands.add_parser(file_format, help=description, description=f"Export to {description}, and verify.")
     parser.add_argument("--int8", action="store_true", help="recipe static_wi8_ai8: integers only (default: float32)")
     parser.add_argument("--recipe", metavar="NAME", help="any precision recipe, e.g. 'static_wi8_ai8+fp32(fusion/*)'")
-    parser.add_argument(
-        "--stream",
-        choices=("fused", "visual", "audio"),
-        default="fused",
-        help="the whole recogniser (default), or one stream with its own classifier",
-    )
     parser.add_argument("--target", choices=tuple(TARGETS), help="kind of device (default: xnnpack for TFLite, x86)")
     parser.add_argument(
         "--max-drop",
@@ -42,6 +38,52 @@ def _add_format(
     )
     parser.add_argument(
         "--time-limit", type=float, default=30, metavar="MIN", help="with --max-drop: minutes to search (default 30)"
+    )
+    _add_model(parser)
+    parser.set_defaults(handler=_export, file_format=file_format)
+
+
+def _add_npu(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "npu",
+        help="compiled for the NPU of Snapdragon processors, with a report of what runs there",
+        description="Compile the INT8 model for Hexagon, Snapdragon's NPU, and tell what of it runs there.",
+    )
+    parser.add_argument(
+        "--soc",
+        action="append",
+        choices=tuple(SNAPDRAGONS),
+        metavar="SOC",
+        help=f"processor, once for each: {', '.join(SNAPDRAGONS)} (default: {' '.join(CURRENT)})",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("onnx", "tflite"),
+        help="compile this file alone (default: ONNX, and TFLite where Qualcomm's libraries are there)",
+    )
+    parser.add_argument(
+        "--recipe", metavar="NAME", default="static_wi8_ai8", help="precision recipe (default static_wi8_ai8)"
+    )
+    parser.add_argument(
+        "--require-full", action="store_true", help="exit code 1 unless all of it runs on the NPU, in one piece"
+    )
+    parser.add_argument(
+        "--qairt",
+        metavar="DIR",
+        help="folder of Qualcomm's libraries for TFLite (default: ai-edge-litert-sdk-qualcomm's); onnxruntime-qnn for "
+        "those of that package, with a stand-in for one",
+    )
+    _add_model(parser)
+    parser.set_defaults(handler=_export_npu, int8=False, target=None, max_drop=None, time_limit=0.0)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    """What every kind of export needs: weights, recordings, calibration, and where the result goes."""
+    parser.add_argument(
+        "--stream",
+        choices=("fused", "visual", "audio"),
+        default="fused",
+        help="the whole recogniser (default), or one stream with its own classifier",
     )
     add_calibration_options(parser)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
@@ -64,13 +106,18 @@ def _add_format(
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that prepare inputs (default 2)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the choice of recordings (default 0)")
     add_common_options(parser)
-    parser.set_defaults(handler=_export, file_format=file_format)
 
 
 def _export(options: argparse.Namespace) -> None:
     from .commands import export_command
 
     export_command(options)
+
+
+def _export_npu(options: argparse.Namespace) -> None:
+    from .npu_command import npu_command
+
+    npu_command(options)
 
 
 def main(argv: list[str] | None = None) -> int:

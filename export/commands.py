@@ -29,6 +29,31 @@ def export_command(options: argparse.Namespace) -> None:
     Raises:
         AnswerIsNo: the artefact was written but missed a tolerance.
     """
+    check_options(options)
+    recipe = _recipe(options)
+    target, row = choose_target(options.target, options.file_format)
+    if options.max_drop is not None and not row.deployed:
+        raise UsageError(f"--max-drop searches among our own graphs; leave out --target {target}")
+    checkpoint = trained_checkpoint(options)
+    preset = checkpoint.config.preset if checkpoint else options.preset or "nano"
+    name = _name(options, preset, recipe, target)
+    out = options.out or Path("artifacts") / name
+    # Refused before TensorFlow is loaded and minutes are spent.
+    check_free(out, force=options.force)
+    if checkpoint is None:
+        checkpoint = random_weights(options, preset)
+    manifest = export_model(options, recipe, target, name, checkpoint, out)
+    if options.json:
+        show_json({"artifact": str(out), "name": manifest.name, **_results(manifest)})
+    else:
+        _show(manifest, out)
+    failures = manifest.verification["failures"]
+    if failures:
+        raise AnswerIsNo(f"{out} is not verified: {'; '.join(failures)}")
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Raises UsageError where options of every kind of export do not fit together."""
     if options.checkpoint and options.init:
         raise UsageError("--init random and --checkpoint exclude each other; give one of them")
     for name in ("audio_norm", "stride_on", "preset"):
@@ -39,31 +64,12 @@ def export_command(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < (0 if name == "workers" else 1):
             raise UsageError(f"--{name} is {value}; use a positive number")
-    recipe = _recipe(options)
-    target, row = choose_target(options.target, options.file_format)
-    if options.max_drop is not None and not row.deployed:
-        raise UsageError(f"--max-drop searches among our own graphs; leave out --target {target}")
-    checkpoint = _trained(options)
-    preset = checkpoint.config.preset if checkpoint else options.preset or "nano"
-    name = _name(options, preset, recipe, target)
-    out = options.out or Path("artifacts") / name
-    # Refused before TensorFlow is loaded and minutes are spent.
-    check_free(out, force=options.force)
-    if checkpoint is None:
-        checkpoint = _random(options, preset)
-    manifest = _export(options, recipe, target, name, checkpoint, out)
-    if options.json:
-        show_json({"artifact": str(out), "name": manifest.name, **_results(manifest)})
-    else:
-        _show(manifest, out)
-    failures = manifest.verification["failures"]
-    if failures:
-        raise AnswerIsNo(f"{out} is not verified: {'; '.join(failures)}")
 
 
-def _export(
+def export_model(
     options: argparse.Namespace, recipe: Recipe, target: str, name: str, checkpoint: Checkpoint, out: Path
 ) -> Manifest:
+    """Writes an artefact by the options of the command line."""
     from model.initial import RANDOM
     from quantize.commands import calibration_options
     from recordings.sources import DataSource
@@ -85,12 +91,12 @@ def _export(
         random_weights=RANDOM in checkpoint.history,
         calibration_count=options.calibration or _CALIBRATION[preset],
         held_out_count=options.recordings or _HELD_OUT[preset],
-        command=_command(options),
+        command=" ".join([f"python -m export {options.file_format}", *command_words(options)]),
     )
     return export_artifact(request, DataSource.of(options), out, force=options.force)[0]
 
 
-def _trained(options: argparse.Namespace) -> Checkpoint | None:
+def trained_checkpoint(options: argparse.Namespace) -> Checkpoint | None:
     """The checkpoint asked for, or the demo's; None where random weights are wanted."""
     if options.init:
         return None
@@ -128,7 +134,8 @@ def _name(options: argparse.Namespace, preset: str, recipe: Recipe, target: str)
     return "-".join(words + ([target] if target != DEFAULT_TARGET[options.file_format] else []))
 
 
-def _random(options: argparse.Namespace, preset: str) -> Checkpoint:
+def random_weights(options: argparse.Namespace, preset: str) -> Checkpoint:
+    """What `--init random` asks for."""
     from model.initial import random_checkpoint
 
     return random_checkpoint(
@@ -146,9 +153,9 @@ def _origin(options: argparse.Namespace) -> dict[str, str]:
     return {"name": name, "sha256": file_sha256(options.checkpoint or DEMO_CHECKPOINT)}
 
 
-def _command(options: argparse.Namespace) -> str:
-    words = [f"python -m export {options.file_format}"]
-    words += ["--int8"] if options.int8 else []
+def command_words(options: argparse.Namespace) -> list[str]:
+    """The options of a command, without the paths of this machine."""
+    words = ["--int8"] if options.int8 else []
     words += [f"--recipe '{options.recipe}'"] if options.recipe else []
     words += (
         [f"--max-drop {options.max_drop:g} --time-limit {options.time_limit:g}"] if options.max_drop is not None else []
@@ -167,7 +174,7 @@ def _command(options: argparse.Namespace) -> str:
     words += [f"--calibration {options.calibration}"] if options.calibration else []
     words += [f"--recordings {options.recordings}"] if options.recordings else []
     words += [f"--seed {options.seed}"] if options.seed else []
-    return " ".join(words)
+    return words
 
 
 def _results(manifest: Manifest) -> dict[str, Any]:

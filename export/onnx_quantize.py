@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization import quantize_dynamic as ort_quantize_dynamic
 from onnxruntime.quantization.calibrate import TensorsData
+from onnxruntime.quantization.execution_providers.qnn.mixed_precision_overrides_utils import (
+    MixedPrecisionTensorQuantOverridesFixer,
+)
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+from onnxruntime.quantization.tensor_quant_overrides import TensorQuantOverridesHelper
 
 from quantize.graph import Range
 from quantize.recipes import Recipe
@@ -21,6 +26,7 @@ from .targets import Target
 # Nodes whose output has the range of their input.
 _PASSING = ("Transpose", "Reshape", "MaxPool", "Pad", "Squeeze", "Unsqueeze", "Flatten", "Relu")
 _WEIGHTED = {"Conv": 0, "MatMul": 1, "Gemm": 1}  # axis of the output channels in the weight
+Overrides = dict[str, list[dict[str, Any]]]  # what ONNX Runtime's quantizer is told of single tensors
 
 
 def quantize_static(
@@ -29,19 +35,25 @@ def quantize_static(
     """Quantize-dequantize pairs around every activation, int8 weights by output channel, int32 biases."""
     limits = _all_ranges(model, ranges)
     exceptions = {name for name in ranges if recipe.is_exception(name)}
-    overrides = {}
+    unsigned = target.activations == "uint8"
+    narrow, wide = (QuantType.QUInt8, QuantType.QUInt16) if unsigned else (QuantType.QInt8, QuantType.QInt16)
+    overrides: Overrides = {}
     excluded = []
     if recipe.wide == "ai16":
-        kind = QuantType.QUInt16 if target.activations == "uint8" else QuantType.QInt16
-        overrides = {name: [{"quant_type": kind}] for name in exceptions}
+        overrides = {name: [{"quant_type": wide}] for name in exceptions}
+        if target.one_type_per_node and overrides:
+            overrides = _with_conversions(model, overrides, narrow)
     else:
         excluded = [n.name for n in model.graph.node if exceptions & {*n.input, *n.output}]
+    if target.norm_weights == "uint8":
+        scales = [node.input[1] for node in model.graph.node if node.op_type == "LayerNormalization"]
+        overrides |= {name: [{"quant_type": QuantType.QUInt8, "symmetric": False}] for name in scales}
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
         reduce_range=target.seven_bit_weights,
         weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QUInt8 if target.activations == "uint8" else QuantType.QInt8,
+        activation_qType=wide if recipe.base == "static_wi8_ai16" else narrow,
         tensors_range=TensorsData(
             CalibrationMethod.MinMax,
             {name: (np.float32(low), np.float32(high)) for name, (low, high) in limits.items()},
@@ -55,6 +67,14 @@ def quantize_static(
     quantizer.model.topological_sort()
     quantized: onnx.ModelProto = quantizer.model.model
     return quantized
+
+
+def _with_conversions(model: onnx.ModelProto, overrides: Overrides, narrow: QuantType) -> Overrides:
+    """The overrides, with a conversion wherever a node of 16 bits meets one of 8."""
+    helper = TensorQuantOverridesHelper(overrides)
+    MixedPrecisionTensorQuantOverridesFixer.create_from_model(helper, model, narrow).apply(narrow, False)
+    found: Overrides = helper.get_dict()
+    return found
 
 
 def quantize_dynamic(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:

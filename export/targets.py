@@ -22,6 +22,8 @@ class Target:
         depthwise, layer_norm: how the deploy form is written, see `model.deploy.DeployForm`.
         activations: eight-bit type of ONNX activations; TFLite has int8 alone.
         seven_bit_weights: ONNX weights use 7 of their 8 bits.
+        norm_weights: eight-bit type of layer norm's scale in ONNX.
+        one_type_per_node: activations of an ONNX node are all of 8 or all of 16 bits, and are converted in between.
     """
 
     formats: tuple[str, ...]
@@ -31,6 +33,8 @@ class Target:
     layer_norm: Literal["convolutions", "layer"] = "layer"
     activations: Literal["int8", "uint8"] = "int8"
     seven_bit_weights: bool = False
+    norm_weights: Literal["int8", "uint8"] = "int8"
+    one_type_per_node: bool = False
 
     @property
     def form(self) -> DeployForm:
@@ -55,8 +59,11 @@ TARGETS = {
     "arm": Target(formats=("onnx",), note="ONNX Runtime on ARM: s8 × s8 dot products"),
     "qnn": Target(
         formats=("onnx",),
-        note="Snapdragon's NPU: layer norm, GELU and 7 × 7 depthwise are single operations there",
+        note="Snapdragon's NPU: layer norm, GELU and 7 × 7 depthwise are single operations there; it takes no "
+        "layer norm with an int8 scale, and no node of both 8 and 16 bits",
         activations="uint8",
+        norm_weights="uint8",
+        one_type_per_node=True,
     ),
     "plain": Target(
         formats=("tflite", "onnx"),

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from console.program import add_common_options
+from runtime.snapdragon import SNAPDRAGONS
 
 
 def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,9 +18,22 @@ def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "more than it may, 1 when it loses more or there are too few recordings to tell.",
     )
     parser.add_argument("--float", type=Path, required=True, metavar="DIR", help="artefact of the float model")
-    parser.add_argument("--int8", type=Path, required=True, metavar="DIR", help="artefact of the INT8 model")
+    parser.add_argument("--int8", type=Path, nargs="+", required=True, metavar="DIR", help="artefact of the INT8 model")
+    parser.add_argument(
+        "--backend",
+        choices=("qnn-htp",),
+        help="compare float, INT8 on the CPU and INT8 in the emulator of Hexagon, Snapdragon's NPU; --int8 may then "
+        "name several ONNX artefacts, of other recipes, say",
+    )
     parser.add_argument("--float-runtime", metavar="NAME", help="runtime of --float (default: its format's first)")
     parser.add_argument("--int8-runtime", metavar="NAME", help="runtime of --int8 (default: its format's first)")
+    parser.add_argument(
+        "--soc",
+        choices=tuple(SNAPDRAGONS),
+        default="SM8650",
+        metavar="SOC",
+        help="with --backend: the chip that is emulated; their arithmetic differs a little (default SM8650)",
+    )
     _add_rules(parser)
     _add_data(parser)
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="compare with an earlier INT8 model's answers")
@@ -59,6 +73,13 @@ def _add_rules(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--min-agreement", type=float, metavar="SHARE", help="recordings on which both must choose the same class"
+    )
+    parser.add_argument(
+        "--min-cpu-agreement",
+        type=float,
+        default=0.98,
+        metavar="SHARE",
+        help="with --backend: recordings on which NPU and CPU must choose the same class (default 0.98)",
     )
 
 

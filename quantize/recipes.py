@@ -7,6 +7,7 @@
     static_wi8_ai8                            int8 weights and activations with fixed ranges; integers only
     static_wi8_ai8+fp32(fusion/*,logits)      the same, but the tensors named compute in float
     static_wi8_ai8+ai16(*/norm)               the same, but the tensors named have 16 bits (ONNX)
+    static_wi8_ai16                           int8 weights, 16-bit activations with fixed ranges (ONNX)
 
 Tensors have the names of the deploy form, which `python -m quantize analyze` lists; `*` stands for anything.
 """
@@ -28,6 +29,7 @@ _FORMATS = {
     "weight_only_wi8_afp32": ("onnx",),
     "dynamic_wi8_afp32": ("tflite", "onnx"),
     "static_wi8_ai8": ("tflite", "onnx"),
+    "static_wi8_ai16": ("onnx",),
 }
 _SHORT = {
     "float32": "float32",
@@ -35,6 +37,7 @@ _SHORT = {
     "weight_only_wi8_afp32": "wi8",
     "dynamic_wi8_afp32": "dynamic",
     "static_wi8_ai8": "int8",
+    "static_wi8_ai16": "w8a16",
 }
 _MIXED = re.compile(r"(static_wi8_ai8)\+(fp32|ai16)\(([\w/*?,.-]+)\)")
 
@@ -65,12 +68,12 @@ class Recipe:
     @property
     def static(self) -> bool:
         """Activations have fixed ranges, so calibration is needed."""
-        return self.base == "static_wi8_ai8"
+        return self.base in ("static_wi8_ai8", "static_wi8_ai16")
 
     @property
     def integer_only(self) -> bool:
         """No float tensor may remain in a TFLite graph."""
-        return self.static and not self.exceptions
+        return self.base == "static_wi8_ai8" and not self.exceptions
 
     def with_exceptions(self, names: tuple[str, ...], wide: Wide = "fp32") -> Recipe:
         return replace(self, exceptions=names, wide=wide)

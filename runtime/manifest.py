@@ -60,6 +60,7 @@ class Manifest:
         golden: files under `golden/`.
         versions: libraries involved.
         command: what made it.
+        npu: of a compiled file: its chip, its compiler, and what runs on the NPU; else None.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Manifest:
     command: str
     stream: str = "fused"
     backbones: dict[str, str] = field(default_factory=dict)
+    npu: dict[str, Any] | None = None
 
     @property
     def spec(self) -> PreprocessSpec:
@@ -97,7 +99,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """JSON text. Non-finite numbers are refused."""
-        return json.dumps({"version": MANIFEST_VERSION, **asdict(self)}, indent=2, ensure_ascii=False, allow_nan=False)
+        own = asdict(self)
+        if self.npu is None:
+            del own["npu"]  # readers of an earlier release know no such field
+        return json.dumps({"version": MANIFEST_VERSION, **own}, indent=2, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:

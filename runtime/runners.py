@@ -27,8 +27,16 @@ from preprocess.errors import DataError, MissingComponentError
 from .manifest import TensorInfo
 
 Array = npt.NDArray[Any]
-RUNTIMES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime", "onnxruntime": "onnxruntime"}
+EMULATOR = "qnn-htp"  # Hexagon's, see `runtime.hexagon`
+RUNTIMES = {
+    "litert": "ai_edge_litert",
+    "tflite-runtime": "tflite_runtime",
+    "onnxruntime": "onnxruntime",
+    EMULATOR: "onnxruntime_qnn",
+}
+# The emulator is not among them: it takes a second for what a processor does in one millisecond.
 RUNTIMES_OF_FORMAT = {"tflite": ("litert", "tflite-runtime"), "onnx": ("onnxruntime",)}
+_ISOLATED = ("tflite-runtime", EMULATOR)
 
 
 class Runner(Protocol):
@@ -55,8 +63,8 @@ def distribution_of(runtime: str) -> str:
     return RUNTIMES[runtime].replace("_", "-")
 
 
-def open_model(path: Path, runtime: str, *, threads: int = 1) -> Runner:
-    """Loads a model file.
+def open_model(path: Path, runtime: str, *, threads: int = 1, soc: str | None = None) -> Runner:
+    """Loads a model file; `soc` is the chip whose NPU is emulated, None for that which the file is compiled for.
 
     Raises:
         DataError: the runtime cannot read the file.
@@ -64,19 +72,25 @@ def open_model(path: Path, runtime: str, *, threads: int = 1) -> Runner:
     """
     require_installed(runtime)
     try:
-        if runtime == "tflite-runtime":
-            return IsolatedRunner(path, runtime, threads=threads)
+        if runtime in _ISOLATED:
+            return IsolatedRunner(path, runtime, threads=threads, soc=soc)
         return open_here(path, runtime, threads=threads)
     except (ValueError, RuntimeError) as error:
         raise DataError(f"{runtime} cannot load {path}: {error}") from error
 
 
-def open_here(path: Path, runtime: str, *, threads: int, weight_cache: Path | None = None) -> LocalRunner:
-    """Loads a model file in this process; `weight_cache`: see `MappedRunner`."""
+def open_here(
+    path: Path, runtime: str, *, threads: int, weight_cache: Path | None = None, soc: str | None = None
+) -> LocalRunner:
+    """Loads a model file in this process; `weight_cache`: see `MappedRunner`, `soc`: see `open_model`."""
     if weight_cache:
         return MappedRunner(path, threads=threads, weight_cache=weight_cache)
     if runtime == "onnxruntime":
         return OnnxRunner(path, threads=threads)
+    if runtime == EMULATOR:
+        from .hexagon import HexagonRunner
+
+        return HexagonRunner(path, soc)
     return TfliteRunner(path, runtime, threads=threads)
 
 
@@ -182,8 +196,8 @@ class OnnxRunner(LocalRunner):
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no other base in common
             raise ValueError(str(error)) from error
-        self.inputs = tuple(_onnx_tensor(i) for i in self._session.get_inputs())
-        self.outputs = tuple(_onnx_tensor(o) for o in self._session.get_outputs())
+        self.inputs = tuple(onnx_tensor(i) for i in self._session.get_inputs())
+        self.outputs = tuple(onnx_tensor(o) for o in self._session.get_outputs())
         self._feed: dict[str, Array] = {}
         self._logits: Array = np.zeros(0, np.float32)
 
@@ -199,15 +213,19 @@ class OnnxRunner(LocalRunner):
 
 
 class IsolatedRunner:
-    """A model file in a process of its own: tflite-runtime's native library crashes where TensorFlow is loaded."""
+    """A model file in a process of its own.
 
-    def __init__(self, path: Path, runtime: str, *, threads: int) -> None:
+    tflite-runtime's native library crashes where TensorFlow is loaded; Qualcomm's writes on standard output.
+    """
+
+    def __init__(self, path: Path, runtime: str, *, threads: int, soc: str | None = None) -> None:
         # A plain child, not multiprocessing's: that would import this program's main module, TensorFlow included.
         self._connection, theirs = multiprocessing.Pipe()
-        call = f"serve({theirs.fileno()}, {os.fspath(path)!r}, {runtime!r}, {threads})"
+        call = f"serve({theirs.fileno()}, {os.fspath(path)!r}, {runtime!r}, {threads}, {soc!r})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"from runtime.runners import serve; {call}"],
             pass_fds=[theirs.fileno()],
+            stdout=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         theirs.close()
@@ -235,12 +253,12 @@ def _end(connection: Connection, process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def serve(handle: int, path: str, runtime: str, threads: int) -> None:
+def serve(handle: int, path: str, runtime: str, threads: int, soc: str | None) -> None:
     """The isolated process: answers tensors with logits until the other end closes."""
     connection = Connection(handle)
     with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
         try:
-            runner = open_here(Path(path), runtime, threads=threads)
+            runner = open_here(Path(path), runtime, threads=threads, soc=soc)
             connection.send((runner.inputs, runner.outputs))
             while True:
                 connection.send(runner(connection.recv()))
@@ -288,6 +306,6 @@ def _tflite_tensor(detail: dict[str, Any]) -> TensorInfo:
     return TensorInfo(detail["name"], shape, np.dtype(detail["dtype"]).name, float(scale), int(zero_point))
 
 
-def _onnx_tensor(node: Any) -> TensorInfo:
+def onnx_tensor(node: Any) -> TensorInfo:
     names = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}
     return TensorInfo(node.name, tuple(node.shape), names.get(node.type, node.type))

@@ -21,9 +21,9 @@ from android_bench.facts import (
     parse_getprop,
 )
 from android_bench.probe import facts_of, split_sections, state_of
-from android_bench.snapdragon import SNAPDRAGONS, snapdragon, soc_name
 from android_bench.thermal import parse_thermal_zones, parse_thermalservice, watched, zone_celsius
 from preprocess.errors import DataError
+from runtime.snapdragon import SNAPDRAGONS, snapdragon, soc_name
 
 THERMAL = (Path(__file__).parent / "data/dumpsys_thermalservice.txt").read_text()
 LISTED = """* daemon not running; starting now at tcp:5037

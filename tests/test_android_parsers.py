@@ -320,6 +320,53 @@ def test_command_lines():
     assert "session.disable_cpu_ep_fallback|1" in ort
 
 
+PLACED = {"npu_ops": 186, "total_ops": 186, "partitions": 1, "fallback": [], "full": True}
+COMPILED = {"soc": "SM8650", "placement": PLACED}
+HTP = ("libQnnHtp.so", "libQnnHtpV75Skel.so", "libQnnHtpV75Stub.so", "libQnnSystem.so")
+DISPATCH = "libLiteRtDispatch_Qualcomm.so"
+
+
+def test_command_lines_of_compiled_files():
+    ort = OnnxruntimePerfTest().command(request("npu", libraries=HTP, compiled=COMPILED), runs=30)
+    assert ort[:2] == ["-e", "qnn"]
+    plugin = (*HTP, "libonnxruntime_providers_qnn.so")
+    ort = OnnxruntimePerfTest().command(request("npu", libraries=plugin, compiled=COMPILED), runs=30)
+    assert "-e" not in ort
+    assert ort[ort.index("--plugin_ep_libs") + 1] == "QNNExecutionProvider|./libonnxruntime_providers_qnn.so"
+    assert ort[ort.index("--plugin_eps") + 1] == "QNNExecutionProvider"
+    assert "session.disable_cpu_ep_fallback|1" in ort
+    assert ort[-2:] == ["model.tflite", "times.csv"]
+    lite = BenchmarkModel().command(request("npu", libraries=(*HTP, DISPATCH), compiled=COMPILED), runs=20)
+    assert lite[-2:] == ["--use_npu=true", "--dispatch_library_path=."]
+    assert not any("external_delegate" in word for word in lite)
+    assert HarRun().command(request("npu", libraries=(*HTP, DISPATCH), compiled=COMPILED), runs=20)[2:4] == [
+        "--accelerator",
+        "npu",
+    ]
+
+
+@pytest.mark.parametrize("tool", [OnnxruntimePerfTest(), BenchmarkModel(), HarRun()], ids=lambda tool: tool.name)
+@pytest.mark.parametrize("missing", HTP)
+def test_libraries_of_the_chip_must_lie_beside_the_tool(tool, missing):
+    there = tuple(name for name in (*HTP, DISPATCH) if name != missing)
+    with pytest.raises(MissingComponentError, match=f"compiled for SM8650 needs {missing} beside the tool; take"):
+        tool.command(request("npu", libraries=there, compiled=COMPILED), runs=20)
+
+
+def test_litert_needs_its_dispatch_library_besides():
+    with pytest.raises(MissingComponentError, match=f"needs {DISPATCH} beside the tool"):
+        BenchmarkModel().command(request("npu", libraries=HTP, compiled=COMPILED), runs=20)
+
+
+def test_a_compiled_file_that_runs_ran_where_it_was_compiled_for():
+    for placed, effective in ((PLACED, "npu"), ({**PLACED, "npu_ops": 185, "full": False}, "npu+cpu")):
+        own = request("npu", compiled={"soc": "SM8650", "placement": placed})
+        found = BenchmarkModel().parse(Outcome(CPU_LOG, "", 0), own)
+        assert (found.accelerator, found.delegated_ops, found.total_ops) == (effective, placed["npu_ops"], 186)
+    ort = OnnxruntimePerfTest().parse(Outcome(ORT_LOG, "", 0), request("npu", compiled=COMPILED), result_file=CSV)
+    assert (ort.accelerator, ort.delegated_ops, ort.total_ops) == ("npu", 186, 186)
+
+
 def test_tools_by_format():
     assert find_tool(None, "tflite", "cpu").name == "har_run"
     assert find_tool(None, "onnx", "cpu").name == "onnxruntime_perf_test"

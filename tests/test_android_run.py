@@ -169,6 +169,52 @@ echo "Peak working set size: 271122432 bytes"
     assert left_on(phone) == []
 
 
+def compiled_artifact(folder, soc: str):
+    from fakes import describe
+
+    folder.mkdir()
+    (folder / "model.onnx").write_text("0")
+    placement = {"npu_ops": 186, "total_ops": 186, "partitions": 1, "fallback": [], "profile": {}, "full": True}
+    return describe(folder / "model.onnx", name=folder.name, npu={"soc": soc, "placement": placement})
+
+
+def test_a_compiled_file_goes_to_its_chip_with_its_libraries(connect, tmp_path, capsys):  # noqa: F811
+    phone = connect()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("libQnnHtp.so", "libQnnSystem.so", "libQnnHtpV75Stub.so", "libQnnHtpV75Skel.so"):
+        (tools / name).write_text(name)
+    # The script stands for the tool: it tells of times only where everything that it was promised is there.
+    (tools / "onnxruntime_perf_test").write_text("""#!/bin/sh
+test "$ADSP_LIBRARY_PATH" = "$PWD" && test "$LD_LIBRARY_PATH" = "$PWD" && cat libQnnHtpV75Skel.so > /dev/null || exit 9
+while [ "$1" != -r ]; do shift; done; runs=$2
+for i in $(seq 0 $((runs - 1))); do echo "m,0.008,271122432,11,$i"; done >> times.csv
+sleep 0.3
+echo "Total inference requests: $runs"
+echo "Average inference time cost: 8.01 ms"
+""")
+    own = compiled_artifact(tmp_path / "own", "SM8650")
+    options = ["run", "--target", f"adb://{phone.serial}", "--tool-path", str(tools), "--accelerator", "npu", "--json"]
+    assert main([*options, "--artifact", str(own)]) == 0
+    found = json.loads(capsys.readouterr().out)["measurements"][0]
+    assert found["subject"]["accelerator"] == "npu"
+    assert (found["device_run"]["delegated_ops"], found["device_run"]["total_ops"]) == (186, 186)
+    assert "session.disable_cpu_ep_fallback|1" in found["device_run"]["tool_command"]
+    assert left_on(phone) == []
+    other = compiled_artifact(tmp_path / "other", "SM8750")
+    assert main([*options, "--artifact", str(other)]) == 2
+    assert "other is compiled for SM8750, but the device has SM8650; use the artefact of" in capsys.readouterr().err
+    (tools / "libQnnHtpV75Skel.so").unlink()
+    assert main([*options, "--artifact", str(own)]) == 3
+    assert "needs libQnnHtpV75Skel.so beside the tool" in capsys.readouterr().err
+
+
+def test_a_compiled_file_runs_on_the_npu_alone(connect, tmp_path, capsys):  # noqa: F811
+    own = compiled_artifact(tmp_path / "own", "SM8650")
+    assert main(["run", "--target", f"adb://{connect().serial}", "--artifact", str(own)]) == 2
+    assert "is compiled for SM8650's NPU; use --accelerator npu, not cpu" in capsys.readouterr().err
+
+
 def test_har_run_answers_are_compared_with_the_golden_ones(connect, artifact, tmp_path, capsys):  # noqa: F811
     import numpy as np
 

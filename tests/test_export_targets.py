@@ -26,24 +26,29 @@ from runtime.runners import RUNTIMES_OF_FORMAT, open_model
 
 ONNX_TARGETS = ("x86", "arm", "qnn")
 INT8, FLOAT_FUSION, WIDE_NORMS = "static_wi8_ai8", "static_wi8_ai8+fp32(fusion/*)", "static_wi8_ai8+ai16(*/norm)"
+WIDE = "static_wi8_ai16"
 
 # Least SNR of the logits for random weights and noise as input. float32: reordered sums, 118 dB measured. 16-bit floats
-# have 11 bits, 8-bit weights alone 7: 53 and 29 to 41 dB measured. Integers: the tolerance of the verification.
+# have 11 bits, 8-bit weights alone 7: 53 and 29 to 41 dB measured, 16-bit activations or not. Integers: the tolerance
+# of the verification.
 MIN_SNR_DB = {
     "float32": 100,
     "weight_only_wf16_afp32": 45,
     "weight_only_wi8_afp32": 20,
     "dynamic_wi8_afp32": 20,
+    WIDE: 20,
     INT8: 10,
     FLOAT_FUSION: 10,
     WIDE_NORMS: 10,
 }
 FILES = [
-    *(("xnnpack", recipe) for recipe in MIN_SNR_DB if recipe not in ("weight_only_wi8_afp32", WIDE_NORMS)),
+    *(("xnnpack", recipe) for recipe in MIN_SNR_DB if recipe not in ("weight_only_wi8_afp32", WIDE, WIDE_NORMS)),
     *(("x86", recipe) for recipe in MIN_SNR_DB if recipe != "weight_only_wf16_afp32"),
     ("arm", INT8),
     ("arm", WIDE_NORMS),
     ("qnn", INT8),
+    ("qnn", WIDE),
+    ("qnn", WIDE_NORMS),
 ]
 
 
@@ -234,6 +239,45 @@ def test_weights_use_the_bits_of_the_target(model_file, target, largest):
     assert convolutions > sum(len(stage.inner) for stage in config.visual.stages)
     assert {k.dtype.name for k in kernels} == {"int8"}
     assert max(np.abs(k.astype(int)).max() for k in kernels) == largest
+
+
+@pytest.mark.parametrize(("target", "kind"), [("x86", "int8"), ("arm", "int8"), ("qnn", "uint8")])
+@pytest.mark.parametrize("recipe", [INT8, WIDE_NORMS])
+def test_scales_of_layer_norm_have_the_type_of_the_target(model_file, target, kind, recipe):
+    path = model_file(target, recipe)
+    graph = onnx.load(path).graph
+    values, sources = initializers(graph), {n.output[0]: n.input for n in graph.node if n.op_type == "DequantizeLinear"}
+    trained = prepared("layer", TARGETS[target].form).static_weights
+    norms = [node for node in graph.node if node.op_type == "LayerNormalization"]
+    assert len(norms) == 9
+    for node in norms:
+        stored, step, zero = (values[name] for name in sources[node.input[1]])
+        assert (stored.dtype.name, zero.dtype.name) == (kind, kind)
+        name = sources[node.input[1]][0].removesuffix("_quantized")
+        # Rounding is within half a step.
+        found = (stored.astype(float) - float(zero)) * step
+        np.testing.assert_allclose(found, trained[name], rtol=0, atol=0.501 * float(step))
+
+
+@pytest.mark.parametrize("recipe", [WIDE, WIDE_NORMS, "static_wi8_ai8+ai16(audio/*,fusion/scores)"])
+def test_nodes_for_hexagon_compute_in_one_width(model_file, recipe):
+    graph = onnx.load(model_file("qnn", recipe)).graph
+    values, found = initializers(graph), quantized_activations(graph)
+    sources = {n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] not in values}
+    stored = {n.output[0]: n for n in graph.node if n.op_type == "QuantizeLinear"}
+    widths = []
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        kinds = {values[sources[name].input[2]].dtype.name for name in node.input if name in sources}
+        kinds |= {values[n.input[2]].dtype.name for n in stored.values() if n.input[0] in node.output}
+        assert len(kinds) == 1, (node.name, kinds)
+        widths += kinds
+    asked = parse_recipe(recipe)
+    for name in prepared("layer", TARGETS["qnn"].form).ranges.keys() & found.keys():
+        if recipe == WIDE or asked.is_exception(name):
+            assert found[name] == "uint16", name
+    assert set(widths) == ({"uint16"} if recipe == WIDE else {"uint8", "uint16"})
 
 
 @pytest.mark.parametrize("target", ["x86", "arm"])

@@ -316,13 +316,13 @@ def test_recordings_of_ones_own_and_bad_ones_left_out(float_artifact, good, reco
 
 
 def test_logits_that_are_not_finite_fail_the_command(float_artifact, good, monkeypatch, capsys):
-    from quantize import check_command
+    from quantize import check_artifacts
 
     def opened(path, runtime, **options):
         runner = open_model(path, runtime, **options)
         return lambda tensors: runner(tensors) * (np.nan if path.is_relative_to(good) else 1)
 
-    monkeypatch.setattr(check_command, "open_model", opened)
+    monkeypatch.setattr(check_artifacts, "open_model", opened)
     assert check(float_artifact, good, "--json", recordings=FEW) == 1
     output = capsys.readouterr()
     assert json.loads(output.out)["comparison"] is None

@@ -18,6 +18,7 @@ PLAIN = {
     "weight_only_wi8_afp32": ({"onnx"}, "wi8"),
     "dynamic_wi8_afp32": ({"tflite", "onnx"}, "dynamic"),
     "static_wi8_ai8": ({"tflite", "onnx"}, "int8"),
+    "static_wi8_ai16": ({"onnx"}, "w8a16"),
 }
 patterns = st.lists(st.text("abz_/*?.-019", min_size=1, max_size=20), min_size=1, max_size=4).map(tuple)
 
@@ -33,7 +34,7 @@ def test_a_plain_name_decodes_to_itself(name):
     recipe = parse_recipe(name)
     assert (recipe.name, recipe.exceptions, recipe.short) == (name, (), PLAIN[name][1])
     assert recipe.static == name.startswith("static")
-    assert recipe.integer_only == recipe.static
+    assert recipe.integer_only == (name == "static_wi8_ai8")
     assert not recipe.is_exception("logits")
 
 

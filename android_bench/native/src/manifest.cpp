@@ -11,7 +11,7 @@ constexpr const char* kFields[] = {"version", "name",         "format",      "mo
                                    "preset",  "recipe",       "target",      "preprocess", "labels", "inputs",
                                    "outputs", "calibration",  "cost",        "search",     "golden", "verification",
                                    "command", "measurement",  "checkpoint",  "versions"};
-constexpr const char* kOptionalFields[] = {"stream", "backbones"};
+constexpr const char* kOptionalFields[] = {"stream", "backbones", "npu"};
 
 const Json& need(const Json& object, const char* name, Json::Kind kind) {
   const Json* value = object.find(name);

@@ -20,6 +20,11 @@ class Snapdragon:
     hexagon: str
     soc_model: int
 
+    @property
+    def arch(self) -> int:
+        """The version of the accelerator as a number."""
+        return int(self.hexagon.removeprefix("v"))
+
 
 # As in the tables of LiteRT's Qualcomm vendor code and of ExecuTorch.
 SNAPDRAGONS = {
@@ -36,6 +41,8 @@ SNAPDRAGONS = {
     "SM8850": Snapdragon("8 Elite Gen 5", "v81", 87),
     "SC8380XP": Snapdragon("X Elite", "v73", 60),
 }
+# Those whose phones are on sale or in many hands, and that both ONNX Runtime and LiteRT compile for.
+CURRENT = ("SM8450", "SM8475", "SM8550", "SM8650", "SM8750", "SM8850")
 # Phones without ro.soc.* name only the platform; these platforms have one processor each.
 PLATFORMS = {"kona": "SM8250", "kalama": "SM8550", "pineapple": "SM8650", "sun": "SM8750"}
 
