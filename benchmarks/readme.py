@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,15 @@ from console.files import atomic_file
 from console.program import make_parser, run_as_main, show
 from preprocess.errors import AnswerIsNo, DataError
 
+from .ablation import ablation_table
 from .accuracy import accuracy_table, export_table, noise_table
 from .int8 import gemm_table, latency_table
+from .native import native_table
+from .peers import peers_text
 from .pruning import pruning_table
+from .robustness import robustness_table
+from .table1 import lead, table1_text
+from .table2 import table2_text
 
 ROOT = Path(__file__).parent.parent
 README, DETAILS = ROOT / "README.md", ROOT / "docs" / "results.md"
@@ -34,6 +41,10 @@ def _int8(document: dict[str, Any]) -> str:
     return f"{latency_table(document)}\n\n{gemm_table(document)}"
 
 
+def _table1(document: dict[str, Any]) -> str:
+    return "\n\n".join([textwrap.fill(lead(document), 120), table1_text(document)])
+
+
 def _preprocessing(document: dict[str, Any]) -> str:
     from console.table import format_table
 
@@ -46,8 +57,20 @@ def _preprocessing(document: dict[str, Any]) -> str:
 
 # By page; the name of a block is that of the result file it comes from.
 TABLES: dict[Path, dict[str, Callable[[dict[str, Any]], str]]] = {
-    README: {"demo": _accuracy, "pruning": pruning_table, "pruning-paper": pruning_table, "int8": _int8},
-    DETAILS: {"demo-layer": export_table, "paper": _noise, "preprocessing": _preprocessing},
+    README: {"table1-paper": _table1, "pruning-paper": pruning_table, "demo": _accuracy, "pruning": pruning_table},
+    DETAILS: {
+        "table1": _table1,
+        "table2": table2_text,
+        "table2-paper": table2_text,
+        "paper": _noise,
+        "int8": _int8,
+        "peers": peers_text,
+        "demo-layer": export_table,
+        "robustness": robustness_table,
+        "ablation": ablation_table,
+        "preprocessing": _preprocessing,
+        "native": native_table,
+    },
 }
 
 

@@ -134,10 +134,10 @@ def checked_cost(variant: Variant) -> tuple[Manifest, GraphCost]:
     cost, said = graph_cost(model), manifest.cost[manifest.stream]
     # Converters drop biases that are zero, as all are before training.
     trained = manifest.verification["judged_by_class"]
-    if cost.macs != said["macs"] or (trained and cost.parameters != said["deployed_parameters"]):
+    if cost.macs != said["macs"] or (trained and cost.parameters != said.get("deployed_parameters")):
         raise DataError(
             f"{model} has {cost.macs} MACs and {cost.parameters} parameters, its manifest says {said['macs']} and "
-            f"{said['deployed_parameters']}; export it again"
+            f"{said.get('deployed_parameters')}; export it again"
         )
     return manifest, cost
 
