@@ -43,6 +43,7 @@ class BenchmarkModel:
     name = "benchmark_model"
     formats: tuple[str, ...] = ("tflite",)
     accelerators: tuple[str, ...] = ("cpu", "gpu", "npu")
+    is_ours = False
     tells_samples = False
     counts_runs_only = False
     result_file: str | None = None

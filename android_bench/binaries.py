@@ -1,4 +1,4 @@
-"""Which program goes to a device: one that the user names, never a guess."""
+"""Which program goes to a device: one that the user names, never a guess; the project's own is built."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from preprocess.errors import MissingComponentError, UsageError
 
+from .native_build import LITERT, build_har_run, litert_of_this_machine
 from .tools import Tool
 
 # ELF's e_machine (System V ABI), and what `uname -m` calls the same.
@@ -24,7 +25,8 @@ def find_binary(
     Args:
         tool: wanted.
         path: the program, or a folder with programs for several devices, such as `android_aarch64_benchmark_model`,
-            `android_aarch64/benchmark_model` or `benchmark_model`; None for the one on the PATH of this machine.
+            `android_aarch64/benchmark_model` or `benchmark_model`; None for the one on the PATH of this machine, and
+            for a tool of the project where there is none: it is built.
         architecture: of the device, as `uname -m` says.
         android: whether the device is one.
         here: whether the device is this machine.
@@ -35,10 +37,10 @@ def find_binary(
     """
     if path is None:
         found = shutil.which(tool.name) if here else None
-        if found is None:
+        if found is None and not tool.is_ours:
             where = "on the PATH" if here else "named"
             raise MissingComponentError(f"{tool.name} is not {where}; {tool.remedy}, and name it with --tool-path")
-        path = Path(found)
+        path = Path(found) if found else build_har_run(architecture, android=android)
     if path.is_dir():
         platform = f"{'android' if android else 'linux'}_{_ARCHITECTURES.get(architecture, architecture)}"
         names = (f"{platform}_{tool.name}", f"{platform}/{tool.name}", tool.name)
@@ -53,6 +55,9 @@ def find_binary(
     machine = elf_machine(program)
     if machine is not None and architecture not in _MACHINES.get(machine, (architecture,)):
         raise UsageError(f"{program} is for {_NAMES[machine]}, but the device is {architecture}; {tool.remedy}")
+    if tool.is_ours and all(own.name != LITERT for own in libraries):
+        library = litert_of_this_machine(architecture, android=android)
+        libraries += (library,) if library else ()
     return program, libraries
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import ToolFailed, quote
 from .hexagon import DISPATCH, require_libraries
+from .native_build import litert_version
 from .targets import Outcome
 from .tools import Request, ToolResult, aggregate, require_success, require_times
 from .workspace import DeviceFile
@@ -27,10 +28,11 @@ class HarRun:
     name = "har_run"
     formats: tuple[str, ...] = ("tflite",)
     accelerators: tuple[str, ...] = ("cpu", "gpu", "npu")
+    is_ours = True
     tells_samples = True
     counts_runs_only = False
     result_file: str | None = None
-    remedy = "build it as android_bench/native says, or use --tool benchmark_model"
+    remedy = "build it for the device as docs/phone.md says, or use --tool benchmark_model"
 
     def files(self, request: Request) -> list[DeviceFile]:
         golden = sorted((request.artifact / "golden").glob("*.npz"))
@@ -89,7 +91,7 @@ class HarRun:
             memory_bytes=peak - before,
             memory_of="beyond the runtime loaded and no model",
             runtime=f"{self.name}/{text_of(start, 'runtime')}",
-            runtime_version=text_of(start, "runtime_version"),
+            runtime_version=litert_version(text_of(start, "runtime_version")),
             logits={text_of(own, "recording"): _numbers(own, "logits") for own in events[1:-1]},
         )
 

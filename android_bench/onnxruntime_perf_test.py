@@ -24,6 +24,7 @@ class OnnxruntimePerfTest:
     name = "onnxruntime_perf_test"
     formats: tuple[str, ...] = ("onnx",)
     accelerators: tuple[str, ...] = ("cpu", "npu")
+    is_ours = False
     tells_samples = True
     counts_runs_only = True
     result_file: str | None = _TIMES

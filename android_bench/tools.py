@@ -98,6 +98,7 @@ class Tool(Interface):
         formats: of model files that it reads.
         accelerators: that it can be asked for.
         remedy: how to get it.
+        is_ours: whether it is the project's own, which can be built from its sources and runs with LiteRT's library.
         tells_samples: whether it tells the time of every inference.
         counts_runs_only: whether it cannot be told a time to run.
         result_file: that it writes into its folder, or None.
@@ -107,6 +108,7 @@ class Tool(Interface):
     formats: tuple[str, ...]
     accelerators: tuple[str, ...]
     remedy: str
+    is_ours: bool
     tells_samples: bool
     counts_runs_only: bool
     result_file: str | None

@@ -20,6 +20,7 @@ from runtime.manifest import file_sha256
 from .commands import call
 from .provenance import provenance
 from .result_files import write_result
+from .variants import DEMO
 
 RESULTS = Path(__file__).parent / "results"
 # Also the seed of the recordings on which `python -m export` verifies when it is given none.
@@ -98,7 +99,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _history(checkpoint: Path | None) -> dict[str, Any]:
     """How the checkpoint was trained, as it says itself."""
-    path = checkpoint or Path(__file__).parent.parent / "model" / "demo" / "nano.npz"
+    path = checkpoint or DEMO
     with np.load(path, allow_pickle=False) as arrays:
         history: dict[str, Any] = json.loads(arrays["history.json"].tobytes().decode())
     known = ("command", "seed", "recordings", "tensorflow")

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,9 +81,9 @@ def _run(options: argparse.Namespace) -> None:
         "log-Mel": _logmel_group(spec.audio, options.seed),
     }
     differences = {name: _agreement(name, group) for name, group in groups.items()}
-    timings = {name: _time_in_turn(group, options.runs) for name, group in groups.items()}
+    timings = {name: time_in_turn(group, options.runs) for name, group in groups.items()}
     results = [
-        {"input": name, "code": code, **_summary(samples)}
+        {"input": name, "code": code, **summary(samples)}
         for name, group in timings.items()
         for code, samples in group.items()
     ]
@@ -108,19 +108,31 @@ def _run(options: argparse.Namespace) -> None:
 
 def _heatmap_group(spec: HeatmapSpec, seed: int) -> dict[str, Callable[[], FloatArray]]:
     """One moving person, drawn by `preprocess` and by a loop over joints and limbs."""
-    import numpy as np
-
     from preprocess import skeleton_to_heatmaps
+
+    joints, confidence = moving_person(seed)
+    return {
+        "pocket-har": lambda: skeleton_to_heatmaps(joints, confidence, spec).tensor,
+        "NumPy loop": lambda: _heatmaps_by_loop(joints, confidence, spec),
+    }
+
+
+def moving_person(seed: int) -> tuple[FloatArray, FloatArray]:
+    """A standing person whose joints swing: joints [100, 1, 25, 3] in metres, confidence [100, 1, 25]."""
+    import numpy as np
 
     rng = np.random.default_rng(seed)
     standing = np.column_stack([_STANDING, np.zeros(len(_STANDING))]) + np.array([0.3, 0.1, 3.0])
     swing = np.sin(2 * np.pi * np.arange(_FRAMES)[:, None, None] / 30 + rng.uniform(0, 6, (25, 1)))
     joints = (standing + swing * rng.normal(0, 0.06, (25, 3)))[:, None].astype(np.float32)
-    confidence = np.ones(joints.shape[:-1], np.float32)
-    return {
-        "pocket-har": lambda: skeleton_to_heatmaps(joints, confidence, spec).tensor,
-        "NumPy loop": lambda: _heatmaps_by_loop(joints, confidence, spec),
-    }
+    return joints, np.ones(joints.shape[:-1], np.float32)
+
+
+def noise(spec: LogMelSpec, seed: int) -> FloatArray:
+    """A waveform [samples] as long as the input sees."""
+    import numpy as np
+
+    return np.random.default_rng(seed).normal(0, 0.1, spec.samples).astype(np.float32)
 
 
 def _heatmaps_by_loop(joints: FloatArray, confidence: FloatArray, spec: HeatmapSpec) -> FloatArray:
@@ -164,7 +176,7 @@ def _logmel_group(spec: LogMelSpec, seed: int) -> dict[str, Callable[[], FloatAr
 
     from preprocess import waveform_to_logmel
 
-    waveform = np.random.default_rng(seed).normal(0, 0.1, spec.samples).astype(np.float32)
+    waveform = noise(spec, seed)
     framing = {"n_fft": spec.n_fft, "hop_length": spec.hop_samples, "win_length": spec.window_samples}
     bands = {"sr": spec.sample_rate_hz, "n_mels": spec.n_mels, "fmin": spec.fmin_hz, "fmax": spec.fmax_hz}
     filters = mel(n_fft=spec.n_fft, **bands)
@@ -193,7 +205,7 @@ def _agreement(name: str, group: dict[str, Callable[[], FloatArray]]) -> float:
     return difference
 
 
-def _time_in_turn(group: dict[str, Callable[[], FloatArray]], runs: int) -> dict[str, list[float]]:
+def time_in_turn(group: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, list[float]]:
     """Milliseconds of at least `runs` runs of each, _BLOCK_RUNS of one after another, then of the next."""
     samples: dict[str, list[float]] = {code: [] for code in group}
     for _ in range(0, runs, _BLOCK_RUNS):
@@ -205,7 +217,8 @@ def _time_in_turn(group: dict[str, Callable[[], FloatArray]], runs: int) -> dict
     return samples
 
 
-def _summary(samples_ms: list[float]) -> dict[str, Any]:
+def summary(samples_ms: list[float]) -> dict[str, Any]:
+    """Median, 10th and 90th percentile, the median of the first runs of the blocks, and all samples."""
     import numpy as np
 
     low, median, high = np.quantile(samples_ms, (0.1, 0.5, 0.9)).tolist()

@@ -46,7 +46,7 @@ def _preprocessing(document: dict[str, Any]) -> str:
 
 # By page; the name of a block is that of the result file it comes from.
 TABLES: dict[Path, dict[str, Callable[[dict[str, Any]], str]]] = {
-    README: {"demo": _accuracy, "pruning": pruning_table, "int8": _int8},
+    README: {"demo": _accuracy, "pruning": pruning_table, "pruning-paper": pruning_table, "int8": _int8},
     DETAILS: {"demo-layer": export_table, "paper": _noise, "preprocessing": _preprocessing},
 }
 

@@ -16,7 +16,8 @@ from .result_files import claim_folder
 STREAMS = ("visual", "audio", "fused")
 PRECISIONS = ("float32", "INT8", "pruned INT8")
 # What ships: the demo, and the demo pruned to half of its MACs and trained again.
-PRUNED_DEMO = Path(__file__).resolve().parent.parent / "model" / "demo" / "nano-pruned.npz"
+_DEMOS = Path(__file__).resolve().parent.parent / "model" / "demo"
+DEMO, PRUNED_DEMO = _DEMOS / "nano.npz", _DEMOS / "nano-pruned.npz"
 SHARE = 0.5
 
 
@@ -54,12 +55,10 @@ def make_variants(options: argparse.Namespace) -> list[Variant]:
         raise UsageError("--preset means random weights; leave out --checkpoint and --pruned")
     if options.pruned and not options.checkpoint:
         raise UsageError("--pruned needs --checkpoint, the checkpoint that it was pruned from")
+    sources = (options.checkpoint, options.pruned) if options.checkpoint or options.preset else (DEMO, PRUNED_DEMO)
     claim_folder(
         options.folder,
-        {
-            "options": variant_words(options),
-            "checkpoints": [file_sha256(own) for own in (options.checkpoint, options.pruned) if own],
-        },
+        {"options": variant_words(options), "checkpoints": [file_sha256(own) for own in sources if own]},
     )
     whole, pruned = _checkpoints(options)
     variants = []

@@ -54,6 +54,14 @@ def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def cache_folder() -> Path:
+    """Where the project keeps what it can make again: `POCKET_HAR_CACHE`, else below the user's cache folder."""
+    if own := os.environ.get("POCKET_HAR_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pocket-har"
+
+
 def check_free(path: Path, *, force: bool) -> None:
     """Raises UsageError when `path` exists and may not be replaced. A folder that is empty counts as free."""
     if force or not path.exists():

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import threading
 import time
+from importlib.metadata import version
 
 import pytest
 from android_fixtures import SHORT, artifact, fake_log, fake_tool, program  # noqa: F401
+from native import require_program
 
 from android_bench.__main__ import main
 from android_bench.benchmark_model import BenchmarkModel
 from android_bench.binaries import elf_machine, find_binary
-from android_bench.errors import CommandTimeout, DeviceLost, quote
+from android_bench.errors import CommandTimeout, DeviceLost, ToolFailed, quote
+from android_bench.har_run import HarRun
+from android_bench.native_build import build_har_run, litert_of_this_machine, litert_version
 from android_bench.ssh import SshTarget
 from android_bench.targets import LocalTarget, Outcome, marked, parse_target, run_client, unmarked
 from android_bench.workspace import DeviceFile, workspace
 from preprocess.errors import DataError, MissingComponentError, UsageError
+from runtime.manifest import file_sha256
 
 
 @pytest.fixture(autouse=True)
@@ -180,6 +186,69 @@ def test_a_program_for_another_processor_is_refused(tmp_path):
     # 32-bit programs run on 64-bit phones, and scripts everywhere.
     find_binary(BenchmarkModel(), elf(tmp_path / "y", 0x28), architecture="aarch64", android=True, here=False)
     find_binary(BenchmarkModel(), fake_tool(tmp_path / "z", ""), architecture="aarch64", android=True, here=False)
+
+
+def test_the_projects_own_tool_is_built_and_gets_the_library_of_this_machine(tmp_path, monkeypatch):
+    machine = platform.machine()
+    monkeypatch.setattr("android_bench.binaries.build_har_run", lambda architecture, *, android: tmp_path / "har_run")
+    (tmp_path / "har_run").write_text("#!/bin/sh")
+    here = {"architecture": machine, "android": False, "here": True}
+    library = litert_of_this_machine(machine, android=False)
+    assert find_binary(HarRun(), None, **here) == (tmp_path / "har_run", (library,))
+    assert find_binary(HarRun(), None, **{**here, "android": True, "here": False})[1] == ()
+    assert find_binary(HarRun(), None, **{**here, "architecture": "riscv64", "here": False})[1] == ()
+    own = tmp_path / "libLiteRt.so"
+    own.write_text("one that the user has")
+    assert find_binary(HarRun(), tmp_path, **here)[1] == (own,)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "android", "message"),
+    [
+        ("aarch64", True, "har_run for Android on aarch64 needs Google's NDK; name its folder in ANDROID_NDK_HOME"),
+        ("riscv64", False, "har_run cannot be built here for riscv64; build it there"),
+    ],
+)
+def test_a_device_that_har_run_cannot_be_built_for(architecture, android, message, monkeypatch):
+    for name in ("ANDROID_NDK_HOME", "ANDROID_NDK_ROOT", "ANDROID_NDK"):
+        monkeypatch.delenv(name, raising=False)
+    require_program("cmake", "cmake")
+    with pytest.raises(MissingComponentError, match=message):
+        build_har_run(architecture, android=android)
+
+
+def test_what_is_missing_to_build_har_run_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(MissingComponentError, match=r"is built with CMake; run `apt install cmake`"):
+        build_har_run(platform.machine(), android=False)
+    program(tmp_path / "cmake", "echo no generator >&2; exit 1")
+    with pytest.raises(MissingComponentError, match=r"needs the compiler g\+\+; run `apt install g\+\+`"):
+        build_har_run(platform.machine(), android=False)
+    with pytest.raises(MissingComponentError, match=r"run `apt install g\+\+-aarch64-linux-gnu`"):
+        build_har_run("aarch64", android=False)
+    program(tmp_path / "g++", "exit 1")
+    with pytest.raises(ToolFailed, match="har_run could not be built: 'no generator'"):
+        build_har_run(platform.machine(), android=False)
+
+
+def test_the_ndk_is_used_for_android(tmp_path, monkeypatch):
+    """The NDK itself was not at hand: only that CMake is called as its documentation says."""
+    require_program("cmake", "cmake")
+    calls = []
+    monkeypatch.setattr("android_bench.native_build._cmake", lambda *words: calls.append(words))
+    monkeypatch.setenv("ANDROID_NDK_HOME", "/ndk")
+    assert build_har_run("aarch64", android=True).name == "har_run"
+    configure, compile_ = calls
+    assert "-DCMAKE_TOOLCHAIN_FILE=/ndk/build/cmake/android.toolchain.cmake" in configure
+    assert {"-DANDROID_ABI=arm64-v8a", "-DANDROID_PLATFORM=android-26"} <= set(configure)
+    assert compile_[-2:] == ("--target", "har_run")
+
+
+def test_the_wheels_library_has_a_version_and_another_tells_what_it_said():
+    library = litert_of_this_machine(platform.machine(), android=False)
+    assert litert_version(f"libLiteRt.so {file_sha256(library)[:12]}") == version("ai-edge-litert")
+    assert litert_version("libLiteRt.so 0123456789ab") == "libLiteRt.so 0123456789ab"
 
 
 def test_quotes_are_one_line_and_short():

@@ -20,12 +20,14 @@ from benchmarks.table1 import checked_cost
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.classes import labels_of
 from model.cost import model_cost, resnet_cost
+from model.initial import RANDOM
 from model.recogniser import build_recogniser
 from recordings.catalogue import scan
 from runtime.manifest import read_artifact
 from runtime.paper import PAPER_TABLE_1, PAPER_TABLE_2
 from runtime.runners import open_model
 
+pytestmark = pytest.mark.slow
 WIDE = tiny_spec(side=64, bands=64, frames=192)
 CALLS: list[tuple[str, ...]] = []
 
@@ -40,12 +42,16 @@ def call_here(package, *words, fails=False):
     return json.loads(out.getvalue())
 
 
+def tiny_nano(folder, spec=None):
+    """A tiny model of the recordings' classes that the commands take for `nano`."""
+    return replace(tiny_config(labels=labels_of(scan(folder).refs), norm="batch", spec=spec), preset="nano")
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, recordings_folder):
     """Options for a checkpoint and a pruned one, whose artefacts the first test makes."""
     folder = tmp_path_factory.mktemp("study")
-    config = tiny_config(labels=labels_of(scan(recordings_folder).refs), norm="batch")
-    config = replace(config, preset="nano")
+    config = tiny_nano(recordings_folder)
     save_checkpoint(folder / "whole.npz", Checkpoint(config, random_weights(config, 4), {}))
     with pytest.MonkeyPatch.context() as patch:
         for module in (variants, report, peers):
@@ -133,7 +139,9 @@ def test_what_table_1_cannot_do_is_told(study, table1, words, code, message, cap
 
 
 def test_zero_biases_of_untrained_files_are_not_missed(tmp_path, recordings_folder):
-    call_here("model", "init", "--preset", "nano", "--out", f"{tmp_path}/random.npz")
+    config = tiny_nano(recordings_folder, spec=WIDE)
+    untrained = Checkpoint(config, build_recogniser(config).weights(), {RANDOM: True})
+    save_checkpoint(tmp_path / "random.npz", untrained)
     words = ["--checkpoint", f"{tmp_path}/random.npz", "--recordings", "4", "--data", str(recordings_folder)]
     call_here("export", "tflite", *words, "--out", f"{tmp_path}/random")
     manifest, cost = checked_cost(variants.Variant("fused", "float32", tmp_path / "random"))
@@ -236,8 +244,7 @@ def test_peers_answer_on_the_same_recordings(study, tmp_path, monkeypatch, capsy
 
 
 def test_what_ai_edge_quantizer_makes_is_an_artifact(tmp_path, recordings_folder):
-    config = tiny_config(labels=labels_of(scan(recordings_folder).refs), norm="batch", spec=WIDE)
-    config = replace(config, preset="nano")
+    config = tiny_nano(recordings_folder, spec=WIDE)
     save_checkpoint(tmp_path / "whole.npz", Checkpoint(config, random_weights(config, 4), {}))
     words = ["--checkpoint", f"{tmp_path}/whole.npz", "--recordings", "4", "--data", str(recordings_folder)]
     call_here("export", "tflite", *words, "--out", f"{tmp_path}/float")

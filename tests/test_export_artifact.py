@@ -29,6 +29,7 @@ from preprocess.spec import PreprocessSpec
 from runtime.manifest import read_artifact
 from runtime.runners import open_here, open_model
 
+pytestmark = pytest.mark.slow
 KINDS = {
     "tflite-float32": ["tflite"],
     "tflite-int8": ["tflite", "--int8"],
@@ -91,34 +92,6 @@ def test_artifact_is_whole_and_verified(artifacts, kind):
     assert 0.98 * stated["deployed_parameters"] < counted.parameters <= stated["deployed_parameters"]
     assert stated["deployed_parameters"] < stated["parameters"]
     assert not list(artifacts[kind].parent.glob(".tmp-*"))
-
-
-@pytest.mark.parametrize(
-    ("stream", "words"),
-    [("visual", ["tflite", "--int8"]), ("audio", ["tflite", "--int8"]), ("audio", ["onnx", "--int8"])],
-)
-def test_a_single_stream_is_a_model_of_its_own(stream, words, recordings_folder, tmp_path):
-    """Against the training form's own stream: its answer, its input alone, its cost with the classifier."""
-    from model.recogniser import build_recogniser
-
-    out = tmp_path / "artifact"
-    command = [*words, *COMMON, "--stream", stream, "--audio-norm", "layer", "--data", str(recordings_folder)]
-    assert main([*command, "--out", str(out)]) == 0
-    manifest, model = read_artifact(out)
-    recogniser = build_recogniser(config_of(manifest), seed=0).stream(stream)
-    assert manifest.stream == stream
-    assert [own.name for own in manifest.inputs] == {"visual": ["skeleton"], "audio": ["audio"]}[stream]
-    assert set(manifest.cost) == {stream}
-    assert manifest.backbones == {stream: {"visual": "ResNet-50", "audio": "ConvNeXt-T"}[stream]}
-    trained = sum(int(np.prod(v.shape)) for v in recogniser.trainable_weights)
-    assert manifest.cost[stream]["parameters"] == trained
-    sample = np.load(out / manifest.golden[0])
-    tensors = {name: sample[name] for name in ("skeleton", "audio")}
-    expected = recogniser(tensors[manifest.inputs[0].name]).numpy()[0]
-    found = open_model(model, {"tflite": "litert", "onnx": "onnxruntime"}[words[0]])(tensors)
-    assert np.square(found - expected).sum() < 0.05 * np.square(expected).sum()
-    if words[0] == "tflite":
-        assert float_tensors_of(model) == []
 
 
 def test_int8_tflite_holds_no_float_tensor(artifacts):
@@ -375,30 +348,3 @@ def test_killed_export_leaves_no_artifact(tmp_path, number, recordings_folder):
     if number == signal.SIGTERM:
         assert code == 130
         assert list(out.parent.iterdir()) == []
-
-
-@pytest.mark.parametrize("words", [["tflite", "--int8"], ["onnx", "--int8"]], ids=["tflite", "onnx"])
-def test_what_the_converters_make_by_themselves(words, recordings_folder, tmp_path, capsys):
-    """Another graph of the same network: an artefact like any other, with the operators that ours does without."""
-    out = tmp_path / "plain"
-    command = [*words, *COMMON, "--target", "plain", "--audio-norm", "layer", "--data", str(recordings_folder)]
-    assert main([*command, "--out", str(out)]) == 0
-    manifest, model = read_artifact(out)
-    assert manifest.target == "plain"
-    if words[0] == "tflite":
-        assert float_tensors_of(model) == []
-        operators = read_tflite_graph(model).operators
-        assert operators["DEPTHWISE_CONV_2D"] == 18
-        assert operators["SQUARED_DIFFERENCE"] > 18
-    else:
-        operators = Counter(node.op_type for node in onnx.load(model).graph.node)
-        assert "LayerNormalization" not in operators
-        assert "Erf" in operators
-    capsys.readouterr()
-    assert main([*words, "--max-drop", "1", "--target", "plain"]) == 2
-
-
-def test_the_converters_by_themselves_know_two_recipes(recordings_folder, tmp_path, capsys):
-    words = ["tflite", "--recipe", "dynamic_wi8_afp32", "--target", "plain", "--data", str(recordings_folder)]
-    assert main([*words, *COMMON, "--out", str(tmp_path / "a")]) == 2
-    assert "target plain knows float32 and static_wi8_ai8, not dynamic_wi8_afp32" in capsys.readouterr().err

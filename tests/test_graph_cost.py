@@ -23,6 +23,7 @@ from benchmarks import plain
 from benchmarks.graph_cost import PARTS, graph_cost
 from benchmarks.tflite_graph import TfliteFile, TfliteOperator, TfliteTensor, peak_bytes
 from export.targets import TARGETS
+from export.tflite_file import converter_of
 from model.config import convnext, resnet
 from model.cost import convnext_cost, model_cost, resnet_cost
 from preprocess.errors import DataError
@@ -39,9 +40,9 @@ def write_both(model: keras.Model, folder: Path) -> dict[str, Path]:
     """A Keras model with random weights as TFLite and as ONNX, by the libraries' default converters."""
     model.set_weights(randomise(model.get_weights()))
     serve = tf.function(lambda x: model(x, training=False), input_signature=[tf.TensorSpec(model.inputs[0].shape)])
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model)
     paths = {name: folder / f"model.{name}" for name in ("tflite", "onnx")}
-    paths["tflite"].write_bytes(converter.convert())
+    with converter_of(model) as converter:
+        paths["tflite"].write_bytes(converter.convert())
     plain._write_onnx(serve, paths["onnx"])
     return paths
 

@@ -77,16 +77,14 @@ def write_onnx(path: Path, names: tuple[str, ...] = ("skeleton", "audio")) -> No
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
-def write_tflite(path: Path) -> None:
-    """The model in TFLite, float32."""
+def write_tflite(path: Path, names: tuple[str, ...] = ("skeleton", "audio")) -> None:
+    """The model in TFLite, float32; with one name, that stream alone."""
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec(SHAPES[name], name=name) for name in ("skeleton", "audio")])
-    def model(skeleton, audio):
-        parts = [
-            tf.reduce_mean(x, axis=(1, 2)) @ WEIGHTS[name] for name, x in (("skeleton", skeleton), ("audio", audio))
-        ]
-        return {"logits": parts[0] + parts[1]}
+    @tf.function(input_signature=[tf.TensorSpec(SHAPES[name], name=name) for name in names])
+    def model(*tensors):
+        parts = [tf.reduce_mean(x, axis=(1, 2)) @ WEIGHTS[name] for name, x in zip(names, tensors, strict=True)]
+        return {"logits": tf.add_n(parts)}
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([model.get_concrete_function()], model)
     path.write_bytes(converter.convert())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 from export.artifact import write_model
 from export.targets import TARGETS
 from model.config import ModelConfig
+from model.deploy import DeployForm
 from model.recogniser import build_recogniser
-from quantize.prepare import CalibrationOptions, prepare
+from quantize.prepare import CalibrationOptions, Prepared, prepare
 from quantize.recipes import parse_recipe
 from recordings.calibration import CalibrationSet
 
@@ -27,13 +29,22 @@ def randomise(weights: Iterable[Any], seed: int = 0) -> list[Any]:
 
 def write_file(config: ModelConfig, target: str, recipe: str, folder: Path) -> Path:
     """A file of the target's first format in `folder`, calibrated on noise where the recipe fixes ranges."""
-    recogniser = build_recogniser(config)
-    weights = dict(zip(recogniser.weights(), randomise(recogniser.weights().values()), strict=True))
-    calibration = _noise(config, count=4) if parse_recipe(recipe).static else None
-    prepared = prepare(config, weights, TARGETS[target].form, calibration, CalibrationOptions(method="minmax"))
     path = folder / f"{target}-{recipe}-{config.audio.norm}.{TARGETS[target].formats[0]}"
-    write_model(prepared, parse_recipe(recipe), target, path)
+    own = parse_recipe(recipe)
+    write_model(_prepared(config, TARGETS[target].form, own.static), own, target, path)
     return path
+
+
+@cache
+def _weights(config: ModelConfig) -> dict[str, Any]:
+    own = build_recogniser(config).weights()
+    return dict(zip(own, randomise(own.values()), strict=True))
+
+
+@cache
+def _prepared(config: ModelConfig, form: DeployForm, calibrated: bool) -> Prepared:
+    calibration = _noise(config, count=4) if calibrated else None
+    return prepare(config, _weights(config), form, calibration, CalibrationOptions(method="minmax"))
 
 
 def _noise(config: ModelConfig, count: int) -> CalibrationSet:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import asdict
 from pathlib import Path
 
+from console.files import cache_folder
 from console.program import log
 from preprocess.errors import UsageError
 
@@ -36,11 +36,3 @@ def cached_recordings(count: int, *, seed: int, workers: int) -> Path:
             if not folder.exists():  # another process may have made the same recordings meanwhile
                 raise
     return folder
-
-
-def cache_folder() -> Path:
-    """Where the project keeps what it can make again."""
-    if own := os.environ.get("POCKET_HAR_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "pocket-har"

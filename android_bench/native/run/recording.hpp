@@ -1,0 +1,23 @@
+// A recording of an artefact's golden/ folder.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "har.h"
+
+namespace har_native {
+
+struct Recording {
+  std::string name;  // of the file, without .npz
+  int64_t frames = 0;
+  int32_t bodies = 0;
+  const char* layout = nullptr;     // as har_heatmaps takes it
+  std::vector<float> joints, confidence;  // empty where the model has no skeleton
+  std::vector<float> waveform;      // empty where the model has no sound
+};
+
+// handle: of the artefact. Throws Exit (kMissing, kBadData) with the file's path.
+Recording read_recording(const std::string& path, const har* handle, bool skeleton, bool audio);
+
+}  // namespace har_native
