@@ -3,7 +3,7 @@ PYTHON ?= python
 DEMO_DATA ?= data/demo-train
 DEMO_RUN ?= runs/demo
 
-.PHONY: test lint gate demo demo-layer demo-qat paper-study pruning tables paper-tables
+.PHONY: test lint gate demo demo-layer demo-qat paper-study pruning tables paper-tables npu-tables
 
 test:
 	$(PYTHON) -m pytest
@@ -90,3 +90,9 @@ tables:
 paper-tables:
 	$(PYTHON) -m benchmarks table1 --checkpoint $(PAPER_RUN)/checkpoint.npz --calibration 32 --recordings 400 \
 		--pruned runs/pruning-paper/0.5/run/checkpoint.npz --folder runs/table1-paper --out $(RESULTS)/table1-paper.json
+
+# Placement and arithmetic on Snapdragon's NPU, for the demo and the paper preset with random weights; no phone, no times.
+npu-tables:
+	$(PYTHON) -m benchmarks.npu --qairt onnxruntime-qnn
+	$(PYTHON) -m benchmarks.npu --preset paper --recipe static_wi8_ai8 --calibration 8 --recordings 4 \
+		--qairt onnxruntime-qnn --out $(RESULTS)/npu-paper.json

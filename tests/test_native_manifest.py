@@ -37,6 +37,11 @@ def test_escapes_spaces_and_order_do_not_matter() -> None:
     assert Har(library(), text).labels() == ["drink water", "sich kämmen 🪥"]
 
 
+def test_a_file_compiled_for_a_chip_is_read_like_any_other() -> None:
+    compiled = changed(lambda d: d.update(npu={"soc": "SM8650", "placement": {"npu_ops": 186, "full": True}}))
+    assert Har(library(), compiled).labels() == ["drink water", "sich kämmen 🪥"]
+
+
 @pytest.mark.parametrize("inputs", [("skeleton",), ("audio",)])
 def test_a_file_of_one_stream_has_one_input(inputs: tuple[str, ...]) -> None:
     assert tuple(Har(library(), manifest_json(PreprocessSpec(), inputs=inputs)).sizes.audio) == (128, 384, 3)
