@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib.util
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,7 @@ def quantize_with_ai_edge(source: Path, out: Path, *, count: int) -> None:
     Raises:
         DataError: LiteRT cannot load what it wrote.
     """
+    os.environ.setdefault("TQDM_DISABLE", "1")  # its bars fill a log with thousands of updates
     from ai_edge_quantizer import quantizer, recipe
 
     manifest, model = read_artifact(source)
