@@ -363,5 +363,5 @@ def test_the_workflow_calls_commands_that_exist():
     parsers = {"export": export_parser(), "quantize": build_parser()}
     options = [parsers[words[0]].parse_args(words[1:]) for words in commands]
     assert [own.int8 for own in options[:2]] == [False, True]
-    assert (options[2].float, options[2].int8) == (options[0].out, options[1].out)
+    assert (options[2].float, options[2].int8) == (options[0].out, [options[1].out])
     assert str(options[2].markdown) in text.split("$GITHUB_STEP_SUMMARY")[0]

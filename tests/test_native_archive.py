@@ -234,4 +234,6 @@ def test_no_bytes_break_the_reader(tmp_path: Path) -> None:
     ]
     for number, seed in enumerate(seeds):
         (tmp_path / str(number)).write_bytes(seed)
-    run([program, "-max_total_time=5", "-max_len=4000", "-seed=1", tmp_path], cwd=tmp_path)
+    # libFuzzer's limit of memory looks at ru_maxrss, which exec hands on from the process of the tests.
+    limits = ["-rss_limit_mb=0", "-malloc_limit_mb=512"]
+    run([program, "-max_total_time=5", "-max_len=4000", "-seed=1", *limits, tmp_path], cwd=tmp_path)
