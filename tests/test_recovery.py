@@ -182,6 +182,7 @@ def test_a_budget_of_size_is_met_by_the_file(original, tmp_path, monkeypatch):
     assert main([*words, "--size-mb", "1e-6"]) == 1
 
 
+@pytest.mark.slow
 def test_a_size_is_that_of_a_real_file_though_the_protocol_keeps_nothing_to_test_on(
     recordings_folder, tmp_path, capsys
 ):
