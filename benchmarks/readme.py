@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/results.md from results: `python -m benchmarks.readme [--check]`."""
+"""Writes the tables of the README and of pages in docs/ from results: `python -m benchmarks.readme [--check]`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from preprocess.errors import AnswerIsNo, DataError
 
 from .accuracy import accuracy_table, export_table, noise_table
 from .int8 import gemm_table, latency_table
+from .npu import npu_table
 from .pruning import pruning_table
 
 ROOT = Path(__file__).parent.parent
-README, DETAILS = ROOT / "README.md", ROOT / "docs" / "results.md"
+README, DETAILS, NPU = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "npu.md"
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -48,6 +49,7 @@ def _preprocessing(document: dict[str, Any]) -> str:
 TABLES: dict[Path, dict[str, Callable[[dict[str, Any]], str]]] = {
     README: {"demo": _accuracy, "pruning": pruning_table, "pruning-paper": pruning_table, "int8": _int8},
     DETAILS: {"demo-layer": export_table, "paper": _noise, "preprocessing": _preprocessing},
+    NPU: {"npu-demo": npu_table},
 }
 
 
@@ -84,7 +86,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = make_parser("benchmarks.readme", "Write the tables of README.md and docs/results.md.")
+    parser = make_parser("benchmarks.readme", "Write the tables of README.md, docs/results.md and docs/npu.md.")
     parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when they differ")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(handler=_run)
