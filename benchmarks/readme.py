@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/results.md from results: `python -m benchmarks.readme [--check]`."""
+"""Writes the tables of the README and of pages in docs/ from results: `python -m benchmarks.readme [--check]`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .ablation import ablation_table
 from .accuracy import accuracy_table, export_table, noise_table
 from .int8 import gemm_table, latency_table
 from .native import native_table
+from .npu import npu_table
 from .peers import peers_text
 from .pruning import pruning_table
 from .robustness import robustness_table
@@ -25,7 +26,7 @@ from .table1 import lead, table1_text
 from .table2 import table2_text
 
 ROOT = Path(__file__).parent.parent
-README, DETAILS = ROOT / "README.md", ROOT / "docs" / "results.md"
+README, DETAILS, NPU = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "npu.md"
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -71,6 +72,7 @@ TABLES: dict[Path, dict[str, Callable[[dict[str, Any]], str]]] = {
         "preprocessing": _preprocessing,
         "native": native_table,
     },
+    NPU: {"npu-demo": npu_table},
 }
 
 
@@ -107,7 +109,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = make_parser("benchmarks.readme", "Write the tables of README.md and docs/results.md.")
+    parser = make_parser("benchmarks.readme", "Write the tables of README.md, docs/results.md and docs/npu.md.")
     parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when they differ")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(handler=_run)
