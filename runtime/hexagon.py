@@ -20,8 +20,7 @@ from typing import Any
 from preprocess.errors import DataError, MissingComponentError
 
 from .context_binary import partitions_of
-from .manifest import TensorInfo
-from .runners import Array, LocalRunner, onnx_tensor
+from .runners import OnnxSessionRunner
 from .snapdragon import SNAPDRAGONS, Snapdragon
 
 _PACKAGE = "onnxruntime_qnn"
@@ -200,7 +199,7 @@ def _session(path: Path, options: Any, provider: dict[str, str]) -> Any:
     return ort.InferenceSession(os.fspath(path), options)
 
 
-class HexagonRunner(LocalRunner):
+class HexagonRunner(OnnxSessionRunner):
     """An ONNX file in the emulator, all of it: a node that only the CPU can run is an error.
 
     The arithmetic differs a little from chip to chip. A compiled file has its own (`soc` None); for any other, `soc` is
@@ -213,20 +212,7 @@ class HexagonRunner(LocalRunner):
         options = _options()
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
-            self._session = _session(path, options, provider)
+            session = _session(path, options, provider)
         except Exception as error:
             raise ValueError(" ".join(str(error).split())) from error
-        self.inputs: tuple[TensorInfo, ...] = tuple(onnx_tensor(own) for own in self._session.get_inputs())
-        self.outputs: tuple[TensorInfo, ...] = tuple(onnx_tensor(own) for own in self._session.get_outputs())
-        self._feed: dict[str, Array] = {}
-        self._logits: Array
-
-    def load(self, tensors: dict[str, Array]) -> None:
-        self._feed = {info.name: tensors[info.name] for info in self.inputs}
-
-    def invoke(self) -> None:
-        self._logits = self._session.run([self.outputs[0].name], self._feed)[0]
-
-    def output(self) -> Array:
-        logits: Array = self._logits[0]
-        return logits
+        super().__init__(session)

@@ -181,23 +181,13 @@ class MappedRunner(LocalRunner):
         return dequantize(stored.reshape(info.shape)[0], info)
 
 
-class OnnxRunner(LocalRunner):
-    """An ONNX file in ONNX Runtime on the CPU."""
+class OnnxSessionRunner(LocalRunner):
+    """A session of ONNX Runtime, whatever computes its nodes."""
 
-    def __init__(self, path: Path, *, threads: int) -> None:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Else its threads spin for some 30 ms after every inference, which costs battery, and cores that others need.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions have no other base in common
-            raise ValueError(str(error)) from error
-        self.inputs = tuple(onnx_tensor(i) for i in self._session.get_inputs())
-        self.outputs = tuple(onnx_tensor(o) for o in self._session.get_outputs())
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.inputs = tuple(_onnx_tensor(own) for own in session.get_inputs())
+        self.outputs = tuple(_onnx_tensor(own) for own in session.get_outputs())
         self._feed: dict[str, Array] = {}
         self._logits: Array = np.zeros(0, np.float32)
 
@@ -210,6 +200,24 @@ class OnnxRunner(LocalRunner):
     def output(self) -> Array:
         logits: Array = self._logits[0]
         return logits
+
+
+class OnnxRunner(OnnxSessionRunner):
+    """An ONNX file in ONNX Runtime on the CPU."""
+
+    def __init__(self, path: Path, *, threads: int) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Else its threads spin for some 30 ms after every inference, which costs battery, and cores that others need.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no other base in common
+            raise ValueError(str(error)) from error
+        super().__init__(session)
 
 
 class IsolatedRunner:
@@ -306,6 +314,6 @@ def _tflite_tensor(detail: dict[str, Any]) -> TensorInfo:
     return TensorInfo(detail["name"], shape, np.dtype(detail["dtype"]).name, float(scale), int(zero_point))
 
 
-def onnx_tensor(node: Any) -> TensorInfo:
+def _onnx_tensor(node: Any) -> TensorInfo:
     names = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}
     return TensorInfo(node.name, tuple(node.shape), names.get(node.type, node.type))
