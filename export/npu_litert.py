@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from console.environment import changed_environment
 from preprocess.errors import DataError, MissingComponentError, UsageError
 from runtime.hexagon import Placement
 
@@ -136,15 +137,9 @@ def _library_path(libraries: Qairt, folder: Path) -> Iterator[None]:
     if libraries.stand_in:
         (folder / _ONLY_LINKED).symlink_to(libraries.folder / "libQnnSystem.so")
         paths.append(str(folder))
-    before = os.environ.get("LD_LIBRARY_PATH")
-    os.environ["LD_LIBRARY_PATH"] = os.pathsep.join([*paths, *([before] if before else [])])
-    try:
+    paths += filter(None, [os.environ.get("LD_LIBRARY_PATH")])
+    with changed_environment({"LD_LIBRARY_PATH": os.pathsep.join(paths)}):
         yield
-    finally:
-        if before is None:
-            del os.environ["LD_LIBRARY_PATH"]
-        else:
-            os.environ["LD_LIBRARY_PATH"] = before
 
 
 def _reason(message: str) -> str:

@@ -11,7 +11,6 @@ import contextlib
 import itertools
 import multiprocessing
 import multiprocessing.connection
-import os
 import shutil
 import signal
 import traceback
@@ -27,6 +26,7 @@ from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from console.environment import changed_environment
 from preprocess.errors import MissingComponentError, PocketHarError
 
 Task = TypeVar("Task")
@@ -76,7 +76,8 @@ class WorkerPool(Generic[Task]):
         self._finalizer = weakref.finalize(self, _shut_down, self._workers, self._slots, memory)
         context = multiprocessing.get_context("spawn")
         try:
-            with _single_threaded_environment(), interrupts_blocked():
+            # They are the parallelism: each computes with one thread.
+            with changed_environment(_SINGLE_THREAD), interrupts_blocked():
                 for _ in range(workers):
                     self._workers.append(_Worker(context, job, layout, memory.name))
         except BaseException:
@@ -289,21 +290,6 @@ def _check_shared_memory(needed_bytes: int) -> None:
             f"{_SHARED_MEMORY_FOLDER} has {free_bytes / 1e6:.0f} MB free, the batches in flight need "
             f"{needed_bytes / 1e6:.0f} MB; enlarge it (docker: --shm-size), use smaller batches, or 0 workers"
         )
-
-
-@contextlib.contextmanager
-def _single_threaded_environment() -> Iterator[None]:
-    """Processes started inside compute with one thread each: they are the parallelism."""
-    previous = {name: os.environ.get(name) for name in _SINGLE_THREAD}
-    os.environ.update(_SINGLE_THREAD)
-    try:
-        yield
-    finally:
-        for name, value in previous.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager
