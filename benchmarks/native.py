@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.preprocessing import AGREEMENT, WIDE_SPREAD, moving_person, noise, summary, time_in_turn
+from benchmarks.preprocessing import (
+    AGREEMENT,
+    add_timing_options,
+    chosen_spec,
+    moving_person,
+    noise,
+    run_on_one_thread,
+    summary,
+    time_in_turn,
+    warn_of_spread,
+)
 from benchmarks.provenance import provenance
 from benchmarks.result_files import write_result
-from benchmarks.worker import THREAD_VARIABLES
-from console.program import add_common_options, make_parser, run_program, show, show_json, warn
+from console.program import make_parser, show, show_json
 from console.table import format_table
-from preprocess.errors import AnswerIsNo, DataError, MissingComponentError, UsageError
+from preprocess.errors import AnswerIsNo, DataError, MissingComponentError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -43,12 +49,7 @@ _SKELETON_STEP = (1 / 255, -128)  # scale and zero point: heatmaps lie in [0, 1]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark in a process whose libraries use one thread each."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    single = dict.fromkeys(THREAD_VARIABLES, "1")
-    if single.items() <= os.environ.items():
-        return run_program(_parser(), arguments)
-    child = [sys.executable, "-m", "benchmarks.native", *arguments]
-    return subprocess.run(child, env={**os.environ, **single}, check=False).returncode
+    return run_on_one_thread("benchmarks.native", _parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,22 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--library", type=Path, default=DEFAULT_LIBRARY, metavar="FILE", help=f"default: {DEFAULT_LIBRARY}"
     )
-    parser.add_argument("--preset", default="paper", help="paper or nano (default: paper)")
-    parser.add_argument("--runs", type=int, default=100, help="timed runs of each (default: 100)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the recording (default: 0)")
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"result file (default: {DEFAULT_OUT})")
-    add_common_options(parser)
+    add_timing_options(parser, DEFAULT_OUT)
     parser.set_defaults(handler=_run)
     return parser
 
 
 def _run(options: argparse.Namespace) -> None:
-    from preprocess import PreprocessSpec
-
-    if options.runs < 10:
-        raise UsageError(f"--runs is {options.runs}; a median needs at least 10")
+    spec = chosen_spec(options)
     native = NativeLibrary(options.library)
-    spec = PreprocessSpec.preset(options.preset)
     groups = _groups(native, spec, options.seed)
     differences = {f"{name}, {dtype}": _difference(name, dtype, group) for (name, dtype), group in groups.items()}
     results = [
@@ -92,10 +85,7 @@ def _run(options: argparse.Namespace) -> None:
         "results": results,
     }
     write_result(document, options.out)
-    unsteady = [r for r in results if r["p90_ms"] - r["p10_ms"] > WIDE_SPREAD * r["median_ms"]]
-    if unsteady:
-        names = ", ".join(f"{r['code']} ({r['input']}, {r['type']})" for r in unsteady)
-        warn(f"times spread by more than {WIDE_SPREAD:.0%}: {names}; leave the machine alone and run again")
+    warn_of_spread(results, ("input", "type"))
     if options.json:
         show_json(document)
     else:

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from preprocess import HeatmapSpec, LogMelSpec
+    from preprocess import HeatmapSpec, LogMelSpec, PreprocessSpec
 
     FloatArray = npt.NDArray[np.float32]
 
 SCHEMA_VERSION = 1
 DEFAULT_OUT = Path("benchmarks/results/preprocessing.json")
 AGREEMENT = {"heatmaps": 1e-4, "log-Mel": 1e-3}  # largest difference from the peers, in map units and dB
-WIDE_SPREAD = 0.10  # (p90 − p10) / median above which a timing is called unsteady
+_WIDE_SPREAD = 0.10  # (p90 − p10) / median above which a timing is called unsteady
 
 _BLOCK_RUNS = 5
 _FRAMES = 100  # of the recording, about 3.3 s at Kinect's 30 frames a second
@@ -51,31 +51,46 @@ _STANDING = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark in a process whose libraries use one thread each."""
+    return run_on_one_thread("benchmarks.preprocessing", _parser(), argv)
+
+
+def run_on_one_thread(module: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Runs the program here where libraries use one thread each, else `python -m module` in a process where they do."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     single = dict.fromkeys(THREAD_VARIABLES, "1")
     if single.items() <= os.environ.items():
-        return run_program(_parser(), arguments)
-    child = [sys.executable, "-m", "benchmarks.preprocessing", *arguments]
+        return run_program(parser, arguments)
+    child = [sys.executable, "-m", module, *arguments]
     return subprocess.run(child, env={**os.environ, **single}, check=False).returncode
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("benchmarks.preprocessing", "Times the preprocessing and its peers on one thread.")
-    parser.add_argument("--preset", default="paper", help="paper or nano (default: paper)")
-    parser.add_argument("--runs", type=int, default=100, help="timed runs of each (default: 100)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the recording (default: 0)")
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"result file (default: {DEFAULT_OUT})")
-    add_common_options(parser)
+    add_timing_options(parser, DEFAULT_OUT)
     parser.set_defaults(handler=_run)
     return parser
 
 
-def _run(options: argparse.Namespace) -> None:
+def add_timing_options(parser: argparse.ArgumentParser, out: Path) -> None:
+    """What is preprocessed how often, and where the result goes."""
+    parser.add_argument("--preset", default="paper", help="paper or nano (default: paper)")
+    parser.add_argument("--runs", type=int, default=100, help="timed runs of each (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the recording (default: 0)")
+    parser.add_argument("--out", type=Path, default=out, help=f"result file (default: {out})")
+    add_common_options(parser)
+
+
+def chosen_spec(options: argparse.Namespace) -> PreprocessSpec:
+    """The specification to time; raises UsageError for `--preset` and `--runs` that cannot be."""
     from preprocess import PreprocessSpec
 
     if options.runs < 10:
         raise UsageError(f"--runs is {options.runs}; a median needs at least 10")
-    spec = PreprocessSpec.preset(options.preset)
+    return PreprocessSpec.preset(options.preset)
+
+
+def _run(options: argparse.Namespace) -> None:
+    spec = chosen_spec(options)
     groups = {
         "heatmaps": _heatmap_group(spec.skeleton, options.seed),
         "log-Mel": _logmel_group(spec.audio, options.seed),
@@ -231,11 +246,16 @@ def summary(samples_ms: list[float]) -> dict[str, Any]:
     }
 
 
-def _report(document: dict[str, Any], *, as_json: bool) -> None:
-    unsteady = [r for r in document["results"] if r["p90_ms"] - r["p10_ms"] > WIDE_SPREAD * r["median_ms"]]
+def warn_of_spread(results: Sequence[dict[str, Any]], keys: Sequence[str] = ("input",)) -> None:
+    """One warning for all unsteady timings, each with its code and the values of `keys`."""
+    unsteady = [r for r in results if r["p90_ms"] - r["p10_ms"] > _WIDE_SPREAD * r["median_ms"]]
     if unsteady:
-        names = ", ".join(f"{r['code']} ({r['input']})" for r in unsteady)
-        warn(f"times spread by more than {WIDE_SPREAD:.0%}: {names}; leave the machine alone and run again")
+        names = ", ".join(f"{r['code']} ({', '.join(r[key] for key in keys)})" for r in unsteady)
+        warn(f"times spread by more than {_WIDE_SPREAD:.0%}: {names}; leave the machine alone and run again")
+
+
+def _report(document: dict[str, Any], *, as_json: bool) -> None:
+    warn_of_spread(document["results"])
     if as_json:
         show_json(document)
         return
