@@ -86,10 +86,12 @@ def compile_artifact(source: Path, folder: Path, soc: str, *, libraries: Qairt |
     out = folder / model.name
     if manifest.format == "onnx":
         placement = compile_context(model, out, chip)
+        compiler = {"name": "onnxruntime-qnn"}
         versions = {"onnxruntime-qnn": metadata.version("onnxruntime-qnn")}
     else:
         assert libraries is not None
         placement = compile_tflite(model, out, soc, libraries)
+        compiler = {"name": "ai-edge-litert", **({"note": _STAND_IN} if libraries.stand_in else {})}
         versions = {}
     binary = check_chip(out.read_bytes(), soc, chip)
     (folder / "golden").mkdir()
@@ -100,9 +102,6 @@ def compile_artifact(source: Path, folder: Path, soc: str, *, libraries: Qairt |
     else:
         for name in manifest.golden:
             shutil.copy(source / name, folder / name)
-    compiler = {"name": "onnxruntime-qnn" if manifest.format == "onnx" else "ai-edge-litert"}
-    if libraries and libraries.stand_in and manifest.format == "tflite":
-        compiler["note"] = _STAND_IN
     found = Compiled(
         soc, manifest.format, folder.name, out.stat().st_size, binary, placement, against_cpu, tuple(failures)
     )

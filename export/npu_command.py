@@ -143,11 +143,8 @@ def placement_table(compiled: Sequence[Compiled]) -> str:
         for own in compiled
     ]
     header = ["chip and file", "operations on the NPU", "pieces", "binary says", "size", "emulator against CPU¹"]
-    lines = [
-        format_table(header, rows),
-        "¹ golden recordings with the same class, logits' SNR; a compiled TFLite file ",
-    ]
-    lines[-1] += "runs on a phone alone"
+    note = "¹ golden recordings with the same class, logits' SNR; a compiled TFLite file runs on a phone alone"
+    lines = [format_table(header, rows), note]
     for own in compiled:
         names = own.placement.fallback
         if names:

@@ -15,7 +15,6 @@ from .snapdragon import Snapdragon
 
 # In the compiler's own settings, which it stores as text, once for every graph.
 _CHIP = re.compile(rb"soc_type=(\w+);arch=(\d+);")
-_CONTEXT = "EPContext"
 
 
 @dataclass(frozen=True)
@@ -65,15 +64,7 @@ def check_chip(content: bytes, soc: str, chip: Snapdragon) -> CompiledFor:
 
 def partitions_of(path: Path) -> list[str]:
     """Names of the nodes of a compiled ONNX file that are a piece for the NPU."""
-    return [name for name, kind in _nodes(path) if kind == _CONTEXT]
-
-
-def left_on_cpu(path: Path) -> list[str]:
-    """Names of all other nodes of a compiled ONNX file."""
-    return [f"{name} ({kind})" for name, kind in _nodes(path) if kind != _CONTEXT]
-
-
-def _nodes(path: Path) -> list[tuple[str, str]]:
     import onnx
 
-    return [(node.name, node.op_type) for node in onnx.load(path, load_external_data=False).graph.node]
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return [node.name for node in nodes if node.op_type == "EPContext"]
