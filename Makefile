@@ -3,7 +3,7 @@ PYTHON ?= python
 DEMO_DATA ?= data/demo-train
 DEMO_RUN ?= runs/demo
 
-.PHONY: test lint gate demo demo-layer demo-qat paper-study pruning tables paper-tables npu-tables
+.PHONY: test lint gate demo demo-layer demo-qat demo-depths paper-study pruning tables paper-tables npu-tables
 
 test:
 	$(PYTHON) -m pytest
@@ -44,6 +44,16 @@ demo-qat: $(DEMO_DATA)
 		--set audio_augmentation.frequency_mask_bands=8 --set audio_augmentation.time_mask_frames=16
 	$(PYTHON) -m benchmarks.accuracy --checkpoint $(DEMO_RUN)-qat/checkpoint.npz --out benchmarks/results/demo-layer-qat.json
 
+# ResNet-18 and -34 in the place of its visual stream, as in the paper's Table 2; the rest is hardly trained.
+demo-depths: $(DEMO_DATA)
+	for depth in 18 34; do \
+		$(PYTHON) -m model train --out $(DEMO_RUN)-resnet$$depth $(DEMO) --visual-depth $$depth --audio-norm batch \
+			--init model/demo/nano.npz --set visual.epochs=16 --set visual.learning_rate=2e-3 \
+			--set audio.epochs=1 --set audio.learning_rate=1e-5 --set fusion.epochs=1 && \
+		$(PYTHON) -m export tflite --stream visual --checkpoint $(DEMO_RUN)-resnet$$depth/checkpoint.npz --force \
+			--out runs/table2/resnet$$depth || exit 1; \
+	done
+
 $(DEMO_DATA):
 	$(PYTHON) -m recordings synthesize --out $@ --count 4800 --seed 1
 
@@ -76,11 +86,13 @@ pruning: $(DEMO_DATA)
 		--set training.epochs=5 --set training.learning_rate=1e-3 \
 		--set audio_augmentation.frequency_mask_bands=8 --set audio_augmentation.time_mask_frames=16
 
-# The paper's tables and figures for the demo, then for the paper preset of `make paper-study`; on a machine left alone.
+# The paper's tables and figures for the demo (after `make demo-depths`), then for the paper preset of `make paper-study`;
+# on a machine left alone.
 RESULTS = benchmarks/results
 tables:
 	$(PYTHON) -m benchmarks table1 --recordings 500 --out $(RESULTS)/table1.json
-	$(PYTHON) -m benchmarks table2 resnet50=runs/table1/visual-float32 convnext=runs/table1/audio-float32 \
+	$(PYTHON) -m benchmarks table2 resnet18=runs/table2/resnet18 resnet34=runs/table2/resnet34 \
+		resnet50=runs/table1/visual-float32 convnext=runs/table1/audio-float32 \
 		fused=runs/table1/fused-float32 INT8=runs/table1/fused-INT8 pruned=runs/table1/fused-pruned-INT8
 	$(PYTHON) -m benchmarks ablation INT8=runs/table1/fused-INT8
 	$(PYTHON) -m benchmarks robustness float=runs/table1/fused-float32 INT8=runs/table1/fused-INT8 \

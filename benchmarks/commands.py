@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -17,7 +18,7 @@ def call(package: str, *words: str, fails: bool = False) -> Any:
     Raises:
         DataError: the command ended with another exit code; its own words stand above.
     """
-    log(f"python -m {package} {words[0]} {' '.join(w for w in words[1:] if '/' not in w)}")
+    log(shlex.join(["python", "-m", package, *words]))
     result = subprocess.run([sys.executable, "-m", package, *words, "--json"], stdout=subprocess.PIPE, check=False)
     if result.returncode and not (fails and result.returncode == 1):
         raise DataError(f"python -m {package} {words[0]} ended with exit code {result.returncode}")

@@ -2,17 +2,18 @@
 
 Both run in turn, in blocks, as in `benchmarks.preprocessing`, on the same recording; results are compared before the
 clock starts. int8 is what a quantized model takes: NumPy quantizes its float tensor, the library writes int8 itself.
+The update of a stream is a frame and 1/30 s of sound, then both tensors of the window; NumPy computes the window anew.
 The library is that of android_bench/native; its README says how to build it.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.native_library import NativeLibrary, manifest_text
 from benchmarks.preprocessing import (
     AGREEMENT,
     add_timing_options,
@@ -28,7 +29,7 @@ from benchmarks.provenance import provenance
 from benchmarks.result_files import write_result
 from console.program import make_parser, show, show_json
 from console.table import format_table
-from preprocess.errors import AnswerIsNo, DataError, MissingComponentError
+from preprocess.errors import AnswerIsNo
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,13 +38,13 @@ if TYPE_CHECKING:
     from runtime.manifest import TensorInfo
 
     Array = npt.NDArray[Any]
-    Group = dict[str, Callable[[], Array]]
+    Group = dict[str, Callable[[], tuple[Array, ...]]]
 
 SCHEMA_VERSION = 1
 DEFAULT_OUT = Path("benchmarks/results/native.json")
 DEFAULT_LIBRARY = Path("build/native/libpocket_har.so")
-_BUILD = "cmake -S android_bench/native -B build/native && cmake --build build/native --target har_shared"
-_TYPES = {"float32": 0, "int8": 1}  # HAR_FLOAT32, HAR_INT8 of har.h
+_WINDOW_FRAMES = 90
+_FRAMES_PER_S = 30
 _SKELETON_STEP = (1 / 255, -128)  # scale and zero point: heatmaps lie in [0, 1]
 
 
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     spec = chosen_spec(options)
     native = NativeLibrary(options.library)
-    groups = _groups(native, spec, options.seed)
+    groups = _groups(native, spec, options.runs, options.seed)
     differences = {f"{name}, {dtype}": _difference(name, dtype, group) for (name, dtype), group in groups.items()}
     results = [
         {"input": name, "type": dtype, "code": code, **summary(samples)}
@@ -107,61 +108,7 @@ def native_table(document: dict[str, Any]) -> str:
     return format_table(["input", "type", "NumPy (first after a pause)", kernels, "faster"], rows)
 
 
-class NativeLibrary:
-    """`libpocket_har.so` through the C interface of har.h.
-
-    Raises:
-        MissingComponentError: it is not there.
-        DataError: it does not load.
-    """
-
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise MissingComponentError(f"{path} does not exist; run `{_BUILD}`, or name the library with --library")
-        try:
-            self._library = ctypes.CDLL(str(path.resolve()))
-            self._library.har_kernels.restype = ctypes.c_char_p
-            self._library.har_error.restype = ctypes.c_char_p
-            self.kernels: str = self._library.har_kernels().decode()
-        except (OSError, AttributeError) as error:
-            raise DataError(f"{path} is no libpocket_har.so of this machine: {error}; build it again") from error
-
-    def open(self, manifest: str) -> ctypes.c_void_p:
-        """A handle, for the life of the process."""
-        handle, reason, text = ctypes.c_void_p(), ctypes.create_string_buffer(400), manifest.encode()
-        size = ctypes.c_size_t
-        if self._library.har_create(text, size(len(text)), ctypes.byref(handle), reason, size(len(reason))):
-            raise DataError(f"the library refuses the specification: {reason.value.decode()}")
-        return handle
-
-    def heatmaps(self, handle: ctypes.c_void_p, joints: Array, confidence: Array, out: Array) -> Array:
-        """`har_heatmaps` of float32 joints and confidence into `out`."""
-        frames, bodies = confidence.shape[:2]
-        status = self._library.har_heatmaps(
-            handle, _address(joints), _address(confidence), ctypes.c_int64(frames), ctypes.c_int32(bodies), None,
-            _TYPES[out.dtype.name], _address(out), ctypes.c_size_t(out.nbytes), None,
-        )  # fmt: skip
-        return self._checked(status, handle, out)
-
-    def logmel(self, handle: ctypes.c_void_p, waveform: Array, rate_hz: int, out: Array) -> Array:
-        """`har_logmel` of a float32 waveform into `out`."""
-        status = self._library.har_logmel(
-            handle, _address(waveform), ctypes.c_int64(waveform.size), ctypes.c_int32(rate_hz), _TYPES[out.dtype.name],
-            _address(out), ctypes.c_size_t(out.nbytes),
-        )  # fmt: skip
-        return self._checked(status, handle, out)
-
-    def _checked(self, status: int, handle: ctypes.c_void_p, out: Array) -> Array:
-        if status:
-            raise DataError(f"the library failed: {self._library.har_error(handle).decode()}")
-        return out
-
-
-def _address(array: Array) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
-
-
-def _groups(native: NativeLibrary, spec: PreprocessSpec, seed: int) -> dict[tuple[str, str], Group]:
+def _groups(native: NativeLibrary, spec: PreprocessSpec, runs: int, seed: int) -> dict[tuple[str, str], Group]:
     """By input and type of numbers: the same work by NumPy and by the library."""
     import numpy as np
 
@@ -170,14 +117,14 @@ def _groups(native: NativeLibrary, spec: PreprocessSpec, seed: int) -> dict[tupl
     from runtime.runners import quantize
 
     joints, confidence = moving_person(seed)
-    waveform = noise(spec.audio, seed)
+    waveform = noise(spec.audio.samples, seed)
     decibels = waveform_to_logmel(waveform, spec.audio)
     step = float(decibels.max() - decibels.min()) / 255
     inputs = (
         TensorInfo("skeleton", (1, *spec.skeleton.shape), "int8", *_SKELETON_STEP),
         TensorInfo("audio", (1, *spec.audio.shape), "int8", step, round(-128 - float(decibels.min()) / step)),
     )
-    handle = native.open(_manifest(spec, inputs))
+    handle = native.open(manifest_text(spec, inputs))
 
     def numpy_heatmaps() -> Array:
         return skeleton_to_heatmaps(joints, confidence, spec.skeleton).tensor
@@ -185,50 +132,82 @@ def _groups(native: NativeLibrary, spec: PreprocessSpec, seed: int) -> dict[tupl
     def numpy_logmel() -> Array:
         return waveform_to_logmel(waveform, spec.audio)
 
-    groups: dict[tuple[str, str], Group] = {}
-    for dtype in _TYPES:
-        maps, sound = np.empty(spec.skeleton.shape, dtype), np.empty(spec.audio.shape, dtype)
-        whole = dtype == "float32"
-        groups["heatmaps", dtype] = {
-            "NumPy": numpy_heatmaps if whole else lambda: quantize(numpy_heatmaps(), inputs[0]),
-            "C++": lambda out=maps: native.heatmaps(handle, joints, confidence, out),  # type: ignore[misc]
-        }
-        groups["log-Mel", dtype] = {
-            "NumPy": numpy_logmel if whole else lambda: quantize(numpy_logmel(), inputs[1]),
-            "C++": lambda out=sound: native.logmel(  # type: ignore[misc]
-                handle, waveform, spec.audio.sample_rate_hz, out
-            ),
-        }
+    maps, maps8 = np.empty(spec.skeleton.shape, np.float32), np.empty(spec.skeleton.shape, np.int8)
+    sound, sound8 = np.empty(spec.audio.shape, np.float32), np.empty(spec.audio.shape, np.int8)
+    rate = spec.audio.sample_rate_hz
+    groups: dict[tuple[str, str], Group] = {
+        ("heatmaps", "float32"): {
+            "NumPy": lambda: (numpy_heatmaps(),),
+            "C++": lambda: (native.heatmaps(handle, joints, confidence, maps),),
+        },
+        ("log-Mel", "float32"): {
+            "NumPy": lambda: (numpy_logmel(),),
+            "C++": lambda: (native.logmel(handle, waveform, rate, sound),),
+        },
+        ("heatmaps", "int8"): {
+            "NumPy": lambda: (quantize(numpy_heatmaps(), inputs[0]),),
+            "C++": lambda: (native.heatmaps(handle, joints, confidence, maps8),),
+        },
+        ("log-Mel", "int8"): {
+            "NumPy": lambda: (quantize(numpy_logmel(), inputs[1]),),
+            "C++": lambda: (native.logmel(handle, waveform, rate, sound8),),
+        },
+    }
+    for bodies, people in ((1, "1 body"), (2, "2 bodies")):
+        groups[f"update of a stream, {people}", "int8"] = _stream_group(
+            native, handle, spec, inputs, bodies, runs, seed
+        )
     return groups
 
 
-def _manifest(spec: PreprocessSpec, inputs: tuple[TensorInfo, ...]) -> str:
-    """The text of a manifest of which only the specification and the inputs matter."""
-    from runtime.manifest import Manifest
+def _stream_group(
+    native: NativeLibrary,
+    handle: Any,
+    spec: PreprocessSpec,
+    inputs: tuple[TensorInfo, ...],
+    bodies: int,
+    runs: int,
+    seed: int,
+) -> Group:
+    """A full window that goes on by one frame: pushed and read by the library, computed anew by NumPy."""
+    import numpy as np
 
-    return Manifest(
-        name="native",
-        format="tflite",
-        model_file="model.tflite",
-        sha256="",
-        size_bytes=0,
-        preset="",
-        recipe="static_wi8_ai8",
-        target="xnnpack",
-        preprocess=spec.to_dict(),
-        labels=(),
-        inputs=inputs,
-        outputs=(),
-        calibration=None,
-        cost={},
-        search=None,
-        verification={},
-        measurement=None,
-        checkpoint={},
-        golden=(),
-        versions={},
-        command="",
-    ).to_json()
+    from preprocess import skeleton_to_heatmaps, waveform_to_logmel
+    from runtime.runners import quantize
+
+    one, seen = moving_person(seed)
+    joints = np.concatenate([one + np.array([0.8 * body, 0, 0], np.float32) for body in range(bodies)], axis=1)
+    confidence = np.repeat(seen, bodies, axis=1)
+    rate, length, hop = spec.audio.sample_rate_hz, spec.audio.samples, spec.audio.hop_samples
+    piece = rate // _FRAMES_PER_S
+    filling = max(_WINDOW_FRAMES, -(-(length + hop) // piece))  # frames until the window is full
+    waveform = noise((filling + 2 * runs) * piece, seed)
+    maps, sound = np.empty(spec.skeleton.shape, np.int8), np.empty(spec.audio.shape, np.int8)
+    stream = native.stream(handle, _WINDOW_FRAMES, bodies)
+    now = 0
+
+    def push() -> None:
+        nonlocal now
+        own = now % len(joints)
+        stream.push(now, joints[own], confidence[own], waveform[now * piece : (now + 1) * piece], rate)
+        now += 1
+
+    def update() -> tuple[Array, ...]:
+        push()
+        stream.read(maps, sound)
+        return maps, sound
+
+    def anew() -> tuple[Array, ...]:
+        """What the window holds after the next frame."""
+        frames = np.arange(now + 1 - _WINDOW_FRAMES, now + 1) % len(joints)
+        heatmaps = skeleton_to_heatmaps(joints[frames], confidence[frames], spec.skeleton).tensor
+        end = (now + 1) * piece // hop * hop
+        logmel = waveform_to_logmel(waveform[end - length : end], spec.audio)
+        return quantize(heatmaps, inputs[0]), quantize(logmel, inputs[1])
+
+    while now < filling:
+        push()
+    return {"NumPy": anew, "C++": update}
 
 
 def _difference(name: str, dtype: str, group: Group) -> float:
@@ -239,8 +218,10 @@ def _difference(name: str, dtype: str, group: Group) -> float:
     """
     import numpy as np
 
-    theirs, ours = (np.asarray(run(), np.float64) for run in group.values())
-    difference = float(np.abs(ours - theirs).max())
+    theirs, ours = (run() for run in group.values())
+    difference = max(
+        float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max()) for a, b in zip(ours, theirs, strict=True)
+    )
     limit = AGREEMENT[name] if dtype == "float32" else 1.0
     if not difference <= limit:
         raise AnswerIsNo(f"{name} in {dtype} differs from NumPy by {difference:.3g}, more than {limit:g}; not timed")

@@ -143,11 +143,11 @@ def moving_person(seed: int) -> tuple[FloatArray, FloatArray]:
     return joints, np.ones(joints.shape[:-1], np.float32)
 
 
-def noise(spec: LogMelSpec, seed: int) -> FloatArray:
-    """A waveform [samples] as long as the input sees."""
+def noise(samples: int, seed: int) -> FloatArray:
+    """A waveform [samples]."""
     import numpy as np
 
-    return np.random.default_rng(seed).normal(0, 0.1, spec.samples).astype(np.float32)
+    return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
 
 
 def _heatmaps_by_loop(joints: FloatArray, confidence: FloatArray, spec: HeatmapSpec) -> FloatArray:
@@ -191,7 +191,7 @@ def _logmel_group(spec: LogMelSpec, seed: int) -> dict[str, Callable[[], FloatAr
 
     from preprocess import waveform_to_logmel
 
-    waveform = noise(spec, seed)
+    waveform = noise(spec.samples, seed)
     framing = {"n_fft": spec.n_fft, "hop_length": spec.hop_samples, "win_length": spec.window_samples}
     bands = {"sr": spec.sample_rate_hz, "n_mels": spec.n_mels, "fmin": spec.fmin_hz, "fmax": spec.fmax_hz}
     filters = mel(n_fft=spec.n_fft, **bands)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,9 @@ CASES = [
     for dtype in ("float32", "int8")
     for name in ("heatmaps", "log-Mel")
     for code in ("NumPy", "C++")
+]
+CASES += [
+    (f"update of a stream, {people}", "int8", code) for people in ("1 body", "2 bodies") for code in ("NumPy", "C++")
 ]
 
 
@@ -42,7 +46,7 @@ def test_it_writes_what_it_shows(tmp_path: Path) -> None:
     assert document["provenance"]["command"] == "python -m benchmarks.native --preset nano --runs 10 --seed 0"
     assert str(library.parent) not in out.read_text(encoding="utf-8")
     lines = native_table(document).splitlines()
-    assert [line.split()[:2] for line in lines[2:]] == [list(own[:2]) for own in CASES[::2]]
+    assert [re.split("  +", line)[:2] for line in lines[2:]] == [list(own[:2]) for own in CASES[::2]]
 
 
 @pytest.mark.parametrize(

@@ -76,17 +76,17 @@ INLINE vf smaller(vf a, vf b) {
 
 constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, half to even
 
-// 2^-x for x >= 0, relative error below 2e-7 up to 100, at most 2^-100 beyond (Cephes' exp2f).
+// 2^-x for x >= 0, relative error below 2e-7 up to 100, at most 2^-100 beyond. The polynomial is 1 at 0 and has the least
+// relative error, 9e-8, within half a power (a linear program found it).
 INLINE vf exp2_negative(vf x) {
   const vf y = -smaller(x, all(100.0f));
   const vf shifted = y + kRounder;
   const vf f = y - (shifted - kRounder);
-  vf p = all(1.535336188319500e-4f);
-  p = p * f + 1.339887440266574e-3f;
-  p = p * f + 9.618437357674640e-3f;
-  p = p * f + 5.550332471162809e-2f;
-  p = p * f + 2.402264791363012e-1f;
-  p = p * f + 6.931472028550421e-1f;
+  vf p = all(1.326472731e-03f);
+  p = p * f + 9.671512991e-03f;
+  p = p * f + 5.550733581e-02f;
+  p = p * f + 2.402224243e-01f;
+  p = p * f + 6.931470037e-01f;
   p = p * f + 1.0f;
   return bits<vf>(bits<vu>(p) + (bits<vu>(shifted) << 23));  // the low bits of `shifted` are the whole part
 }
