@@ -1,4 +1,4 @@
-"""Writes the tables of the README and of pages in docs/ from results: `python -m benchmarks.readme [--check]`."""
+"""Writes the tables of the READMEs and of pages in docs/ from results: `python -m benchmarks.readme [--check]`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from .table2 import table2_text
 
 ROOT = Path(__file__).parent.parent
 README, DETAILS, NPU = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "npu.md"
+NATIVE = ROOT / "android_bench" / "native" / "README.md"
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -70,9 +71,9 @@ TABLES: dict[Path, dict[str, Callable[[dict[str, Any]], str]]] = {
         "robustness": robustness_table,
         "ablation": ablation_table,
         "preprocessing": _preprocessing,
-        "native": native_table,
     },
     NPU: {"npu-demo": npu_table},
+    NATIVE: {"native": native_table, "native-baseline": native_table},
 }
 
 
@@ -109,7 +110,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = make_parser("benchmarks.readme", "Write the tables of README.md, docs/results.md and docs/npu.md.")
+    parser = make_parser("benchmarks.readme", "Write the tables that documents have from result files.")
     parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when they differ")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(handler=_run)
