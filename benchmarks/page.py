@@ -13,7 +13,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --dim: #9198a1; --paper: #0d1117; --line: #3d444d;
   --band: #151b23; --good: #57d364; --bad: #ff8182; --link: #79b8ff; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 70rem; padding: 1rem; color: var(--ink); background: var(--paper);
+body { margin: 0 auto; max-width: 76rem; padding: 1rem; color: var(--ink); background: var(--paper);
   font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; padding-top: .5rem; border-top: 1px solid var(--line); }
@@ -26,7 +26,7 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 caption { text-align: left; padding-bottom: .4rem; }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
-thead th { background: var(--band); border-bottom: 2px solid var(--line); vertical-align: bottom; }
+thead th { background: var(--band); border-bottom: 2px solid var(--line); vertical-align: bottom; white-space: normal; }
 thead th:first-child { background: var(--band); }
 .quoted { color: var(--dim); font-style: italic; }
 .good { color: var(--good); } .bad { color: var(--bad); }
@@ -35,9 +35,11 @@ figure { margin: 1rem 0; }
 .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: .375rem; }
 pre { overflow-x: auto; background: var(--band); padding: .75rem; border-radius: .375rem; font-size: .8125rem; }
+@media screen and (max-width: 48rem) { figure img { max-width: none; width: 44rem; } .row img { width: 34rem; } }
 @media print { :root { --ink: #000; --dim: #444; --paper: #fff; --line: #bbb; --band: #eee; } body { max-width: none; }
-  nav { display: none; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } .scroll { overflow: visible; }
-  table { font-size: .7rem; } th, td { padding: .15rem .3rem; white-space: normal; } }
+  nav { display: none; } h2 { break-after: avoid; } figure, tr, pre { break-inside: avoid; } .scroll { overflow: visible; }
+  table { font-size: .65rem; } th, td { padding: .15rem .3rem; white-space: normal; } img { max-height: 22cm; }
+  pre { font-size: 6pt; overflow: visible; white-space: pre-wrap; } .row { grid-template-columns: repeat(3, 1fr); } }
 """
 
 
@@ -113,7 +115,8 @@ class Cell:
 def _figure(path: Path, alt: str, caption: str) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f'<figure><img src="data:image/png;base64,{data}" alt="{escape(alt)}">{below}</figure>'
+    image = f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}">'
+    return f'<figure><div class="scroll" tabindex="0">{image}</div>{below}</figure>'
 
 
 def _cell(own: str | Cell, *, first: bool) -> str:

@@ -106,14 +106,14 @@ def _page(
             f"Accuracy on the recordings of the verification, with 95 % intervals; latency on {machine['cpu']}.",
         )
         _answer_sections(page, answers, out)
-    page.section("Where the time and the noise are")
     noise = answers.get("noise")
+    page.section("Where the time and the noise are" if noise else "Where the time is")
     draw_blocks(times, noise, out / "blocks.png")
     page.picture(
         out / "blocks.png",
-        "Share of the inference time and of the quantization noise by block",
-        "Time of every block as LiteRT's own profiler has it, one thread. Noise: what the block adds to the logits "
-        "when it alone is quantized.",
+        f"Inference time{' and share of the quantization noise' if noise else ''} by block",
+        "Time of every block as LiteRT's own profiler has it, one thread."
+        + (" Noise: what the block adds to the logits when it alone is quantized." if noise else ""),
     )
     _block_table(page, times, noise)
     _curve(page, options)
@@ -171,8 +171,9 @@ def _block_table(page: Page, times: dict[str, list[LayerTime]], noise: dict[str,
             us, share = shares[name].get(block, (0.0, 0.0))
             row.append(f"{us / 1e3:.3f} ms ({share:.1%})")
         own = noises.get(block)
-        rows.append([*row, f"{own['logits_snr_db']:.1f} dB ({own['share']:.1%})" if own else ""])
-    header = ["block", *(f"time, {name}" for name in times), "logits' SNR (share of the noise)"]
+        row += [f"{own['logits_snr_db']:.1f} dB ({own['share']:.1%})" if own else ""] if noise else []
+        rows.append(row)
+    header = ["block", *(f"time, {name}" for name in times), *(["logits' SNR (share of the noise)"] if noise else [])]
     page.table(header, rows, "Blocks of the fused model, slowest in INT8 first")
 
 
