@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import importlib.util
 import os
 import platform
@@ -42,7 +43,9 @@ def build_har_run(architecture: str, *, android: bool) -> Path:
     options = _options(architecture, android=android, environment=os.environ)
     if not (SOURCE / "CMakeLists.txt").is_file():
         raise MissingComponentError(f"{SOURCE} has no sources; install the project with `pip install -e .`")
-    folder = cache_folder() / f"native-{'android' if android else 'linux'}-{architecture}"
+    # CMake keeps to the sources and the compiler that it met first in a folder.
+    own = hashlib.sha256("\n".join([str(SOURCE), *options]).encode()).hexdigest()[:8]
+    folder = cache_folder() / f"native-{'android' if android else 'linux'}-{architecture}-{own}"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

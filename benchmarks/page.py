@@ -37,7 +37,8 @@ img { max-width: 100%; height: auto; background: #fff; border-radius: .375rem; }
 pre { overflow-x: auto; background: var(--band); padding: .75rem; border-radius: .375rem; font-size: .8125rem; }
 @media screen and (max-width: 48rem) { figure img { max-width: none; width: 44rem; } .row img { width: 34rem; } }
 @media print { :root { --ink: #000; --dim: #444; --paper: #fff; --line: #bbb; --band: #eee; } body { max-width: none; }
-  nav { display: none; } h2 { break-after: avoid; } figure, tr, pre { break-inside: avoid; } .scroll { overflow: visible; }
+  nav { display: none; } h2 { break-after: avoid; } figure, tr, pre { break-inside: avoid; }
+  .scroll { overflow: visible; }
   table { font-size: .65rem; } th, td { padding: .15rem .3rem; white-space: normal; } img { max-height: 22cm; }
   pre { font-size: 6pt; overflow: visible; white-space: pre-wrap; } .row { grid-template-columns: repeat(3, 1fr); } }
 """

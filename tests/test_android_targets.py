@@ -245,6 +245,19 @@ def test_the_ndk_is_used_for_android(tmp_path, monkeypatch):
     assert compile_[-2:] == ("--target", "har_run")
 
 
+def test_other_sources_and_another_compiler_are_built_elsewhere(tmp_path, monkeypatch):
+    require_program("cmake", "cmake")
+    monkeypatch.setattr("android_bench.native_build._cmake", lambda *words: None)
+    monkeypatch.setenv("ANDROID_NDK_HOME", "/ndk")
+    first = build_har_run("aarch64", android=True)
+    assert build_har_run("aarch64", android=True) == first
+    monkeypatch.setenv("ANDROID_NDK_HOME", "/newer-ndk")
+    second = build_har_run("aarch64", android=True)
+    (tmp_path / "CMakeLists.txt").touch()
+    monkeypatch.setattr("android_bench.native_build.SOURCE", tmp_path)
+    assert len({first, second, build_har_run("aarch64", android=True)}) == 3
+
+
 def test_the_wheels_library_has_a_version_and_another_tells_what_it_said():
     library = litert_of_this_machine(platform.machine(), android=False)
     assert litert_version(f"libLiteRt.so {file_sha256(library)[:12]}") == version("ai-edge-litert")
