@@ -103,8 +103,9 @@ paper-tables:
 	$(PYTHON) -m benchmarks table1 --checkpoint $(PAPER_RUN)/checkpoint.npz --calibration 32 --recordings 400 \
 		--pruned runs/pruning-paper/0.5/run/checkpoint.npz --folder runs/table1-paper --out $(RESULTS)/table1-paper.json
 
-# Placement and arithmetic on Snapdragon's NPU, for the demo and the paper preset with random weights; no phone, no times.
+# Placement and arithmetic on Snapdragon's NPU, for the demo and the paper preset of `make paper-study`; no phone, no times.
 npu-tables:
 	$(PYTHON) -m benchmarks.npu --qairt onnxruntime-qnn
-	$(PYTHON) -m benchmarks.npu --preset paper --recipe static_wi8_ai8 --calibration 8 --recordings 4 \
+	$(PYTHON) -m benchmarks.npu --checkpoint $(PAPER_RUN)/checkpoint.npz --recipe static_wi8_ai8 \
+		--recipe 'static_wi8_ai8+ai16(audio/*,fusion/*)' --calibration 32 --recordings 16 \
 		--qairt onnxruntime-qnn --out $(RESULTS)/npu-paper.json

@@ -72,7 +72,7 @@ TABLES: dict[Path, dict[str, Callable[[dict[str, Any]], str]]] = {
         "ablation": ablation_table,
         "preprocessing": _preprocessing,
     },
-    NPU: {"npu-demo": npu_table},
+    NPU: {"npu-demo": npu_table, "npu-paper": npu_table},
     NATIVE: {"native": native_table, "native-baseline": native_table},
 }
 
