@@ -72,12 +72,13 @@ class Workspace:
 def workspace(target: Target, files: Sequence[DeviceFile], *, keep: bool = False) -> Iterator[Workspace]:
     """The folder with the files in it; removed at the end, also after an error or an interrupt.
 
-    Its name is the hash of its contents. Folders that an earlier run could not remove are removed before.
+    Its name is the hash of its contents. A folder that was kept becomes this one; those that an earlier run could not
+    remove are removed before.
 
     Args:
         target: the device.
         files: to be there; names are unique.
-        keep: leaves the folder, so that the next run copies only what changed.
+        keep: leaves the folder to the next run, which copies only what changed.
 
     Raises:
         DeviceLost, CommandTimeout, DataError: as the functions of `Target`.
@@ -88,7 +89,7 @@ def workspace(target: Target, files: Sequence[DeviceFile], *, keep: bool = False
     folder = f"{target.root}/{whole[:16]}"
     with _only_run_on(target.address):
         try:
-            _remove_leftovers(target, whole[:16])
+            _tidy(target, whole[:16])
             _copy(target, folder, files, hashes)
             yield Workspace(target, folder)
         finally:
@@ -113,11 +114,13 @@ def _only_run_on(address: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _remove_leftovers(target: Target, ours: str) -> None:
+def _tidy(target: Target, ours: str) -> None:
+    """Leaves no folder but ours, which a kept one becomes."""
     script = (
-        f"cd {shlex.quote(target.root)} 2>/dev/null || exit 0; for f in */; do "
-        f'[ -d "$f" ] && [ "$f" != {ours}/ ] && [ ! -e "$f{_KEPT}" ] && (cd "$f" && {_END_TOOL}) && rm -rf "$f" '
-        '&& echo "$f"; done; true'
+        f"cd {shlex.quote(target.root)} 2>/dev/null || exit 0; for f in */; do f=${{f%/}}; "
+        f'[ -d "$f" ] && [ "$f" != {ours} ] || continue; if [ -e "$f/{_KEPT}" ]; then '
+        f'[ -e {ours} ] || {{ mv "$f" {ours}; continue; }}; else echo "$f"; fi; '
+        f'(cd "$f" && {_END_TOOL}) && rm -rf "$f"; done; true'
     )
     removed = target.run(script, timeout_s=_COMMAND_TIMEOUT_S).stdout.split()
     if removed:
@@ -125,18 +128,19 @@ def _remove_leftovers(target: Target, ours: str) -> None:
 
 
 def _copy(target: Target, folder: str, files: Sequence[DeviceFile], hashes: Mapping[str, str]) -> None:
-    """Copies what is not there in the same form; every file appears whole."""
+    """Copies what is not there in the same form, removes what is not to be there; every file appears whole."""
     place = shlex.quote(folder)
     subfolders = sorted({f"{folder}/{Path(own.name).parent}" for own in files})
-    names = shlex.join(own.name for own in files)
     script = (
-        f"mkdir -p {shlex.join(subfolders)} && cd {place} && rm -f {_KEPT} && sha256sum {names} 2>/dev/null; "
-        f"[ -d {place} ]"
+        f"mkdir -p {shlex.join(subfolders)} && cd {place} && rm -f {_KEPT} && find . -type f -exec sha256sum {{}} +"
     )
     outcome = target.run(script, timeout_s=_COMMAND_TIMEOUT_S)
     if outcome.exit_code:
         raise DataError(f"{target.address} gives no folder {folder}: {quote(outcome.stderr)}; free some space on it")
-    there = dict(line.split(None, 1)[::-1] for line in outcome.stdout.splitlines() if line.strip())
+    lines = [line.split(None, 1) for line in outcome.stdout.splitlines() if line.strip()]
+    there = {name.removeprefix("./"): digest for digest, name in lines}
+    if others := sorted(there.keys() - hashes.keys()):
+        target.run(f"cd {place} && rm -f -- {shlex.join(others)}", timeout_s=_COMMAND_TIMEOUT_S)
     for own in files:
         if there.get(own.name) != hashes[own.name]:
             size = own.local.stat().st_size

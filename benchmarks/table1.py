@@ -29,7 +29,8 @@ RUNTIME = "litert"
 RGB = 3  # channels that the paper's FLOPs are counted with
 STEM = "visual/stem"
 NOTES = (
-    "c computed from the file's graph, m measured, q quoted from the paper (on its own machine)",
+    "c computed (MACs and arena from the file's graph, parameters as trained, before norms are folded away), "
+    "m measured, q quoted from the paper (on its own machine)",
     "MACs: multiply-accumulates, which the paper calls FLOPs; FLOPs in the stricter sense are twice as many. The paper "
     "counts a three-channel image; the heatmaps have more, which the first convolution alone feels",
     "faster: than the same stream in float32, in the same rounds",

@@ -107,8 +107,19 @@ def test_only_what_changed_is_copied(connect, artifact, tmp_path):  # noqa: F811
     phone.pushed.clear()
     (folder,) = (phone.root / PLACE[1:]).iterdir()
     (folder / "model.tflite").write_text("damaged")
-    assert main(words(phone, artifact, tool)) == 0
+    assert main(words(phone, artifact, tool, "--keep")) == 0
     assert [name.rsplit("/", 1)[1] for name in phone.pushed] == ["model.tflite.part"]
+    # Another program: the model of the kept folder is taken over, and what is not needed goes.
+    phone.pushed.clear()
+    (folder / "old").write_text("of a run before")
+    (tmp_path / "newer").mkdir()
+    changed = fake_tool(tmp_path / "newer" / "benchmark_model", fake_log(mean_us=6000))
+    assert main(words(phone, artifact, changed, "--keep")) == 0
+    assert [name.rsplit("/", 1)[1] for name in phone.pushed] == ["benchmark_model.part"]
+    (taken,) = (phone.root / PLACE[1:]).iterdir()
+    assert taken != folder
+    assert not (taken / "old").exists()
+    assert main(words(phone, artifact, changed)) == 0
     assert left_on(phone) == []
 
 
