@@ -100,7 +100,7 @@ def open_artifacts(words: Sequence[str]) -> list[Artifact]:
     first = artifacts[0]
     for own in artifacts[1:]:
         a, b = own.manifest, first.manifest
-        if a.codes != b.codes or a.spec != b.spec:
+        if a.codes != b.codes or not a.spec.is_close(b.spec):
             what = "inputs" if a.codes == b.codes else "classes"
             raise DataError(f"{first.name} and {own.name} have different {what}; export both from the same checkpoint")
     return artifacts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from .errors import DataError
@@ -169,6 +169,14 @@ class PreprocessSpec:
         if name not in _PRESETS:
             raise DataError(f"preset {name!r} does not exist; use one of {', '.join(_PRESETS)}")
         return _PRESETS[name]
+
+    def is_close(self, other: PreprocessSpec) -> bool:
+        """Whether both make the same tensors: mean and std may differ in their last digits, 1e-6 of them, since two
+        releases sum the same training set in different orders."""
+        mine, theirs = self.audio, other.audio
+        pairs = zip((*mine.mean, *mine.std), (*theirs.mean, *theirs.std), strict=True)
+        same = replace(self, audio=replace(mine, mean=theirs.mean, std=theirs.std)) == other
+        return same and all(math.isclose(a, b, rel_tol=1e-6) for a, b in pairs)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives an equal specification back."""

@@ -75,6 +75,21 @@ def test_presets_have_the_documented_shapes() -> None:
         PreprocessSpec.preset("pico")
 
 
+def test_only_the_last_digits_of_mean_and_std_may_differ() -> None:
+    own = PreprocessSpec(audio=LogMelSpec(mean=(-39.4, -0.23, -0.004), std=(24.7, 1.4, 0.7)))
+
+    def other(**changes: Any) -> PreprocessSpec:
+        return replace(own, audio=replace(own.audio, **changes))
+
+    assert own.is_close(own)
+    assert own.is_close(other(mean=(-39.4 * (1 + 1e-9), -0.23, -0.004)))
+    assert own != other(mean=(-39.4 * (1 + 1e-9), -0.23, -0.004))
+    assert not own.is_close(other(mean=(-39.4, -0.23, -0.00401)))
+    assert not own.is_close(other(std=(24.7, 1.4001, 0.7)))
+    assert not own.is_close(other(fmax_hz=own.audio.fmax_hz / 2))
+    assert not own.is_close(replace(own, skeleton=HeatmapSpec(size=96)))
+
+
 def test_a_specification_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         PreprocessSpec().skeleton.size = 10  # type: ignore[misc]
