@@ -93,7 +93,7 @@ tables:
 	$(PYTHON) -m benchmarks table1 --recordings 500 --out $(RESULTS)/table1.json
 	$(PYTHON) -m benchmarks table2 resnet18=runs/table2/resnet18 resnet34=runs/table2/resnet34 \
 		resnet50=runs/table1/visual-float32 convnext=runs/table1/audio-float32 \
-		fused=runs/table1/fused-float32 INT8=runs/table1/fused-INT8 pruned=runs/table1/fused-pruned-INT8
+		fused=runs/table1/fused-float32 INT8=runs/table1/fused-INT8 pruned=runs/table1/fused-pruned-INT8 --recordings 2000
 	$(PYTHON) -m benchmarks ablation INT8=runs/table1/fused-INT8
 	$(PYTHON) -m benchmarks robustness float=runs/table1/fused-float32 INT8=runs/table1/fused-INT8 \
 		pruned=runs/table1/fused-pruned-INT8 --recordings 300
