@@ -132,7 +132,8 @@ def _copy(target: Target, folder: str, files: Sequence[DeviceFile], hashes: Mapp
     place = shlex.quote(folder)
     subfolders = sorted({f"{folder}/{Path(own.name).parent}" for own in files})
     script = (
-        f"mkdir -p {shlex.join(subfolders)} && cd {place} && rm -f {_KEPT} && find . -type f -exec sha256sum {{}} +"
+        f"mkdir -p {shlex.join(subfolders)} && cd {place} && rm -f {_KEPT} && "
+        "{ find . -type f -exec sha256sum {} + 2>/dev/null; true; }"
     )
     outcome = target.run(script, timeout_s=_COMMAND_TIMEOUT_S)
     if outcome.exit_code:
