@@ -171,8 +171,10 @@ class PreprocessSpec:
         return _PRESETS[name]
 
     def is_close(self, other: PreprocessSpec) -> bool:
-        """Whether both make the same tensors: mean and std may differ in their last digits, 1e-6 of them, since two
-        releases sum the same training set in different orders."""
+        """Whether both make the same tensors.
+
+        Mean and std may differ by 1e-6 of them: two releases sum the same training set in different orders.
+        """
         mine, theirs = self.audio, other.audio
         pairs = zip((*mine.mean, *mine.std), (*theirs.mean, *theirs.std), strict=True)
         same = replace(self, audio=replace(mine, mean=theirs.mean, std=theirs.std)) == other
