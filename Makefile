@@ -37,7 +37,7 @@ demo-layer: $(DEMO_DATA)
 		--set visual.epochs=1 --set visual.learning_rate=1e-5
 	$(PYTHON) -m benchmarks.accuracy --checkpoint $(DEMO_RUN)-layer/checkpoint.npz --out benchmarks/results/demo-layer.json
 
-# That one with its rounding in the graph of training: a quarter of an hour.
+# That one with its rounding in the graph of training: ten minutes, of which seven measure.
 demo-qat: $(DEMO_DATA)
 	$(PYTHON) -m quantize qat --checkpoint $(DEMO_RUN)-layer/checkpoint.npz --data $(DEMO_DATA) --protocol all --seed 1 \
 		--out $(DEMO_RUN)-qat --resume --set training.epochs=2 --set training.learning_rate=1e-4 \

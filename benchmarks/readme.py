@@ -68,6 +68,7 @@ TABLES: dict[Path, dict[str, Callable[[dict[str, Any]], str]]] = {
         "int8": _int8,
         "peers": peers_text,
         "demo-layer": export_table,
+        "demo-layer-qat": export_table,
         "robustness": robustness_table,
         "ablation": ablation_table,
         "preprocessing": _preprocessing,
