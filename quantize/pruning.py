@@ -88,7 +88,7 @@ def _kept_features(original: Checkpoint, kept: Mapping[str, Indices]) -> dict[st
 
 
 def prune_to(
-    ranking: Ranking, within: Callable[[Checkpoint], float], limit: float, *, rule: WidthRule, command: str
+    ranking: Ranking, within: Callable[[Checkpoint], float], limit: float, unit: str, *, rule: WidthRule, command: str
 ) -> Checkpoint:
     """A pruned checkpoint whose `within` is at most `limit`: that of most MACs among 31 shares, found by halving.
 
@@ -98,6 +98,7 @@ def prune_to(
         ranking: of the checkpoint to prune.
         within: what the limit is on: size or latency of the file that is exported from a checkpoint.
         limit: its largest value.
+        unit: of both, for messages.
         rule: allowed widths.
         command: for the history.
 
@@ -106,9 +107,10 @@ def prune_to(
     """
     whole = prune(ranking, budget={"macs": 1.0}, rule=rule, command=command)
     value = within(whole)
-    log(f"unpruned: {value:.2f}, limit {limit:.2f}")
     if value <= limit:
+        log(f"unpruned: {value:.2f} {unit}, within the limit of {limit:g} {unit}: nothing is pruned")
         return whole
+    log(f"unpruned: {value:.2f} {unit}, limit {limit:g} {unit}")
     low, high, best = 0.0, 1.0, None
     for _ in range(_BISECTIONS):
         share = (low + high) / 2
@@ -118,13 +120,13 @@ def prune_to(
             low = share
             continue
         value = within(candidate)
-        log(f"{share:.0%} of the MACs: {value:.2f}, limit {limit:.2f}")
+        log(f"{share:.0%} of the MACs: {value:.2f} {unit}, limit {limit:g} {unit}")
         if value <= limit:
             best, low = candidate, share
         else:
             high = share
     if best is None:
-        raise AnswerIsNo(f"no pruning within {limit:g} was found; allow more, or a smaller --multiple")
+        raise AnswerIsNo(f"no pruning within {limit:g} {unit} was found; allow more, or a smaller --multiple")
     return best
 
 

@@ -140,6 +140,7 @@ def _one_step(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
             ranking,
             lambda own: float(_exported(own, options)["size_bytes"]) / 1e6,
             options.size_mb,
+            "MB",
             rule=_rule(options),
             command=command,
         )
@@ -148,6 +149,7 @@ def _one_step(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
             ranking,
             lambda own: float(_exported(own, options)["measurement"]["latency_ms_median"]),
             options.latency_ms,
+            "ms",
             rule=_rule(options),
             command=command,
         )

@@ -190,7 +190,7 @@ def test_a_size_is_that_of_a_real_file_though_the_protocol_keeps_nothing_to_test
     words = ["prune", "--size-mb", "2", "--uniform", "--criterion", "magnitude"]  # of the demo
     words += ["--data", str(recordings_folder), "--protocol", "all", "--workers", "0", "--out", str(out)]
     assert main(words) == 0
-    assert re.search(r"unpruned: 1\.1\d, limit 2\.00", capsys.readouterr().err)
+    assert re.search(r"unpruned: 1\.1\d MB, within the limit of 2 MB: nothing is pruned", capsys.readouterr().err)
     assert model_cost(load_checkpoint(out).config) == model_cost(load_checkpoint(DEMO_CHECKPOINT).config)
 
 
