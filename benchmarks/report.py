@@ -170,10 +170,13 @@ def _block_table(page: Page, times: dict[str, list[LayerTime]], noise: dict[str,
         for name in times:
             us, share = shares[name].get(block, (0.0, 0.0))
             row.append(f"{us / 1e3:.3f} ms ({share:.1%})")
-        own = noises.get(block)
-        row += [f"{own['logits_snr_db']:.1f} dB ({own['share']:.1%})" if own else ""] if noise else []
+        if noise:
+            own = noises.get(block)
+            row.append(f"{own['logits_snr_db']:.1f} dB ({own['share']:.1%})" if own else "")
         rows.append(row)
-    header = ["block", *(f"time, {name}" for name in times), *(["logits' SNR (share of the noise)"] if noise else [])]
+    header = ["block", *(f"time, {name}" for name in times)]
+    if noise:
+        header.append("logits' SNR (share of the noise)")
     page.table(header, rows, "Blocks of the fused model, slowest in INT8 first")
 
 
