@@ -124,7 +124,7 @@ def _groups(native: NativeLibrary, spec: PreprocessSpec, runs: int, seed: int) -
         TensorInfo("skeleton", (1, *spec.skeleton.shape), "int8", *_SKELETON_STEP),
         TensorInfo("audio", (1, *spec.audio.shape), "int8", step, round(-128 - float(decibels.min()) / step)),
     )
-    handle = native.open(manifest_text(spec, inputs))
+    native.open(manifest_text(spec, inputs))
 
     def numpy_heatmaps() -> Array:
         return skeleton_to_heatmaps(joints, confidence, spec.skeleton).tensor
@@ -138,31 +138,28 @@ def _groups(native: NativeLibrary, spec: PreprocessSpec, runs: int, seed: int) -
     groups: dict[tuple[str, str], Group] = {
         ("heatmaps", "float32"): {
             "NumPy": lambda: (numpy_heatmaps(),),
-            "C++": lambda: (native.heatmaps(handle, joints, confidence, maps),),
+            "C++": lambda: (native.heatmaps(joints, confidence, maps),),
         },
         ("log-Mel", "float32"): {
             "NumPy": lambda: (numpy_logmel(),),
-            "C++": lambda: (native.logmel(handle, waveform, rate, sound),),
+            "C++": lambda: (native.logmel(waveform, rate, sound),),
         },
         ("heatmaps", "int8"): {
             "NumPy": lambda: (quantize(numpy_heatmaps(), inputs[0]),),
-            "C++": lambda: (native.heatmaps(handle, joints, confidence, maps8),),
+            "C++": lambda: (native.heatmaps(joints, confidence, maps8),),
         },
         ("log-Mel", "int8"): {
             "NumPy": lambda: (quantize(numpy_logmel(), inputs[1]),),
-            "C++": lambda: (native.logmel(handle, waveform, rate, sound8),),
+            "C++": lambda: (native.logmel(waveform, rate, sound8),),
         },
     }
     for bodies, people in ((1, "1 body"), (2, "2 bodies")):
-        groups[f"update of a stream, {people}", "int8"] = _stream_group(
-            native, handle, spec, inputs, bodies, runs, seed
-        )
+        groups[f"update of a stream, {people}", "int8"] = _stream_group(native, spec, inputs, bodies, runs, seed)
     return groups
 
 
 def _stream_group(
     native: NativeLibrary,
-    handle: Any,
     spec: PreprocessSpec,
     inputs: tuple[TensorInfo, ...],
     bodies: int,
@@ -183,7 +180,7 @@ def _stream_group(
     filling = max(_WINDOW_FRAMES, -(-(length + hop) // piece))  # frames until the window is full
     waveform = noise((filling + 2 * runs) * piece, seed)
     maps, sound = np.empty(spec.skeleton.shape, np.int8), np.empty(spec.audio.shape, np.int8)
-    stream = native.stream(handle, _WINDOW_FRAMES, bodies)
+    stream = native.stream(_WINDOW_FRAMES, bodies)
     now = 0
 
     def push() -> None:

@@ -21,7 +21,7 @@ _TYPES = {"float32": 0, "int8": 1}  # HAR_FLOAT32, HAR_INT8 of har.h
 
 
 class NativeLibrary:
-    """`libpocket_har.so` through the C interface of har.h.
+    """`libpocket_har.so` through the C interface of har.h; `open` comes before all else.
 
     Raises:
         MissingComponentError: it is not there.
@@ -33,6 +33,7 @@ class NativeLibrary:
             raise MissingComponentError(f"{path} does not exist; run `{_BUILD}`, or name the library with --library")
         try:
             self._library = ctypes.CDLL(str(path.resolve()))
+            self._handle = ctypes.c_void_p()
             self._library.har_kernels.restype = ctypes.c_char_p
             self._library.har_error.restype = ctypes.c_char_p
             self._library.har_stream_error.restype = ctypes.c_char_p
@@ -40,44 +41,41 @@ class NativeLibrary:
         except (OSError, AttributeError) as error:
             raise DataError(f"{path} is no libpocket_har.so of this machine: {error}; build it again") from error
 
-    def open(self, manifest: str) -> ctypes.c_void_p:
-        """A handle, for the life of the process."""
-        handle, reason, text = ctypes.c_void_p(), ctypes.create_string_buffer(400), manifest.encode()
-        size = ctypes.c_size_t
-        if self._library.har_create(text, size(len(text)), ctypes.byref(handle), reason, size(len(reason))):
+    def open(self, manifest: str) -> None:
+        """Takes the specification of a manifest, for the life of the process."""
+        reason, text, size = ctypes.create_string_buffer(400), manifest.encode(), ctypes.c_size_t
+        if self._library.har_create(text, size(len(text)), ctypes.byref(self._handle), reason, size(len(reason))):
             raise DataError(f"the library refuses the specification: {reason.value.decode()}")
-        return handle
 
-    def heatmaps(self, handle: ctypes.c_void_p, joints: Array, confidence: Array, out: Array) -> Array:
+    def heatmaps(self, joints: Array, confidence: Array, out: Array) -> Array:
         """`har_heatmaps` of float32 joints and confidence into `out`."""
         frames, bodies = confidence.shape[:2]
         status = self._library.har_heatmaps(
-            handle, _address(joints), _address(confidence), ctypes.c_int64(frames), ctypes.c_int32(bodies), None,
-            _TYPES[out.dtype.name], _address(out), ctypes.c_size_t(out.nbytes), None,
+            self._handle, _address(joints), _address(confidence), ctypes.c_int64(frames), ctypes.c_int32(bodies), None,
+            *_output(out), None,
         )  # fmt: skip
-        return self._checked(status, handle, out)
+        return self._checked(status, out)
 
-    def logmel(self, handle: ctypes.c_void_p, waveform: Array, rate_hz: int, out: Array) -> Array:
+    def logmel(self, waveform: Array, rate_hz: int, out: Array) -> Array:
         """`har_logmel` of a float32 waveform into `out`."""
         status = self._library.har_logmel(
-            handle, _address(waveform), ctypes.c_int64(waveform.size), ctypes.c_int32(rate_hz), _TYPES[out.dtype.name],
-            _address(out), ctypes.c_size_t(out.nbytes),
-        )  # fmt: skip
-        return self._checked(status, handle, out)
+            self._handle, _address(waveform), ctypes.c_int64(waveform.size), ctypes.c_int32(rate_hz), *_output(out)
+        )
+        return self._checked(status, out)
 
-    def stream(self, handle: ctypes.c_void_p, window_frames: int, bodies: int) -> NativeStream:
+    def stream(self, window_frames: int, bodies: int) -> NativeStream:
         """A window of the last frames and of the sound, for the life of the process."""
         stream, reason = ctypes.c_void_p(), ctypes.create_string_buffer(400)
         if self._library.har_stream_create(
-            handle, ctypes.c_int32(window_frames), ctypes.c_int32(bodies), None, ctypes.byref(stream), reason,
+            self._handle, ctypes.c_int32(window_frames), ctypes.c_int32(bodies), None, ctypes.byref(stream), reason,
             ctypes.c_size_t(len(reason)),
         ):  # fmt: skip
             raise DataError(f"the library refuses a stream: {reason.value.decode()}")
         return NativeStream(self._library, stream)
 
-    def _checked(self, status: int, handle: ctypes.c_void_p, out: Array) -> Array:
+    def _checked(self, status: int, out: Array) -> Array:
         if status:
-            raise DataError(f"the library failed: {self._library.har_error(handle).decode()}")
+            raise DataError(f"the library failed: {self._library.har_error(self._handle).decode()}")
         return out
 
 
