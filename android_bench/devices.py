@@ -10,8 +10,8 @@ from console.program import show, show_json, warn
 from console.table import format_table
 from preprocess.errors import MissingComponentError, PocketHarError
 
-from .adb import AdbTarget, Listed, list_devices
-from .probe import Facts, State, read_facts, read_state
+from .device.adb import AdbTarget, Listed, list_devices
+from .device.probe import Facts, State, read_facts, read_state
 
 HEADER = (
     *("serial", "model", "SoC", "Hexagon", "Android", "cores (mask: highest)", "governor", "memory", "battery"),

@@ -10,22 +10,22 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.device_records import DeviceRun
-from benchmarks.provenance import environment
-from benchmarks.records import Measurement, Memory, Record, Subject, Timing
+from benchmarks.measure.device_records import DeviceRun
+from benchmarks.measure.provenance import environment
+from benchmarks.measure.records import Measurement, Memory, Record, Subject, Timing
 from preprocess.errors import DataError
 from runtime.manifest import Manifest
 
-from .binaries import find_binary
-from .facts import fastest_cores
-from .har_run import agreeing
-from .hexagon import require_chip
-from .probe import Facts, read_facts
-from .protocols import Protocol
+from .device.facts import fastest_cores
+from .device.probe import Facts, read_facts
+from .device.target import LocalTarget, Target
+from .device.workspace import DeviceFile, workspace
+from .protocol import Protocol
 from .series import Series, SeriesRunner, samples_of
-from .targets import LocalTarget, Target
-from .tools import Request, Tool
-from .workspace import DeviceFile, workspace
+from .tools.binaries import find_binary
+from .tools.har_run import agreeing
+from .tools.npu_libraries import require_chip
+from .tools.tool import Request, Tool
 
 _LOW_BATTERY_PERCENT = 20  # below about this, phones save power
 

@@ -9,17 +9,17 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.records import Measurement, Record, write_record
+from benchmarks.measure.records import Measurement, Record, write_record
 from console.program import log, show, show_json, warn
 from preprocess.errors import AnswerIsNo, PocketHarError, UsageError
 from runtime.manifest import read_artifact
 
-from .hexagon import require_npu
+from .device.target import parse_target
+from .device_table import curve_table, device_table
 from .measuring import Job, measure_on
-from .protocols import OFFICIAL, QUICK, Protocol, sustained
-from .table import curve_table, device_table
-from .targets import parse_target
-from .tools import find_tool
+from .protocol import OFFICIAL, QUICK, Protocol, sustained
+from .tools.npu_libraries import require_npu
+from .tools.tool import find_tool
 
 _MOST_THREADS = 64
 

@@ -7,15 +7,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from benchmarks.device_records import Reading, ToolRun
+from benchmarks.measure.device_records import Reading, ToolRun
 from console.program import log
 from console.progress import format_duration
 
-from .errors import ToolFailed
-from .probe import Facts, State, read_state
-from .tools import Request, Tool, ToolResult
-from .watching import COOL_WITHIN_C, Watch, cool_down, is_cool
-from .workspace import Workspace
+from .device.errors import ToolFailed
+from .device.probe import Facts, State, read_state
+from .device.watching import COOL_WITHIN_C, Watch, cool_down, is_cool
+from .device.workspace import Workspace
+from .tools.tool import Request, Tool, ToolResult
 
 CLOCK_WITHIN_S = 3.0  # `date` counts whole seconds, and adb takes its time
 

@@ -38,7 +38,7 @@ def add_latency(commands: Commands) -> None:
     parser.add_argument("--recordings", type=int, default=10, metavar="N", help="recordings of --data (default 10)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of order and choice (default 0)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the record there, for `compare`")
-    finish_command(parser, "benchmarks.latency", "latency_command")
+    finish_command(parser, "benchmarks.measure.latency", "latency_command")
 
 
 def add_compare(commands: Commands) -> None:
@@ -63,7 +63,7 @@ def add_compare(commands: Commands) -> None:
         metavar="X",
         help="difference that two runs of one file show on this machine and that means nothing (default 0.05)",
     )
-    finish_command(parser, "benchmarks.compare", "compare_command")
+    finish_command(parser, "benchmarks.measure.compare", "compare_command")
 
 
 def add_table1(commands: Commands) -> None:
@@ -77,7 +77,7 @@ def add_table1(commands: Commands) -> None:
     _add_variants(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the order (default 0)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the result there as JSON")
-    finish_command(parser, "benchmarks.table1", "table1_command")
+    finish_command(parser, "benchmarks.studies.table1", "table1_command")
 
 
 def add_table2(commands: Commands) -> None:
@@ -89,7 +89,7 @@ def add_table2(commands: Commands) -> None:
     )
     parser.add_argument("artifacts", nargs="+", metavar="[NAME=]DIR", help="artefacts of one data set, one for a row")
     _add_data(parser, RESULTS / "table2.json", "result file")
-    finish_command(parser, "benchmarks.table2", "table2_command")
+    finish_command(parser, "benchmarks.studies.table2", "table2_command")
 
 
 def add_ablation(commands: Commands) -> None:
@@ -101,7 +101,7 @@ def add_ablation(commands: Commands) -> None:
     )
     parser.add_argument("artifacts", nargs=1, metavar="[NAME=]DIR", help="artefact")
     _add_data(parser, RESULTS / "ablation.json", "result file; plots go beside it")
-    finish_command(parser, "benchmarks.ablation", "ablation_command")
+    finish_command(parser, "benchmarks.studies.ablation", "ablation_command")
 
 
 def add_robustness(commands: Commands) -> None:
@@ -113,7 +113,7 @@ def add_robustness(commands: Commands) -> None:
     )
     parser.add_argument("artifacts", nargs="+", metavar="[NAME=]DIR", help="artefacts; the others against the first")
     _add_data(parser, RESULTS / "robustness.json", "result file; a plot goes beside it")
-    finish_command(parser, "benchmarks.robustness", "robustness_command")
+    finish_command(parser, "benchmarks.studies.robustness", "robustness_command")
 
 
 def add_peers(commands: Commands) -> None:
@@ -128,7 +128,7 @@ def add_peers(commands: Commands) -> None:
     parser.add_argument("--rounds", type=int, default=50, metavar="N", help="timed rounds (default 50)")
     parser.add_argument("--folder", type=Path, default=Path("runs/peers"), metavar="DIR", help="artefacts (runs/peers)")
     _add_data(parser, RESULTS / "peers.json", "result file")
-    finish_command(parser, "benchmarks.peers", "peers_command")
+    finish_command(parser, "benchmarks.studies.peers", "peers_command")
 
 
 def add_report(commands: Commands) -> None:
@@ -146,7 +146,7 @@ def add_report(commands: Commands) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of orders and corruptions (default 0)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the page and its pictures")
-    finish_command(parser, "benchmarks.report", "report_command")
+    finish_command(parser, "benchmarks.report.report", "report_command")
 
 
 COMMANDS = (
@@ -162,7 +162,7 @@ COMMANDS = (
 
 
 def _add_variants(parser: Parser) -> None:
-    """What `benchmarks.variants` reads, and how it is timed."""
+    """What `benchmarks.studies.variants` reads, and how it is timed."""
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
     parser.add_argument("--pruned", type=Path, metavar="FILE", help="the same, pruned (default: pruned here to half)")
     parser.add_argument("--preset", choices=("nano", "paper"), help="random weights of this size, for cost alone")
@@ -181,7 +181,7 @@ def _add_variants(parser: Parser) -> None:
 
 
 def _add_data(parser: Parser, out: Path, out_help: str) -> None:
-    """What `benchmarks.artifacts.choose_recordings` reads, and where the result goes."""
+    """What `benchmarks.studies.artifacts.choose_recordings` reads, and where the result goes."""
     parser.add_argument("--data", type=Path, metavar="DIR", help="your recordings (default: synthetic ones, cached)")
     parser.add_argument("--audio", type=Path, metavar="DIR", help="folder of the WAVs, where they are not below --data")
     parser.add_argument("--protocol", metavar="NAME", help="split of --data: its test part is used (default: all)")

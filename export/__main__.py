@@ -7,7 +7,7 @@ from pathlib import Path
 
 from console.program import add_common_options, make_parser, run_as_main, run_program
 from quantize.__main__ import add_calibration_options
-from runtime.snapdragon import CURRENT, SNAPDRAGONS
+from runtime.npu.chips import CURRENT, SNAPDRAGONS
 
 from .targets import TARGETS
 
@@ -115,7 +115,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _export_npu(options: argparse.Namespace) -> None:
-    from .npu_command import npu_command
+    from .npu.npu_command import npu_command
 
     npu_command(options)
 

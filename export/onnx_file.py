@@ -12,8 +12,8 @@ import onnx
 
 from model.layers import LayerNorm, stand_ins
 from preprocess.errors import PocketHarError
-from quantize.graph import Range
 from quantize.recipes import Recipe
+from quantize.rounding import Range
 
 from .serving import OUTPUT_NAME, serving_module
 from .targets import Target
@@ -38,7 +38,7 @@ def convert_to_onnx(
         model: Keras model of named inputs → logits in the deploy form with layer norm as a layer.
         recipe: precision.
         target: type of the activations.
-        producers: the activation that each Keras layer gives, as `quantize.graph.Observed` has it.
+        producers: the activation that each Keras layer gives, as `quantize.rounding.Observed` has it.
         ranges: of every activation, for a static recipe.
         folder: for intermediate files.
 

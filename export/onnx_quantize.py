@@ -18,8 +18,8 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.tensor_quant_overrides import TensorQuantOverridesHelper
 
-from quantize.graph import Range
 from quantize.recipes import Recipe
+from quantize.rounding import Range
 
 from .targets import Target
 

@@ -19,7 +19,7 @@ from quantize.prepare import Prepared
 from quantize.recipes import STATIC_WI8_AI8, Recipe, parse_recipe
 from recordings.batches import FeatureLoader
 from recordings.calibration import CalibrationSet
-from recordings.metrics import score
+from runtime.metrics import score
 from runtime.runners import RUNTIMES_OF_FORMAT, Array, Runner, open_model
 
 from .verification import run_all

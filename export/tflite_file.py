@@ -42,7 +42,7 @@ def convert_to_tflite(model: Any, recipe: Recipe) -> bytes:
 
     Args:
         model: Keras model (skeleton, audio) → logits in the deploy form; for a static recipe with every activation
-            that is to be int8 rounded (`quantize.graph.quantized_deploy`), which tells the converter its range.
+            that is to be int8 rounded (`quantize.rounding.quantized_deploy`), which tells the converter its range.
         recipe: precision.
     """
     with converter_of(model) as converter:
@@ -71,7 +71,7 @@ def converter_of(model: Any) -> Iterator[Any]:
 def finish_tflite(content: bytes, metadata: str, producers: Mapping[str, str]) -> bytes:
     """Gives inputs, output and activations their names and embeds `metadata` (JSON text) as a metadata entry.
 
-    `producers` maps the Keras layer that gives an activation to the activation's name, as `quantize.graph.Observed`
+    `producers` maps the Keras layer that gives an activation to the activation's name, as `quantize.rounding.Observed`
     has it. What the converter made of a tensor's name is a list of operations joined by `;`, the last one first.
     """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))

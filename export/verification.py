@@ -17,8 +17,8 @@ from model.recogniser import Recogniser
 from preprocess.spec import PreprocessSpec
 from quantize.recipes import Recipe
 from recordings.batches import FeatureLoader
-from recordings.metrics import Score, agreement, score, snr_db
 from runtime.manifest import TensorInfo
+from runtime.metrics import Score, agreement, score, snr_db
 from runtime.runners import RUNTIMES_OF_FORMAT, Runner, is_installed, open_model
 
 from . import tolerances

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from console.plot import draw_confusion_matrix
 from console.progress import track
 from preprocess.logmel import waveform_to_logmel
 from preprocess.spec import PreprocessSpec
 from recordings.batches import Batch, FeatureLoader
-from recordings.confusion import draw_confusion_matrix
-from recordings.metrics import Score, confusion_matrix, score
+from runtime.metrics import Score, confusion_matrix, score
 
 from .config import Label, Stream
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from console.program import add_common_options, make_parser, run_as_main, run_program
 
-from .check_options import add_check
-from .recovery_options import add_finetune, add_prune, add_qat
+from .gate.check_options import add_check
+from .recover.recovery_options import add_finetune, add_prune, add_qat
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -15,12 +15,12 @@ from console.progress import Progress
 from model.deploy import build_deploy, set_deploy_weights
 from model.folding import Weights
 from recordings.calibration import CalibrationSet
-from recordings.metrics import power_ratio_db, snr_db
 from runtime.blocks import block_of
+from runtime.metrics import power_ratio_db, snr_db
 
-from .graph import FakeQuant, Range, round_weights
 from .prepare import Prepared
 from .ranges import GELU_LOWEST
+from .rounding import FakeQuant, Range, round_weights
 
 PARTS = ("ResNet", "ConvNeXt", "attention", "head")
 

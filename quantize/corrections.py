@@ -13,7 +13,7 @@ from model.config import ModelConfig
 from model.folding import BIASED_PART, PARTS, Array, Weights
 from recordings.calibration import CalibrationSet
 
-from .graph import Observed, axes_within_channel, feed, round_weights
+from .rounding import Observed, axes_within_channel, feed, round_weights
 
 _EQUALISING_PASSES = 10
 

@@ -12,9 +12,9 @@ from model.folding import Weights, fold
 from recordings.calibration import CalibrationSet
 
 from .corrections import correct_biases, equalise
-from .graph import Range, observed_deploy, quantized_deploy
 from .ranges import Method, choose_ranges, collect, widen_summands
 from .recipes import Recipe
+from .rounding import Range, observed_deploy, quantized_deploy
 
 
 @dataclass(frozen=True)

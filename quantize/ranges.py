@@ -14,7 +14,7 @@ import tf_keras as keras
 from console.progress import Progress
 from recordings.calibration import CalibrationSet
 
-from .graph import Observed, Range, feed
+from .rounding import Observed, Range, feed
 
 Method = Literal["minmax", "percentile", "mse"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -27,7 +27,7 @@ from preprocess.errors import DataError, MissingComponentError
 from .manifest import TensorInfo
 
 Array = npt.NDArray[Any]
-EMULATOR = "qnn-htp"  # Hexagon's, see `runtime.hexagon`
+EMULATOR = "qnn-htp"  # Hexagon's, see `runtime.npu.emulator`
 RUNTIMES = {
     "litert": "ai_edge_litert",
     "tflite-runtime": "tflite_runtime",
@@ -88,7 +88,7 @@ def open_here(
     if runtime == "onnxruntime":
         return OnnxRunner(path, threads=threads)
     if runtime == EMULATOR:
-        from .hexagon import HexagonRunner
+        from .npu.emulator import HexagonRunner
 
         return HexagonRunner(path, soc)
     return TfliteRunner(path, runtime, threads=threads)

@@ -9,10 +9,10 @@ import shutil
 
 import numpy as np
 import pytest
-from adb_device import AdbDevice
-from android_fixtures import SHORT, adb_server, connect, left_on, needs_adb  # noqa: F401
-from har_program import har_run, litert, run_har
-from native import INT8, Har, library
+from kit.adb_device import AdbDevice
+from kit.android_fixtures import SHORT, adb_server, connect, left_on, needs_adb  # noqa: F401
+from kit.har_program import har_run, litert, run_har
+from kit.native import INT8, Har, library
 
 from android_bench.__main__ import main as bench_main
 from export.__main__ import main as export_main
@@ -140,7 +140,7 @@ def assert_measured(document, manifest) -> None:
 
 def test_android_bench_measures_the_demo_here(folder, manifest, capsys, monkeypatch):
     monkeypatch.setattr("android_bench.run.QUICK", SHORT)
-    monkeypatch.setattr("android_bench.binaries.build_har_run", lambda architecture, *, android: har_run())
+    monkeypatch.setattr("android_bench.tools.binaries.build_har_run", lambda architecture, *, android: har_run())
     words = ["run", "--target", "local://", "--artifact", str(folder), "--threads", "1", "--json"]
     capsys.readouterr()
     assert bench_main(words) == 0

@@ -17,8 +17,8 @@ MAY_IMPORT = {
     "preprocess": (),
     "console": ("preprocess.errors",),
     "recordings": ("preprocess", "console"),
-    "model": ("preprocess", "recordings", "console"),
     "runtime": ("preprocess", "console"),
+    "model": ("runtime", "preprocess", "recordings", "console"),
     "quantize": ("runtime", "model", "recordings", "preprocess", "console"),
     "export": ("runtime", "quantize", "model", "recordings", "preprocess", "console"),
     "benchmarks": ("runtime", "preprocess", "recordings", "console"),
@@ -27,7 +27,7 @@ MAY_IMPORT = {
 # What it may import of others: when it is loaded, and inside a function.
 MAY_IMPORT_OUTSIDE = {
     "preprocess": ({"numpy"}, set()),
-    "console": (set(), set()),
+    "console": ({"numpy"}, {"matplotlib"}),
     "recordings": ({"numpy"}, {"librosa", "soundfile", "soxr", "matplotlib", "threadpoolctl"}),
 }
 MODULES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
@@ -95,7 +95,7 @@ def test_module_imports_only_what_its_package_may(path):
     [
         ("console/a.py", "from preprocess import spec"),
         ("console/a.py", "import numpy"),
-        ("preprocess/a.py", "def f():\n    from recordings.metrics import score"),
+        ("preprocess/a.py", "def f():\n    from runtime.metrics import score"),
         ("preprocess/a.py", "def f():\n    import librosa"),
         ("recordings/synthetic/a.py", "from ...model import config"),
         ("recordings/a.py", "import librosa"),

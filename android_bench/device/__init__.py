@@ -1,0 +1,1 @@
+"""Devices: adb, ssh and this machine."""

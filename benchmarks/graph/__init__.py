@@ -1,0 +1,1 @@
+"""Cost and time of a model file, layer by layer."""

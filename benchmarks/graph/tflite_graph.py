@@ -1,0 +1,176 @@
+"""The operations of a TFLite file, and how much memory their activations take at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from preprocess.errors import DataError
+
+from .layer_rules import GraphLayer, Operation, plain_name
+
+_BITS = {
+    **dict.fromkeys(("FLOAT64", "INT64", "UINT64", "COMPLEX64"), 64),
+    **dict.fromkeys(("FLOAT32", "INT32", "UINT32"), 32),
+    **dict.fromkeys(("FLOAT16", "BFLOAT16", "INT16", "UINT16"), 16),
+    **dict.fromkeys(("INT8", "UINT8", "BOOL"), 8),
+    "INT4": 4,
+}
+_UNCOUNTED = ("TRANSPOSE_CONV", "CONV_3D", "CONV_3D_TRANSPOSE", "LSTM", "RNN", "SVDF", "WHILE", "IF", "CUSTOM")
+
+
+@dataclass(frozen=True)
+class TfliteTensor:
+    """A tensor; `values` is None for an activation."""
+
+    name: str
+    shape: tuple[int, ...]
+    bytes: int
+    values: npt.NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class TfliteOperator:
+    """An operator in the order of execution; -1 stands for an input that is left out."""
+
+    op: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    transposed: bool  # BATCH_MATMUL's first operand
+
+
+@dataclass(frozen=True)
+class TfliteFile:
+    """The only subgraph of a TFLite file.
+
+    Attributes:
+        tensors: by index.
+        operators: in the order of execution.
+        inputs, outputs: indices of the graph's tensors.
+    """
+
+    tensors: tuple[TfliteTensor, ...]
+    operators: tuple[TfliteOperator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+def read_tflite(path: Path) -> TfliteFile:
+    """Reads graph and constants.
+
+    Raises:
+        DataError: the file is no TFLite file of one subgraph, or has a type of unknown size.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = path.read_bytes()
+    if content[4:8] != b"TFL3":
+        raise DataError(f"{path} is no TFLite file")
+    model = schema.Model.GetRootAs(content, 0)
+    if model.SubgraphsLength() != 1:
+        raise DataError(f"{path} has {model.SubgraphsLength()} subgraphs; only files of one can be counted")
+    graph = model.Subgraphs(0)
+    types, operators = (
+        {value: name for name, value in vars(kind).items() if not name.startswith("_")}
+        for kind in (schema.TensorType, schema.BuiltinOperator)
+    )
+
+    def tensor(own: Any) -> TfliteTensor:
+        kind = types[own.Type()]
+        if kind not in _BITS:
+            raise DataError(f"{path} has a tensor of type {kind}, whose size is unknown")
+        shape = tuple(own.ShapeAsNumpy().tolist()) if own.ShapeLength() else ()
+        buffer = model.Buffers(own.Buffer())
+        values = buffer.DataAsNumpy() if buffer.DataLength() else None
+        return TfliteTensor(own.Name().decode(), shape, -(-prod(shape) * _BITS[kind] // 8), values)
+
+    def operator(own: Any) -> TfliteOperator:
+        code = model.OperatorCodes(own.OpcodeIndex())
+        op = operators[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        options = schema.BatchMatMulOptions()
+        if op == "BATCH_MATMUL":
+            table = own.BuiltinOptions()
+            options.Init(table.Bytes, table.Pos)
+        inputs, outputs = (tuple(own.Inputs(i) for i in range(own.InputsLength())), _indices(own.OutputsAsNumpy()))
+        return TfliteOperator(op, inputs, outputs, op == "BATCH_MATMUL" and bool(options.AdjX()))
+
+    return TfliteFile(
+        tuple(tensor(graph.Tensors(i)) for i in range(graph.TensorsLength())),
+        tuple(operator(graph.Operators(i)) for i in range(graph.OperatorsLength())),
+        _indices(graph.InputsAsNumpy()),
+        _indices(graph.OutputsAsNumpy()),
+    )
+
+
+def _indices(values: Any) -> tuple[int, ...]:
+    return tuple(int(value) for value in np.atleast_1d(values))
+
+
+def tflite_layers(file: TfliteFile) -> list[GraphLayer]:
+    """Every operator that does not merely unpack a constant, in the order of execution.
+
+    Raises:
+        DataError: the cost of an operator is unknown.
+    """
+    constants = _constants(file)
+    return [_layer(file, own, constants) for own in file.operators if own.outputs[0] not in constants]
+
+
+def _constants(file: TfliteFile) -> dict[int, TfliteTensor]:
+    """Constants by index, those that a DEQUANTIZE unpacks included."""
+    found = {index: tensor for index, tensor in enumerate(file.tensors) if tensor.values is not None}
+    for own in file.operators:
+        if own.op == "DEQUANTIZE" and own.inputs[0] in found:
+            found[own.outputs[0]] = found[own.inputs[0]]
+    return found
+
+
+def _layer(file: TfliteFile, own: TfliteOperator, constants: dict[int, TfliteTensor]) -> GraphLayer:
+    tensors = file.tensors
+    if own.op in _UNCOUNTED or own.op.endswith(("_LSTM", "_RNN")):
+        raise DataError(f"multiply-accumulates of {own.op} ({tensors[own.outputs[0]].name}) are unknown")
+    out = tensors[own.outputs[0]]
+    operation = Operation(plain_name(out.name), own.op, out.shape, sum(tensors[i].bytes for i in own.outputs))
+    given = [constants.get(index) for index in own.inputs]
+    if own.op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"):
+        first, second = (tensors[index].shape for index in own.inputs[:2])
+        if not given[1]:
+            return operation.product(first[-2] if own.transposed else first[-1])
+        bias = given[2] if len(given) > 2 else None
+        return operation.weighted(
+            second,
+            out.shape[-1],
+            bias=prod(bias.shape) if bias else 0,
+            zero_bias=bias is not None and bias.values is not None and not bias.values.any(),
+            depthwise=own.op == "DEPTHWISE_CONV_2D",
+        )
+    if own.op in ("ADD", "SUB", "MUL", "DIV"):
+        return operation.elementwise([tensor.shape for tensor in given if tensor])
+    return operation.layer()
+
+
+def peak_bytes(file: TfliteFile) -> int:
+    """The largest number of bytes of activations that are alive while one operator runs.
+
+    An activation lives from the operator that writes it to the last one that reads it; inputs live from the start,
+    outputs to the end. Computed, not measured: no planner that gives each activation a place of its own needs less, and
+    a real one rounds sizes up, leaves gaps and adds scratch memory. A planner that lets an operator overwrite its input
+    may need less.
+    """
+    constants = _constants(file)
+    end = len(file.operators) - 1
+    first = dict.fromkeys(file.inputs, 0)
+    last = dict.fromkeys(file.inputs, 0)
+    for step, own in enumerate(file.operators):
+        for index in own.outputs:
+            first.setdefault(index, step)
+        for index in (*own.inputs, *own.outputs):
+            last[index] = step
+    last.update(dict.fromkeys(file.outputs, end))
+    spans = [(first[i], last[i], file.tensors[i].bytes) for i in first if i not in constants]
+    return max(sum(size for start, stop, size in spans if start <= step <= stop) for step in range(end + 1))

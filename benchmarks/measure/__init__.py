@@ -1,0 +1,1 @@
+"""Timing artifacts: records, statistics, processes."""

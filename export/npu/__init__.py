@@ -1,0 +1,1 @@
+"""Compilation for Snapdragon's NPU."""

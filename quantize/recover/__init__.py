@@ -1,0 +1,1 @@
+"""Training after pruning: distillation and quantization-aware training."""

@@ -1,0 +1,1 @@
+"""Snapdragon's NPU: its chips, compiled files and emulator."""

@@ -1,0 +1,224 @@
+"""Hexagon, Snapdragon's NPU, without a phone: Qualcomm's compiler and emulator inside the package onnxruntime-qnn.
+
+The emulator computes with the NPU's arithmetic; its times say nothing. Everything here runs in a process of its own:
+the native libraries write on standard output, where results go, and hold a hundred MB.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from preprocess.errors import DataError, MissingComponentError
+
+from ..runners import OnnxSessionRunner
+from .chips import SNAPDRAGONS, Snapdragon
+from .context_binary import partitions_of
+
+_PACKAGE = "onnxruntime_qnn"
+_NPU = "QNNExecutionProvider"
+# Conversions between numbers and their stored form, which the NPU takes into the operations around them.
+_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+_TIMEOUT_S = 3600
+# Inputs and output are float32; without this the CPU would round them.
+_ALL_OF_IT = {"offload_graph_io_quantization": "0"}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the nodes of a model file run.
+
+    Attributes:
+        npu_ops, total_ops: operations, without conversions between numbers and their stored form, in the graph as
+            the runtime simplifies it.
+        partitions: pieces that the NPU gets.
+        fallback: names of the nodes on the CPU, conversions among them, with their kind: `norm (LayerNormalization)`.
+        profile: how many pieces or nodes each execution provider ran in an inference, by the runtime's profile.
+    """
+
+    npu_ops: int
+    total_ops: int
+    partitions: int
+    fallback: tuple[str, ...]
+    profile: dict[str, int]
+
+    @property
+    def full(self) -> bool:
+        """All of it in one piece on the NPU."""
+        return not self.fallback and self.partitions == 1
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "fallback": list(self.fallback), "full": self.full}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Placement:
+        """Inverse of `to_dict`."""
+        own = {key: value for key, value in data.items() if key != "full"}
+        return cls(**{**own, "fallback": tuple(own["fallback"])})
+
+
+def require_hexagon() -> None:
+    """Raises MissingComponentError where onnxruntime-qnn is not installed."""
+    if importlib.util.find_spec(_PACKAGE) is None:
+        raise MissingComponentError(
+            'Hexagon\'s compiler and emulator are not installed; run `pip install -e ".[npu]"` on x86-64 Linux'
+        )
+
+
+def compile_context(source: Path, out: Path, chip: Snapdragon) -> Placement:
+    """Compiles an ONNX file for a chip, and runs what came out once.
+
+    Args:
+        source: ONNX file with float32 inputs and output, quantized in QDQ form.
+        out: ONNX file to write: a node for every piece on the NPU with its binary in it, and what is left for the CPU.
+        chip: Hexagon's version and Qualcomm's number are told to the compiler.
+
+    Raises:
+        DataError: the compiler refused the file, or artefact, runtime and profile contradict each other.
+        MissingComponentError: onnxruntime-qnn is not installed.
+    """
+    require_hexagon()
+    request = {"source": str(source.resolve()), "out": str(out.resolve())}
+    request |= {"arch": str(chip.arch), "soc_model": str(chip.soc_model)}
+    return Placement.from_dict(_in_a_child(request, f"compiling {source.name} for {chip.name}"))
+
+
+def _in_a_child(request: dict[str, str], what: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
+        answer = Path(folder) / "answer.json"
+        command = [
+            sys.executable,
+            "-c",
+            "from runtime.npu.emulator import serve; serve()",
+            json.dumps(request),
+            str(answer),
+        ]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+        try:
+            result = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env=environment,
+                cwd=folder,
+                timeout=_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise DataError(f"{what} was given up after {_TIMEOUT_S} s") from error
+        if not answer.exists():
+            last = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}"]
+            raise DataError(f"{what} failed: {last[0]}")
+        found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+    if "error" in found:
+        raise DataError(f"{what} failed: {found['error']}")
+    return found
+
+
+def serve() -> None:
+    """The process of `compile_context`."""
+    request, answer = json.loads(sys.argv[1]), Path(sys.argv[2])
+    try:
+        found = _compile(Path(request["source"]), Path(request["out"]), request).to_dict()
+    except Exception as error:  # ONNX Runtime's have no other base in common
+        found = {"error": " ".join(str(error).split())}
+    answer.write_text(json.dumps(found), encoding="utf-8")
+
+
+def _compile(source: Path, out: Path, chip: dict[str, str]) -> Placement:
+    options = _options()
+    # Embedded, the binary is part of the file whose hash the manifest has.
+    for key, value in {
+        "ep.context_enable": "1",
+        "ep.context_file_path": os.fspath(out),
+        "ep.context_embed_mode": "1",
+        "session.record_ep_graph_assignment_info": "1",
+    }.items():
+        options.add_session_config_entry(key, value)
+    session = _session(source, options, {"soc_model": chip["soc_model"], "htp_arch": chip["arch"]})
+    nodes = [
+        (part.ep_name, node.name, node.op_type)
+        for part in session.get_provider_graph_assignment_info()
+        for node in part.get_nodes()
+    ]
+    ops = [provider for provider, _, kind in nodes if kind not in _CONVERSIONS]
+    fallback = tuple(f"{name} ({kind})" for provider, name, kind in nodes if provider != _NPU)
+    told = sum(part.ep_name == _NPU for part in session.get_provider_graph_assignment_info())
+    if not out.exists():
+        raise ValueError(f"Hexagon takes none of its {len(ops)} operations; export it with --target qnn")
+    profile, partitions = _profile(out), len(partitions_of(out))
+    on_cpu = bool(set(profile) - {_NPU})
+    # A conversion of constants may be computed when the file is loaded, an operation is not.
+    agreed = fallback if on_cpu else len(ops) == ops.count(_NPU)
+    if told != partitions or told != profile.get(_NPU, 0) or not agreed:
+        raise DataError(
+            f"the runtime told of {told} pieces on the NPU and {len(fallback)} nodes on the CPU, the file has "
+            f"{partitions} pieces, and an inference ran {profile}"
+        )
+    return Placement(ops.count(_NPU), len(ops), partitions, fallback, profile)
+
+
+def _profile(path: Path) -> dict[str, int]:
+    """Nodes that each execution provider ran in an inference of zeros."""
+    import numpy as np
+
+    options = _options()
+    options.enable_profiling = True
+    options.profile_file_prefix = "profile"  # in the working directory, which is a temporary one
+    session = _session(path, options, {})
+    session.run(None, {own.name: np.zeros(own.shape, np.float32) for own in session.get_inputs()})
+    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    ran = {
+        (own["args"]["provider"], own["name"])
+        for own in events
+        if own.get("cat") == "Node" and own["name"].endswith("_kernel_time") and own["args"].get("provider")
+    }
+    return dict(Counter(provider for provider, _ in sorted(ran)))
+
+
+def _options() -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return options
+
+
+def _session(path: Path, options: Any, provider: dict[str, str]) -> Any:
+    """A session whose nodes run in the emulator where it can."""
+    import onnxruntime as ort
+    import onnxruntime_qnn as qnn
+
+    if not any(own.ep_name == _NPU for own in ort.get_ep_devices()):
+        ort.register_execution_provider_library(_NPU, qnn.get_library_path())
+    devices = [own for own in ort.get_ep_devices() if own.ep_name == _NPU]
+    options.add_provider_for_devices(devices[:1], {"backend_path": qnn.get_qnn_htp_path(), **_ALL_OF_IT, **provider})
+    return ort.InferenceSession(os.fspath(path), options)
+
+
+class HexagonRunner(OnnxSessionRunner):
+    """An ONNX file in the emulator, all of it: a node that only the CPU can run is an error.
+
+    The arithmetic differs a little from chip to chip. A compiled file has its own (`soc` None); for any other, `soc` is
+    a name in `SNAPDRAGONS`.
+    """
+
+    def __init__(self, path: Path, soc: str | None) -> None:
+        chip = SNAPDRAGONS[soc] if soc else None
+        provider = {"soc_model": str(chip.soc_model), "htp_arch": str(chip.arch)} if chip else {}
+        options = _options()
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        try:
+            session = _session(path, options, provider)
+        except Exception as error:
+            raise ValueError(" ".join(str(error).split())) from error
+        super().__init__(session)

@@ -1,0 +1,196 @@
+"""What devices say about themselves, as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from android_bench.device.adb import Listed, parse_devices
+from android_bench.device.facts import (
+    Battery,
+    Core,
+    clusters,
+    fastest_cores,
+    memory_bytes,
+    parse_battery,
+    parse_cores,
+    parse_cpuinfo,
+    parse_getprop,
+)
+from android_bench.device.probe import facts_of, split_sections, state_of
+from android_bench.device.thermal import parse_thermal_zones, parse_thermalservice, watched, zone_celsius
+from preprocess.errors import DataError
+from runtime.npu.chips import SNAPDRAGONS, snapdragon, soc_name
+
+THERMAL = (Path(__file__).parents[1] / "data/dumpsys_thermalservice.txt").read_text()
+LISTED = """* daemon not running; starting now at tcp:5037
+* daemon started successfully
+List of devices attached
+0123456789ABCDEF       device usb:1-2 product:e3q model:SM_S928B device:e3q transport_id:4
+emulator-5554          offline transport_id:2
+R58M                   unauthorized usb:1-3 transport_id:3
+ZY22                   no permissions (user in plugdev group; are your udev rules wrong?); see [http://…] usb:1-1
+192.168.1.7:5555       device product:x model:Y device:z transport_id:9
+
+"""
+
+
+def test_the_list_of_adb():
+    found = parse_devices(LISTED)
+    assert [(own.serial, own.state) for own in found] == [
+        ("0123456789ABCDEF", "device"),
+        ("emulator-5554", "offline"),
+        ("R58M", "unauthorized"),
+        ("ZY22", "no permissions"),
+        ("192.168.1.7:5555", "device"),
+    ]
+    assert found[0].details["model"] == "SM_S928B"
+    assert found[0].remedy is None
+    assert "adb reconnect offline" in found[1].remedy
+    assert "tap `Allow`" in found[2].remedy
+    assert "udev rules" in found[3].remedy
+    assert Listed("x", "rescue", {}).remedy == "unplug it and plug it in again"
+    assert parse_devices("") == ()
+
+
+def test_the_block_of_the_hardware_not_the_cached_one():
+    found = parse_thermalservice(THERMAL)
+    assert found.status == 0
+    assert len(found.temperatures) == 13
+    assert max(own.celsius for own in found.temperatures if own.kind == "cpu") == 32.300003
+    assert watched(found.temperatures) == ("skin", 28.348001)
+    indented = "\n".join(f"\t{line}" for line in THERMAL.splitlines())
+    assert parse_thermalservice(indented) == found
+    cached_only = THERMAL[: THERMAL.index("HAL connection")]
+    assert parse_thermalservice(cached_only).temperatures == ()
+    assert watched(()) is None
+
+
+@given(st.integers(0, len(THERMAL)))
+def test_a_cut_report_gives_no_cached_temperature(length):
+    cached = {54.600002, 53.9, 55.600002, 53.300003, 53.000004, 57.200005, 55.300003, 56.2, 55.9, 39.600002, 37.083}
+    assert not cached & {own.celsius for own in parse_thermalservice(THERMAL[:length]).temperatures}
+
+
+@pytest.mark.parametrize(
+    ("value", "celsius"),
+    [
+        (31, 31),
+        (31000, 31),
+        (312, 31.2),
+        (27_500, 27.5),
+        (-5, -5),
+        (0, None),
+        (-40000, None),
+        (-273, -27.3),
+        (10**9, None),
+    ],
+)
+def test_thermal_zones_have_any_unit(value, celsius):
+    assert zone_celsius(value) == celsius
+
+
+def test_kinds_of_thermal_zones():
+    text = "cpu-1-0-usr 45300\nquiet-therm 33100\nbattery 287\nnspss-0 41\nx86_pkg_temp 52000\nmodem 0\nodd\ncpu x\n"
+    assert [(own.name, own.kind, own.celsius) for own in parse_thermal_zones(text)] == [
+        ("cpu-1-0-usr", "cpu", 45.3),
+        ("quiet-therm", "skin", 33.1),
+        ("battery", "battery", 28.7),
+        ("nspss-0", "npu", 41.0),
+        ("x86_pkg_temp", "cpu", 52.0),
+    ]
+
+
+@given(st.text(max_size=300))
+def test_text_of_any_kind_is_no_fact(text):
+    parse_thermalservice(text)
+    parse_thermal_zones(text)
+    parse_devices(text)
+    parse_getprop(text)
+    parse_cpuinfo(text)
+    parse_cores(text)
+    parse_battery(text)
+    memory_bytes(text)
+    split_sections(text)
+
+
+def test_properties_may_have_several_lines():
+    text = "[ro.a]: [x]\r\n[ro.b]: [one\ntwo]\n[ro.c]: []\nnonsense\n"
+    assert parse_getprop(text) == {"ro.a": "x", "ro.b": "one\ntwo", "ro.c": ""}
+
+
+def test_battery():
+    text = "AC powered: false\n USB powered: {usb}\n status: {status}\n present: true\n level: 42\n scale: 50\n"
+    assert parse_battery(text.format(usb="false", status=3)) == Battery(84, None, False)
+    assert parse_battery(text.format(usb="true", status=3)).charging
+    assert parse_battery(text.format(usb="false", status=5)).charging
+    assert parse_battery("present: false\nlevel: 1") is None
+    assert parse_battery("") is None
+
+
+def test_cores_and_masks():
+    text = "cpu10 3000000 walt\ncpu0 1800000 walt\ncpu1 1800000 walt\ncpu2 - -\n"
+    cores = parse_cores(text)
+    assert cores == (
+        Core(0, 1_800_000, "walt"),
+        Core(1, 1_800_000, "walt"),
+        Core(2, 0, None),
+        Core(10, 3_000_000, "walt"),
+    )
+    assert [(own.mask, own.highest_khz) for own in clusters(cores)] == [("04", 0), ("03", 1800000), ("400", 3000000)]
+    phone = [Core(n, 2_000_000 if n < 4 else 2_500_000 if n < 7 else 3_000_000, None) for n in range(8)]
+    assert [fastest_cores(phone, n) for n in (1, 2, 4, 5, 8)] == ["80", "c0", "f0", "f8", "ff"]
+    assert fastest_cores(phone[:4], 2) is None
+    assert fastest_cores([], 2) is None
+
+
+def test_memory():
+    assert memory_bytes("MemTotal:       11587420 kB\nMemFree: 1 kB\n") == 11587420 * 1024
+    assert memory_bytes("MemFree: 1 kB") is None
+
+
+@pytest.mark.parametrize(
+    ("properties", "soc", "hexagon"),
+    [
+        ({"ro.soc.model": "SM8650", "ro.soc.manufacturer": "QTI"}, "SM8650", "v75"),
+        ({"ro.soc.model": "SM8650-AC"}, "SM8650", "v75"),
+        ({"ro.board.platform": "kona"}, "SM8250", "v66"),
+        ({"ro.board.platform": "sun"}, "SM8750", "v79"),
+        ({"ro.soc.model": "Tensor G3"}, "Tensor G3", None),
+        ({}, None, None),
+    ],
+)
+def test_snapdragons(properties, soc, hexagon):
+    assert soc_name(properties) == soc
+    found = snapdragon(soc)
+    assert (found.hexagon if found else None) == hexagon
+    assert len({own.soc_model for own in SNAPDRAGONS.values()}) == len(SNAPDRAGONS)
+
+
+def test_a_board_without_android():
+    sections = {
+        "cpuinfo": "model name\t: Cortex-A76\nFeatures : fp asimddp\nModel : Raspberry Pi 5\n",
+        "kernel": "6.6.1\naarch64\n",
+        "zones": "cpu-thermal 48300\n",
+        "taskset": "/usr/bin/taskset\n",
+    }
+    found = facts_of(sections)
+    assert (found.device.model, found.device.soc, found.device.android) == ("Raspberry Pi 5", None, None)
+    assert (found.machine.cpu, found.machine.system) == ("Cortex-A76", "Linux 6.6.1")
+    assert (found.thermal_source, found.can_pin, found.android) == ("zones", True, False)
+    with pytest.raises(DataError, match="`uname -r; uname -m` on the device says 'nonsense'"):
+        facts_of({**sections, "kernel": "nonsense"})
+
+
+def test_the_state_of_a_moment():
+    sections = split_sections(
+        "@@clock\n1700000000\n@@frequencies\ncpu10 5\ncpu2 7\n@@thermal\nThermal Status: 3\n@@zones\nbattery 310\n"
+    )
+    found = state_of(sections, "zones", 1.5)
+    assert (found.sensor, found.celsius, found.frequencies_khz) == ("battery", 31.0, (7, 5))
+    assert found.thermal_status == 3
+    with pytest.raises(DataError, match="`date \\+%s` on the device says 'x'"):
+        state_of({**sections, "clock": "x"}, "zones", 1.5)

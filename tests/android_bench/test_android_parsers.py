@@ -1,0 +1,384 @@
+"""Parsers of the tools' outputs, on real logs: what they read, and that they never read what is not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from android_bench.device.errors import ToolFailed
+from android_bench.device.target import Outcome
+from android_bench.protocol import OFFICIAL, QUICK, sustained
+from android_bench.tools.benchmark_model import BenchmarkModel, parse_profile
+from android_bench.tools.har_run import HarRun
+from android_bench.tools.ort_perf import OnnxruntimePerfTest
+from android_bench.tools.tool import Request, find_tool
+from benchmarks.measure.device_records import Aggregate
+from preprocess.errors import MissingComponentError, UsageError
+
+DATA = Path(__file__).parents[1] / "data"
+CPU_LOG, FAILED_LOG, PROFILE_LOG, ORT_LOG = (path.read_text() for path in sorted(DATA.glob("*.log")))
+# An older build: no prefix, scientific notation, another line about memory.
+OLD_LOG = """STARTING!
+Loaded model model.tflite
+Initialized session in 12.3ms.
+Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding 150 seconds.
+count=1 curr=3129087
+
+Running benchmark for at least 50 iterations and at least 1 seconds but terminate if exceeding 150 seconds.
+count=50 first=2952347 curr=2948212 min=2945100 max=2961034 avg=2.95034e+06 std=3456
+
+Inference timings in us: Init: 12300, First inference: 3129087, Warmup (avg): 3.12909e+06, Inference (avg): 2.95034e+06
+Note: as the benchmark tool itself affects memory footprint, the following is only APPROXIMATE
+Peak memory footprint (MB): init=3.22 overall=21.5
+"""
+GPU_LINES = """INFO: Created TensorFlow Lite delegate for GPU.
+VERBOSE: Replacing {taken} out of 49 node(s) with delegate (TfLiteGpuDelegateV2) node, yielding 1 partitions.
+INFO: Explicitly applied GPU delegate, and the model graph will be {how} executed by the delegate.
+"""
+
+
+def request(accelerator: str = "cpu", **more) -> Request:
+    return Request(Path("a"), "model.tflite", "0f", 4, accelerator, QUICK, **more)
+
+
+def parse(text: str, accelerator: str = "cpu", *, stderr: str = "", code: int = 0, **more):
+    return BenchmarkModel().parse(Outcome(text, stderr, code), request(accelerator, **more))
+
+
+def test_a_recent_build():
+    found = parse(CPU_LOG)
+    assert found.inference == Aggregate(50, 699.438, 576.856, None, 502.355, 2270.688)
+    assert (found.accelerator, found.delegated_ops, found.total_ops) == ("cpu", 49, 49)
+    assert (found.memory_bytes, found.memory_of) == (round(99.2031 * 2**20), "beyond the tool's start")
+    assert found.inference_ms == ()
+
+
+def test_an_older_build_in_scientific_notation():
+    found = parse(OLD_LOG)
+    assert found.inference == Aggregate(50, 2950.34, None, None, 2945.1, 2961.034)
+    assert found.memory_bytes == round(21.5 * 2**20)
+    assert found.delegated_ops is None
+
+
+def test_output_on_standard_error_counts_as_well():
+    head, result = CPU_LOG.split("INFO: Inference timings")
+    assert parse(head, stderr=f"INFO: Inference timings{result}") == parse(CPU_LOG)
+
+
+@pytest.mark.parametrize(
+    ("lines", "memory"),
+    [
+        (
+            "Memory footprint delta from the start of the tool (MB): init=1 overall=2.5",
+            (2621440, "beyond the tool's start"),
+        ),
+        ("Overall peak memory footprint (MB) via periodic monitoring: 93.2383", (97767444, "whole process")),
+        (
+            "Memory footprint delta from the start of the tool (MB): init=1 overall=2.5\n"
+            "INFO: Overall peak memory footprint (MB) via periodic monitoring: 93.2",
+            (2621440, "beyond the tool's start"),
+        ),
+        ("Peak memory footprint (MB): init=0 overall=0", (None, "not told")),
+        ("", (None, "not told")),
+    ],
+)
+def test_memory_in_its_wordings(lines, memory):
+    found = parse(OLD_LOG.replace("Peak memory footprint (MB): init=3.22 overall=21.5", lines))
+    assert (found.memory_bytes, found.memory_of) == memory
+
+
+def test_a_single_run_has_one_number():
+    line = next(line for line in CPU_LOG.splitlines() if "count=50" in line)
+    text = CPU_LOG.replace(line, "INFO: count=1 curr=5000").replace("Inference (avg): 699438", "Inference (avg): 5000")
+    assert parse(text).inference == Aggregate(1, 5.0, 5.0, None, 5.0, 5.0)
+
+
+def test_a_failing_run_says_why():
+    with pytest.raises(
+        ToolFailed, match=r"benchmark_model ended with exit code 1: .*ANEURALNETWORKS_BAD_DATA"
+    ) as error:
+        parse(FAILED_LOG, "npu", code=1)
+    assert "Benchmarking failed." in str(error.value)
+    # Some builds exit with 0 all the same.
+    with pytest.raises(ToolFailed, match=r"Benchmarking failed\."):
+        parse(FAILED_LOG, "npu")
+
+
+@pytest.mark.parametrize(
+    ("lines", "accelerator", "effective", "ops"),
+    [
+        (GPU_LINES.format(taken=49, how="completely"), "gpu", "gpu", 49),
+        (GPU_LINES.format(taken=40, how="partially"), "gpu", "gpu+cpu", 40),
+        (
+            "INFO: Explicitly applied GPU delegate, and the model graph will be completely executed by it.",
+            "gpu",
+            "gpu",
+            None,
+        ),
+        ("Replacing 49 out of 49 node(s) with delegate (TfLiteNnapiDelegate) node", "npu", "npu", 49),
+        ("Replacing 3 out of 49 node(s) with delegate (TfLiteQnnDelegate) node", "npu", "npu+cpu", 3),
+    ],
+)
+def test_delegation_that_was_seen(lines, accelerator, effective, ops):
+    found = parse(f"{lines}\n{CPU_LOG}", accelerator)
+    assert (found.accelerator, found.delegated_ops) == (effective, ops)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "INFO: Though GPU delegate is explicitly applied, the model graph will not be executed by the delegate.",
+        "INFO: Created TensorFlow Lite delegate for GPU.",
+        "Replacing 0 out of 49 node(s) with delegate (TfLiteGpuDelegateV2) node",
+        "Explicitly applied NNAPI delegate, and the model graph will be completely executed by the delegate.",
+    ],
+)
+def test_a_silent_fallback_is_a_failure(lines):
+    # XNNPACK's 49 of 49 operations in the log are no proof of the GPU.
+    with pytest.raises(ToolFailed, match="gpu was asked for, but the model ran on the CPU"):
+        parse(f"{lines}\n{CPU_LOG}", "gpu")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Inference (avg): 699438", "Inference (avg): 599438", "contradicts itself, the clock of the device may have"),
+        ("min=502355", "min=702355", "contradicts itself"),
+        ("min=502355", "min=-5", "told a time of -0.005 ms; the device's clock may have jumped"),
+        (" max=2270688", "", "a line without 'max': 'INFO: count=50"),
+        ("INFO: Inference timings", "INFO: Timings", "gave no result, its output is cut off or of another kind: '… "),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(old, new, message):
+    assert old in CPU_LOG
+    with pytest.raises(ToolFailed, match=message):
+        parse(CPU_LOG.replace(old, new))
+
+
+def test_the_profile_of_the_runs_not_that_of_loading():
+    layers = parse_profile(PROFILE_LOG)
+    assert [(own.kind, own.count, own.mean_ms) for own in layers] == [
+        ("TfLiteNnapiDelegate", 3, 149.483),
+        ("STRIDED_SLICE", 6, 8.347),
+        ("RESIZE_NEAREST_NEIGHBOR", 2, 0.879),
+    ]
+    found = parse(f"{CPU_LOG}\n{PROFILE_LOG}", profile=True)
+    assert (found.layers, found.inference.count) == (layers, 50)
+    with pytest.raises(ToolFailed, match="gave no profile of operations"):
+        parse(CPU_LOG, profile=True)
+
+
+@given(st.integers(0, len(CPU_LOG)))
+def test_a_log_that_ends_early_is_an_error_or_the_whole_result(length):
+    try:
+        found = parse(CPU_LOG[:length])
+    except ToolFailed:
+        return
+    assert length > CPU_LOG.index("Inference (avg): 699438")
+    assert found.inference == parse(CPU_LOG).inference
+
+
+@given(
+    st.integers(0, CPU_LOG.count("\n")),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(lambda text: "count=" not in text),
+)
+def test_a_line_of_something_else_changes_nothing(position, line):
+    lines = CPU_LOG.splitlines()
+    lines.insert(position, line)
+    assert parse("\n".join(lines)) == parse(CPU_LOG)
+
+
+@given(st.text(max_size=200), st.integers(0, 255))
+def test_text_of_any_kind_is_an_error(text, code):
+    for tool in (BenchmarkModel(), OnnxruntimePerfTest(), HarRun()):
+        with pytest.raises(ToolFailed):
+            tool.parse(Outcome(text, text, code), request(), result_file=text)
+
+
+CSV = "".join(f"m,{seconds},271122432,11,{i}\n" for i, seconds in enumerate((0.0958, 0.0995, 0.1, 0.098, 0.1015)))
+
+
+def parse_ort(text: str = ORT_LOG, csv: str = CSV, code: int = 0):
+    return OnnxruntimePerfTest().parse(Outcome(text, "", code), request(), result_file=csv)
+
+
+def test_onnxruntime_perf_test():
+    found = parse_ort(csv=f"{CSV}\nMin Latency: 0.0958 s\nP50 Latency: 0.0995 s\n")
+    assert found.inference_ms == pytest.approx((95.8, 99.5, 100, 98, 101.5))
+    assert (found.inference.count, found.inference.median_ms) == (5, 99.5)
+    assert (found.memory_bytes, found.memory_of) == (271122432, "whole process")
+
+
+@pytest.mark.parametrize(
+    ("text", "csv", "message"),
+    [
+        (ORT_LOG, CSV[: len(CSV) // 2], "wrote a file that is cut off or of another kind"),
+        (ORT_LOG, CSV[: CSV.index("\n") + 1], "ran 5 inferences, its file has 1 times"),
+        (ORT_LOG, "", "told no times"),
+        (ORT_LOG, CSV.replace("0.1,", "nan,"), "cut off or of another kind"),
+        (ORT_LOG, CSV.replace("0.0958,", "-5,"), "told a time of -5000 ms"),
+        (ORT_LOG, CSV.replace("0.0958,", "5,"), "contradicts itself"),
+        (ORT_LOG[:200], CSV, "gave no result"),
+    ],
+)
+def test_what_onnxruntime_perf_test_did_not_finish_is_refused(text, csv, message):
+    with pytest.raises(ToolFailed, match=message):
+        parse_ort(text, csv)
+
+
+START = {"event": "start", "schema": 1, "runtime": "litert", "runtime_version": "2.1", "model_sha256": "0f"}
+RESULT = {
+    "event": "result",
+    "accelerator": "cpu",
+    "delegated_ops": 3,
+    "total_ops": 4,
+    "preprocessing": {"samples_ms": [3, 3.5]},
+    "inference": {"samples_ms": [8.0, 9.0]},
+    "vm_hwm_bytes": 30,
+    "vm_hwm_start_bytes": 10,
+    "a field of a later release": None,
+}
+ANSWER = {"event": "prediction", "recording": "S1", "logits": [0.5, 2]}
+
+
+def parse_har(*events, accelerator: str = "cpu", code: int = 0):
+    text = "\n".join(own if isinstance(own, str) else json.dumps(own) for own in events)
+    return HarRun().parse(Outcome(text, "", code), request(accelerator))
+
+
+def test_har_run():
+    found = parse_har(START, ANSWER, RESULT)
+    assert found.inference == Aggregate(2, 8.5, 8.5, 8.9, 8.0, 9.0)
+    assert (found.inference_ms, found.preprocessing_ms) == ((8.0, 9.0), (3.0, 3.5))
+    assert (found.memory_bytes, found.runtime, found.runtime_version) == (20, "har_run/litert", "2.1")
+    assert found.logits == {"S1": (0.5, 2.0)}
+    on_npu = {**RESULT, "accelerator": "npu+cpu"}
+    assert parse_har(START, on_npu, accelerator="npu").accelerator == "npu+cpu"
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        ((START, ANSWER), "gave no result, its output is cut off"),
+        ((START, '{"event": "result", "acc'), "printed a line that is no event"),
+        ((RESULT,), "printed 'result' without a start"),
+        ((START, RESULT, ANSWER), "printed 'prediction' after 'result'"),
+        ((START, START), "printed 'start' after 'start'"),
+        (({**START, "schema": 2}, RESULT), "speaks schema 2, this release 1"),
+        (({**START, "model_sha256": "aa"}, RESULT), "read another model"),
+        ((START, {"event": "error", "message": "no model; export one"}), "har_run failed: no model; export one"),
+        ((START, {**RESULT, "inference": {"samples_ms": []}}), "told no times"),
+        ((START, {**RESULT, "inference": {"samples_ms": [0.0]}}), "told a time of 0 ms"),
+        ((START, {**RESULT, "inference": [1.0]}), "result.inference is .* an object with samples_ms"),
+        ((START, {**RESULT, "inference": {"samples_ms": [True]}}), "inference.samples_ms is .* finite numbers"),
+        ((START, {**RESULT, "vm_hwm_bytes": 5}), "vm_hwm_bytes 5 and vm_hwm_start_bytes 10"),
+        ((START, {**RESULT, "total_ops": 1.5}), "result.total_ops is 1.5; it must be a whole number or null"),
+        ((START, {**RESULT, "accelerator": "gpu"}), "cpu was asked for, but the model ran on gpu"),
+    ],
+)
+def test_what_har_run_may_not_say(events, message):
+    with pytest.raises(ToolFailed, match=message):
+        parse_har(*events)
+
+
+@given(st.data())
+def test_output_of_the_others_that_ends_early_is_an_error_or_the_whole_result(data):
+    text = "\n".join(map(json.dumps, (START, ANSWER, RESULT)))
+    for tool, whole, csv in ((HarRun(), text, ""), (OnnxruntimePerfTest(), ORT_LOG, CSV)):
+        cut = Outcome(whole[: data.draw(st.integers(0, len(whole)))], "", 0)
+        try:
+            found = tool.parse(cut, request(), result_file=csv[: data.draw(st.integers(0, len(csv)))])
+        except ToolFailed:
+            continue
+        assert found.inference == tool.parse(Outcome(whole, "", 0), request(), result_file=csv).inference
+
+
+def test_har_run_that_fell_back_is_a_failure():
+    with pytest.raises(ToolFailed, match="npu was asked for, but the model ran on cpu with 3 operations"):
+        parse_har(START, RESULT, accelerator="npu")
+    nothing = {**RESULT, "accelerator": "npu", "delegated_ops": 0}
+    with pytest.raises(ToolFailed, match="ran on npu with 0 operations delegated"):
+        parse_har(START, nothing, accelerator="npu")
+
+
+def test_command_lines():
+    cpu = BenchmarkModel().command(request(), runs=20)
+    assert cpu[:4] == ["--graph=model.tflite", "--num_threads=4", "--warmup_runs=5", "--num_runs=20"]
+    assert "--use_gpu=true" in BenchmarkModel().command(request("gpu"), runs=20)
+    assert "--enable_op_profiling=true" in BenchmarkModel().command(request(profile=True), runs=20)
+    with pytest.raises(MissingComponentError, match=r"--accelerator npu needs libQnnTFLiteDelegate\.so"):
+        BenchmarkModel().command(request("npu"), runs=20)
+    npu = BenchmarkModel().command(request("npu", libraries=("libQnnTFLiteDelegate.so",)), runs=20)
+    # A pair without exactly one colon would be dropped without a word.
+    assert npu[-1] == "--external_delegate_options=backend_type:htp"
+    ort = OnnxruntimePerfTest().command(request("npu"), runs=30)
+    assert ort[:6] == ["-e", "qnn", "-m", "times", "-r", "30"]
+    assert "session.disable_cpu_ep_fallback|1" in ort
+
+
+PLACED = {"npu_ops": 186, "total_ops": 186, "partitions": 1, "fallback": [], "full": True}
+COMPILED = {"soc": "SM8650", "placement": PLACED}
+HTP = ("libQnnHtp.so", "libQnnHtpV75Skel.so", "libQnnHtpV75Stub.so", "libQnnSystem.so")
+DISPATCH = "libLiteRtDispatch_Qualcomm.so"
+
+
+def test_command_lines_of_compiled_files():
+    ort = OnnxruntimePerfTest().command(request("npu", libraries=HTP, compiled=COMPILED), runs=30)
+    assert ort[:2] == ["-e", "qnn"]
+    plugin = (*HTP, "libonnxruntime_providers_qnn.so")
+    ort = OnnxruntimePerfTest().command(request("npu", libraries=plugin, compiled=COMPILED), runs=30)
+    assert "-e" not in ort
+    assert ort[ort.index("--plugin_ep_libs") + 1] == "QNNExecutionProvider|./libonnxruntime_providers_qnn.so"
+    assert ort[ort.index("--plugin_eps") + 1] == "QNNExecutionProvider"
+    assert "session.disable_cpu_ep_fallback|1" in ort
+    assert ort[-2:] == ["model.tflite", "times.csv"]
+    lite = BenchmarkModel().command(request("npu", libraries=(*HTP, DISPATCH), compiled=COMPILED), runs=20)
+    assert lite[-2:] == ["--use_npu=true", "--dispatch_library_path=."]
+    assert not any("external_delegate" in word for word in lite)
+    assert HarRun().command(request("npu", libraries=(*HTP, DISPATCH), compiled=COMPILED), runs=20)[2:4] == [
+        "--accelerator",
+        "npu",
+    ]
+
+
+@pytest.mark.parametrize("tool", [OnnxruntimePerfTest(), BenchmarkModel(), HarRun()], ids=lambda tool: tool.name)
+@pytest.mark.parametrize("missing", HTP)
+def test_libraries_of_the_chip_must_lie_beside_the_tool(tool, missing):
+    there = tuple(name for name in (*HTP, DISPATCH) if name != missing)
+    with pytest.raises(MissingComponentError, match=f"compiled for SM8650 needs {missing} beside the tool; take"):
+        tool.command(request("npu", libraries=there, compiled=COMPILED), runs=20)
+
+
+def test_litert_needs_its_dispatch_library_besides():
+    with pytest.raises(MissingComponentError, match=f"needs {DISPATCH} beside the tool"):
+        BenchmarkModel().command(request("npu", libraries=HTP, compiled=COMPILED), runs=20)
+
+
+def test_a_compiled_file_that_runs_ran_where_it_was_compiled_for():
+    for placed, effective in ((PLACED, "npu"), ({**PLACED, "npu_ops": 185, "full": False}, "npu+cpu")):
+        own = request("npu", compiled={"soc": "SM8650", "placement": placed})
+        found = BenchmarkModel().parse(Outcome(CPU_LOG, "", 0), own)
+        assert (found.accelerator, found.delegated_ops, found.total_ops) == (effective, placed["npu_ops"], 186)
+    ort = OnnxruntimePerfTest().parse(Outcome(ORT_LOG, "", 0), request("npu", compiled=COMPILED), result_file=CSV)
+    assert (ort.accelerator, ort.delegated_ops, ort.total_ops) == ("npu", 186, 186)
+
+
+def test_tools_by_format():
+    assert find_tool(None, "tflite", "cpu").name == "har_run"
+    assert find_tool(None, "onnx", "cpu").name == "onnxruntime_perf_test"
+    with pytest.raises(UsageError, match="--tool is benchmark_model, which reads no onnx file; use onnxruntime_perf"):
+        find_tool("benchmark_model", "onnx", "cpu")
+    with pytest.raises(UsageError, match="--accelerator is gpu, but onnxruntime_perf_test has cpu and npu only"):
+        find_tool(None, "onnx", "gpu")
+
+
+def test_protocols():
+    assert (OFFICIAL.fewest_runs, OFFICIAL.fewest_s, OFFICIAL.needs_p90) == (1024, 60.0, True)
+    assert (sustained("30m").duration_s, sustained("30m").processes, sustained("2h").processes) == (1800.0, 30, 120)
+    for text in ("30", "1m", "-5m", "nan", "99h"):
+        with pytest.raises(UsageError, match=r"--sustained is .* write a time from 2m to 24h"):
+            sustained(text)

@@ -1,0 +1,271 @@
+"""Targets without a phone: this machine, a board over ssh (stand-ins for its programs), and what goes there."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import threading
+import time
+from importlib.metadata import version
+
+import pytest
+from kit.android_fixtures import SHORT, artifact, fake_log, fake_tool, program  # noqa: F401
+from kit.native import require_program
+
+from android_bench.__main__ import main
+from android_bench.device.errors import CommandTimeout, DeviceLost, ToolFailed, quote
+from android_bench.device.ssh import SshTarget
+from android_bench.device.target import LocalTarget, Outcome, marked, parse_target, run_client, unmarked
+from android_bench.device.workspace import DeviceFile, workspace
+from android_bench.tools.benchmark_model import BenchmarkModel
+from android_bench.tools.binaries import elf_machine, find_binary
+from android_bench.tools.build import build_har_run, litert_of_this_machine, litert_version
+from android_bench.tools.har_run import HarRun
+from preprocess.errors import DataError, MissingComponentError, UsageError
+from runtime.manifest import file_sha256
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    monkeypatch.setattr("android_bench.run.QUICK", SHORT)
+
+
+@pytest.fixture
+def local():
+    target = LocalTarget()
+    yield target
+    target.close()
+
+
+@pytest.fixture
+def board(tmp_path, monkeypatch):
+    """`ssh` and `scp` that work on a folder of this machine; they go as long as the file `up` is there."""
+    root = tmp_path / "board"
+    (root / "tmp").mkdir(parents=True)
+    (root / "up").touch()
+    gone = f'[ -e {root}/up ] || {{ echo "ssh: connect to host b port 22: No route to host" >&2; exit 255; }}'
+    place = f"sed s,/tmp/pocket-har,{root}/tmp/pocket-har,g"
+    program(tmp_path / "bin/ssh", f'{gone}\nfor last; do :; done\nexec sh -c "$(echo "$last" | {place})"')
+    copy = f'from=$to; to=$(echo "$word" | sed s,^me@b:,, | {place})'
+    program(tmp_path / "bin/scp", f'{gone}\nfor word; do {copy}; done\nexec cp "$from" "$to"')
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    return root
+
+
+def test_a_run_on_this_machine(artifact, tmp_path, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    tool = fake_tool(tmp_path / "benchmark_model", fake_log())
+    words = ["run", "--target", "local://", "--artifact", str(artifact), "--tool", "benchmark_model", "--threads", "1"]
+    assert main([*words, "--tool-path", str(tool), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["measurements"][0]["inference"]["samples_ms"] == [8.0, 8.0]
+    assert document["device"]["android"] is None
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_run_on_a_board(artifact, board, tmp_path, capsys):  # noqa: F811
+    tool = fake_tool(tmp_path / "benchmark_model", fake_log())
+    words = ["run", "--target", "ssh://me@b", "--artifact", str(artifact), "--tool", "benchmark_model"]
+    assert main([*words, "--tool-path", str(tool), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["measurements"][0]["inference"]["samples_ms"] == [8.0, 8.0]
+    assert list((board / "tmp").iterdir()) == []
+    (board / "up").unlink()
+    assert main([*words, "--tool-path", str(tool)]) == 3
+    assert (
+        "ssh://me@b cannot be reached: 'ssh: connect to host b port 22: No route to host'; try"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_board_gives_files_back(board, tmp_path):
+    target = SshTarget("me@b")
+    (board / "tmp/pocket-har").mkdir()
+    (board / "tmp/pocket-har/x").write_text("text")
+    target.pull(f"{target.root}/x", tmp_path / "x", timeout_s=20)
+    assert (tmp_path / "x").read_text() == "text"
+    with pytest.raises(DataError, match="could not be copied from the board"):
+        target.pull(f"{target.root}/none", tmp_path / "y", timeout_s=20)
+    assert target.run("exit 255", timeout_s=20).exit_code == 255
+    (board / "up").unlink()
+    with pytest.raises(DeviceLost, match="cannot be reached"):
+        target.push(tmp_path / "x", f"{target.root}/x", timeout_s=20)
+    assert not target.reconnect()
+
+
+def test_addresses():
+    target = parse_target("local://")
+    target.close()
+    for text in ("phone", "usb://x", "ssh://", "ssh://-oProxyCommand=x", "local://x", "ssh://me@b:x"):
+        with pytest.raises(UsageError, match=f"--target is '{text}'; write"):
+            parse_target(text)
+
+
+def test_streams_and_exit_codes_stay_apart(local):
+    found = local.run("echo out; echo err >&2; exit 7", timeout_s=20)
+    assert found == Outcome("out\n", "err\n", 7)
+
+
+def test_a_command_that_hangs_is_killed_with_its_children():
+    start = time.monotonic()
+    with pytest.raises(CommandTimeout, match=r"this did not end within 0\.3 s"):
+        run_client(["sh", "-c", "sleep 4321 & sleep 4321"], timeout_s=0.3, what="this")
+    assert time.monotonic() - start < 10
+    assert not subprocess.run(["pgrep", "-f", "sleep 4321"], capture_output=True, check=False).stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "stdout"),
+    [("printf a; exit 3", "a"), ("echo a; exit 3", "a\n"), ("exec sh -c 'exit 3'", ""), ("exit 3", "")],
+)
+def test_the_mark_tells_how_a_script_ended(script, stdout):
+    text, mark = marked(script)
+    outcome = run_client(["sh", "-c", text], timeout_s=20, what="script")
+    assert outcome.exit_code == 0
+    assert unmarked(outcome, mark, "x") == Outcome(stdout, "", 3)
+    for length in range(len(outcome.stdout)):
+        with pytest.raises(DeviceLost, match="x went away while a command ran and its output is cut off"):
+            unmarked(Outcome(outcome.stdout[:length], "", 0), mark, "x")
+
+
+def test_a_workspace_goes_away_after_an_error(local, tmp_path):
+    (tmp_path / "a").write_text("1")
+
+    def fail():
+        with workspace(local, [DeviceFile(tmp_path / "a", "sub/a")]) as place:
+            assert local.run(f"cat {place.folder}/sub/a", timeout_s=20).stdout == "1"
+            assert place.read("sub/a") == "1"
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert local.run(f"ls {local.root}", timeout_s=20).exit_code != 0
+
+
+def test_a_tool_that_still_runs_is_ended_with_its_folder(local, tmp_path):
+    (tmp_path / "a").write_text("1")
+    with workspace(local, [DeviceFile(tmp_path / "a", "a")]) as place:
+        runner = threading.Thread(target=lambda: place.run_tool(["sleep", "300"], {}, timeout_s=60))
+        runner.start()
+        for _ in range(100):
+            if local.run(f"cat {place.folder}/tool.pid", timeout_s=20).stdout:
+                break
+            time.sleep(0.05)
+        time.sleep(0.2)
+    runner.join(timeout=20)
+    assert not runner.is_alive()
+
+
+def elf(path, machine: int):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x7fELF" + bytes(14) + machine.to_bytes(2, "little") + bytes(10))
+    return path
+
+
+def test_the_program_for_the_device_out_of_a_folder(tmp_path):
+    tool, phone = BenchmarkModel(), {"architecture": "aarch64", "android": True, "here": False}
+    with pytest.raises(MissingComponentError, match="holds none of android_aarch64_benchmark_model, "):
+        find_binary(tool, tmp_path, **phone)
+    plain = elf(tmp_path / "benchmark_model", 0xB7)
+    assert find_binary(tool, tmp_path, **phone) == (plain, ())
+    named = elf(tmp_path / "android_aarch64" / "benchmark_model", 0xB7)
+    library = elf(tmp_path / "android_aarch64" / "libQnnHtp.so", 0xB7)
+    assert find_binary(tool, tmp_path, **phone) == (named, (library,))
+    assert find_binary(tool, named, **phone) == (named, ())
+    assert find_binary(tool, tmp_path, architecture="aarch64", android=False, here=False)[0] == plain
+
+
+def test_a_program_for_another_processor_is_refused(tmp_path):
+    path = elf(tmp_path / "x", 0x3E)
+    assert elf_machine(path) == 0x3E
+    with pytest.raises(UsageError, match="x is for x86-64, but the device is aarch64; download it"):
+        find_binary(BenchmarkModel(), path, architecture="aarch64", android=True, here=False)
+    # 32-bit programs run on 64-bit phones, and scripts everywhere.
+    find_binary(BenchmarkModel(), elf(tmp_path / "y", 0x28), architecture="aarch64", android=True, here=False)
+    find_binary(BenchmarkModel(), fake_tool(tmp_path / "z", ""), architecture="aarch64", android=True, here=False)
+
+
+def test_the_projects_own_tool_is_built_and_gets_the_library_of_this_machine(tmp_path, monkeypatch):
+    machine = platform.machine()
+    monkeypatch.setattr(
+        "android_bench.tools.binaries.build_har_run", lambda architecture, *, android: tmp_path / "har_run"
+    )
+    (tmp_path / "har_run").write_text("#!/bin/sh")
+    here = {"architecture": machine, "android": False, "here": True}
+    library = litert_of_this_machine(machine, android=False)
+    assert find_binary(HarRun(), None, **here) == (tmp_path / "har_run", (library,))
+    assert find_binary(HarRun(), None, **{**here, "android": True, "here": False})[1] == ()
+    assert find_binary(HarRun(), None, **{**here, "architecture": "riscv64", "here": False})[1] == ()
+    own = tmp_path / "libLiteRt.so"
+    own.write_text("one that the user has")
+    assert find_binary(HarRun(), tmp_path, **here)[1] == (own,)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "android", "message"),
+    [
+        ("aarch64", True, "har_run for Android on aarch64 needs Google's NDK; name its folder in ANDROID_NDK_HOME"),
+        ("riscv64", False, "har_run cannot be built here for riscv64; build it there"),
+    ],
+)
+def test_a_device_that_har_run_cannot_be_built_for(architecture, android, message, monkeypatch):
+    for name in ("ANDROID_NDK_HOME", "ANDROID_NDK_ROOT", "ANDROID_NDK"):
+        monkeypatch.delenv(name, raising=False)
+    require_program("cmake", "cmake")
+    with pytest.raises(MissingComponentError, match=message):
+        build_har_run(architecture, android=android)
+
+
+def test_what_is_missing_to_build_har_run_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(MissingComponentError, match=r"is built with CMake; run `apt install cmake`"):
+        build_har_run(platform.machine(), android=False)
+    program(tmp_path / "cmake", "echo no generator >&2; exit 1")
+    with pytest.raises(MissingComponentError, match=r"needs the compiler g\+\+; run `apt install g\+\+`"):
+        build_har_run(platform.machine(), android=False)
+    with pytest.raises(MissingComponentError, match=r"run `apt install g\+\+-aarch64-linux-gnu`"):
+        build_har_run("aarch64", android=False)
+    program(tmp_path / "g++", "exit 1")
+    with pytest.raises(ToolFailed, match="har_run could not be built: 'no generator'"):
+        build_har_run(platform.machine(), android=False)
+
+
+def test_the_ndk_is_used_for_android(tmp_path, monkeypatch):
+    """The NDK itself was not at hand: only that CMake is called as its documentation says."""
+    require_program("cmake", "cmake")
+    calls = []
+    monkeypatch.setattr("android_bench.tools.build._cmake", lambda *words: calls.append(words))
+    monkeypatch.setenv("ANDROID_NDK_HOME", "/ndk")
+    assert build_har_run("aarch64", android=True).name == "har_run"
+    configure, compile_ = calls
+    assert "-DCMAKE_TOOLCHAIN_FILE=/ndk/build/cmake/android.toolchain.cmake" in configure
+    assert {"-DANDROID_ABI=arm64-v8a", "-DANDROID_PLATFORM=android-26"} <= set(configure)
+    assert compile_[-2:] == ("--target", "har_run")
+
+
+def test_other_sources_and_another_compiler_are_built_elsewhere(tmp_path, monkeypatch):
+    require_program("cmake", "cmake")
+    monkeypatch.setattr("android_bench.tools.build._cmake", lambda *words: None)
+    monkeypatch.setenv("ANDROID_NDK_HOME", "/ndk")
+    first = build_har_run("aarch64", android=True)
+    assert build_har_run("aarch64", android=True) == first
+    monkeypatch.setenv("ANDROID_NDK_HOME", "/newer-ndk")
+    second = build_har_run("aarch64", android=True)
+    (tmp_path / "CMakeLists.txt").touch()
+    monkeypatch.setattr("android_bench.tools.build.SOURCE", tmp_path)
+    assert len({first, second, build_har_run("aarch64", android=True)}) == 3
+
+
+def test_the_wheels_library_has_a_version_and_another_tells_what_it_said():
+    library = litert_of_this_machine(platform.machine(), android=False)
+    assert litert_version(f"libLiteRt.so {file_sha256(library)[:12]}") == version("ai-edge-litert")
+    assert litert_version("libLiteRt.so 0123456789ab") == "libLiteRt.so 0123456789ab"
+
+
+def test_quotes_are_one_line_and_short():
+    assert quote("a\n\n b ") == "'a | b'"
+    assert len(quote("x" * 1000)) < 170

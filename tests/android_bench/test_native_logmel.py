@@ -1,0 +1,117 @@
+"""The C++ log-Mel tensor against the NumPy code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kit.native import BAD_DATA, INT8, Har, HarError, library, manifest_json, spec_of
+from test_preprocess_logmel import SIGNALS
+
+from preprocess import LogMelSpec, PreprocessSpec, waveform_to_logmel
+from runtime.manifest import TensorInfo
+from runtime.runners import quantize
+
+Array = npt.NDArray[Any]
+PARITY_DB = 1e-3
+KERNELS = {"best": (), "baseline": ("-DHAR_AVX2=OFF",)}
+
+
+def har(spec: LogMelSpec, *options: str, int8: tuple[float, int] | None = None) -> Har:
+    return Har(library(*options), manifest_json(spec_of(audio=spec), int8={"audio": int8} if int8 else None))
+
+
+def assert_equals_numpy(native: Har, waveform: Array, spec: LogMelSpec) -> None:
+    expected = waveform_to_logmel(np.asarray(waveform, np.float32), spec)
+    difference = np.abs(native.logmel(waveform) - expected) * np.array(spec.std)
+    assert difference.max() <= PARITY_DB
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("preset", ["paper", "nano"])
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_equals_numpy_on_every_kind_of_sound(kernels: str, preset: str, signal: str) -> None:
+    spec = replace(PreprocessSpec.preset(preset).audio, mean=(-40.0, 0.1, -0.01), std=(25.0, 1.4, 0.7))
+    assert_equals_numpy(har(spec, *KERNELS[kernels]), SIGNALS[signal](spec.samples), spec)
+
+
+@pytest.mark.parametrize("count", [1, 7, 400, 122_559, 122_560, 130_000])
+def test_equals_numpy_at_any_length(count: int) -> None:
+    spec = PreprocessSpec().audio
+    assert_equals_numpy(har(spec), np.random.default_rng(count).normal(0, 0.2, count), spec)
+
+
+@st.composite
+def sounds(draw: st.DrawFn) -> tuple[Array, LogMelSpec]:
+    n_fft = draw(st.sampled_from([8, 16, 32, 64, 256, 512, 2048]))
+    rate = draw(st.sampled_from([8000, 16000, 44100]))
+    low = draw(st.sampled_from([0.0, 50.0, 999.0]))
+    spec = LogMelSpec(
+        sample_rate_hz=rate,
+        window_samples=draw(st.integers(1, n_fft)),
+        n_fft=n_fft,
+        hop_samples=draw(st.integers(1, 100)),
+        n_mels=draw(st.integers(1, 40)),
+        fmin_hz=low,
+        fmax_hz=draw(st.sampled_from([1000.0, 3999.0, rate / 2])),
+        frames=draw(st.integers(9, 40)),
+        amin=draw(st.sampled_from([1e-10, 1e-5, 1.0])),
+        top_db=draw(st.sampled_from([80.0, 5.0, 300.0])),
+    )
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    waveform = rng.normal(0, draw(st.sampled_from([0, 1e-6, 0.1, 3.0])), draw(st.integers(1, spec.samples + 50)))
+    if draw(st.booleans()):
+        waveform = np.clip(waveform, -0.1, 0.1)
+    if draw(st.booleans()):
+        waveform[: len(waveform) // 2] = 0
+    return waveform.astype(np.float32), spec
+
+
+@given(sounds())
+@settings(max_examples=150)
+def test_equals_numpy_at_any_specification(sound: tuple[Array, LogMelSpec]) -> None:
+    waveform, spec = sound
+    for options in KERNELS.values():
+        assert_equals_numpy(har(spec, *options), waveform, spec)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_int8_equals_numpy_but_for_near_ties(kernels: str) -> None:
+    spec = replace(PreprocessSpec.preset("nano").audio, mean=(-40.0, 0.1, -0.01), std=(25.0, 1.4, 0.7))
+    info = TensorInfo("audio", (), "int8", 0.031, 7)
+    native = har(spec, *KERNELS[kernels], int8=(info.scale, info.zero_point))
+    differing = count = 0
+    for name, signal in SIGNALS.items():
+        waveform = signal(spec.samples).astype(np.float32)
+        tensor = waveform_to_logmel(waveform, spec)
+        expected, found = quantize(tensor, info), native.logmel(waveform, type=INT8)
+        differs = found != expected
+        steps = tensor[differs] / np.float32(info.scale)
+        assert np.abs(np.abs(steps - np.trunc(steps)) - 0.5).max(initial=0) < PARITY_DB / 0.7 / info.scale, name
+        differing, count = differing + np.count_nonzero(differs), count + differs.size
+        np.testing.assert_array_equal(found, quantize(native.logmel(waveform), info))
+    assert differing / count < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate", "message"),
+    [
+        ([], 32_000, "waveform is empty, 0 samples; leave the recording out or record its sound again"),
+        ([0.1], 44_100, "sample rate is 44100 Hz; resample to 32000 Hz"),
+        ([0, 0, np.nan, np.inf], 32_000, "waveform sample 2 is nan; every sample must be a finite number"),
+        ([0] * 300_000 + [-np.inf], 32_000, "waveform sample 300000 is -inf; every sample must be a finite number"),
+        ([1e30, -1e30], 32_000, "waveform is so loud that its power overflows; scale it to [-1, 1]"),
+    ],
+    ids=["empty", "rate", "nan", "beyond the end", "loud"],
+)
+def test_what_is_no_sound_is_refused(waveform: list[float], rate: int, message: str) -> None:
+    native = har(PreprocessSpec().audio)
+    with pytest.raises(HarError) as error:
+        native.logmel(np.array(waveform, np.float32), rate=rate)
+    assert (error.value.status, str(error.value)) == (BAD_DATA, message)
+    native.logmel(np.zeros(5))  # and the handle works on

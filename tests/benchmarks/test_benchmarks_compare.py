@@ -1,0 +1,228 @@
+"""Comparing records across commits: what matches, what is beyond chance, what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.measure.device_records import Device, DeviceRun
+from benchmarks.measure.records import Environment, Machine, Measurement, Memory, Record, Subject, Timing, write_record
+
+MACHINE = Machine("some CPU", 4, "aarch64", "Linux 6.1", 8_000_000_000, ("asimddp",))
+
+
+def measurement(name: str, factor: float, *, seed: int, runtime: str = "litert", threads: int = 1, size: int = 100):
+    """Inference of about 20 ms and preprocessing of about 5 ms, 3 % noise, inference times `factor`."""
+    noise = np.exp(np.random.default_rng(seed).normal(0, 0.03, (2, 40)))
+    return Measurement(
+        Subject(name, "0f", "tflite", "float32", "nano", "fused", size, runtime, "2.1", threads),
+        Timing(tuple((5 * noise[0]).tolist())),
+        Timing(tuple((20 * factor * noise[1]).tolist())),
+        Memory(11_000_000 + size),
+    )
+
+
+def record(*measurements: Measurement, machine: Machine = MACHINE, warnings: tuple[str, ...] = ()) -> Record:
+    return Record(Environment(machine, {}, "now", "abc", "x"), 0, 40, measurements, warnings)
+
+
+@pytest.fixture
+def compare(tmp_path, capsys):
+    """Runs the command on two records; gives exit code, standard output and standard error."""
+
+    def run(before: Record, after: Record, *words: str):
+        paths = [tmp_path / "before.json", tmp_path / "after.json"]
+        for path, own in zip(paths, (before, after), strict=True):
+            write_record(own, path)
+        code = main(["compare", *map(str, paths), *words])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err.replace(f"{tmp_path}/", "")
+
+    return run
+
+
+def inference_of(text: str) -> dict[str, dict]:
+    return {change["subject"]["name"]: change["parts"]["inference"] for change in json.loads(text)["changes"]}
+
+
+def test_changes_are_told_from_chance(compare):
+    names = {"same": 1.0, "slow": 1.3, "fast": 0.7, "a little": 1.02}
+    before = record(*(measurement(name, 1.0, seed=i) for i, name in enumerate(names)))
+    after = record(*(measurement(name, f, seed=10 + i) for i, (name, f) in enumerate(names.items())))
+    code, out, err = compare(before, after, "--json")
+    assert (code, err) == (0, "")
+    found = inference_of(out)
+    assert {name: part["verdict"] for name, part in found.items()} == {
+        "same": "no difference seen",
+        "slow": "slower",
+        "fast": "faster",
+        "a little": "no difference seen",
+    }
+    for name, factor in names.items():
+        assert found[name]["ratio"]["low"] < factor * 1.01
+        assert found[name]["ratio"]["high"] > factor * 0.99
+        assert found[name]["ratio"]["value"] == pytest.approx(factor, rel=0.03)
+    assert all(
+        change["parts"]["preprocessing"]["verdict"] == "no difference seen" for change in json.loads(out)["changes"]
+    )
+
+
+def test_the_table_shows_size_memory_and_both_times(compare):
+    before, after = measurement("a", 1, seed=1, size=2_000_000), measurement("a", 2, seed=2, size=1_000_000)
+    code, out, _ = compare(record(before), record(after))
+    assert code == 0
+    _, _, first, second = out.splitlines()
+    assert "2.00 → 1.00 MB" in first
+    assert "13.0 → 12.0 MB" in first
+    assert "preprocessing" in first
+    assert first.endswith("no difference seen")
+    assert second.split()[0] == "inference"
+    assert second.endswith("slower")
+
+
+def test_the_answer_is_no_when_a_subject_is_slower_beyond_the_limit(compare):
+    before = record(measurement("a", 1.0, seed=1), measurement("b", 1.0, seed=2))
+    after = record(measurement("a", 1.3, seed=3), measurement("b", 1.0, seed=4))
+    code, out, err = compare(before, after, "--max-slowdown", "1.1")
+    assert code == 1
+    assert err.startswith(
+        "no: more than 1.1 times as slow, with 95 % confidence: inference of a (litert, threads: 1), 1."
+    )
+    assert "b (litert" not in err
+    # The table is shown all the same.
+    assert "slower" in out
+    assert compare(before, after, "--max-slowdown", "1.5")[0] == 0
+    assert compare(before, after)[0] == 0
+    # 1.3 times as long is more than 1.29, but the interval reaches below.
+    assert compare(before, after, "--max-slowdown", "1.29")[0] == 0
+
+
+def test_preprocessing_counts_for_the_limit(compare):
+    own = measurement("a", 1.0, seed=1)
+    slow = replace(own, preprocessing=Timing(tuple(2 * sample for sample in own.preprocessing.samples_ms)))
+    code, _, err = compare(record(own), record(slow), "--max-slowdown", "1.5")
+    assert code == 1
+    assert "preprocessing of a (litert, threads: 1), 2.00×" in err
+    assert "inference of a" not in err
+
+
+def test_a_noisy_machine_gives_neither_answer(compare):
+    own = measurement("a", 1.0, seed=1)
+    # Another program took the core half of the time: medians and intervals alone would call it slower.
+    busy = np.array(own.inference.samples_ms) * np.tile([1.5, 1.6, 3.0, 1.5], 10)
+    noisy = replace(own, inference=Timing(tuple(busy.tolist())))
+    code, out, err = compare(record(own), record(noisy), "--max-slowdown", "1.2")
+    assert code == 4
+    assert err.startswith("error: the machine was too noisy to tell whether these are more than 1.2 times as slow, ")
+    assert "inference of a (litert, threads: 1), 1." in err
+    assert "(after, p90 is " in err
+    assert out.splitlines()[-1].endswith("slower, but noisy")
+    document = json.loads(compare(record(own), record(noisy), "--max-slowdown", "1.2", "--json")[1])
+    assert document["too_slow"] == []
+    assert len(document["too_noisy_to_tell"]) == 1
+    assert compare(record(own), record(noisy))[0] == 0
+    # What is clear goes first.
+    both = record(noisy, measurement("b", 1.5, seed=2))
+    assert compare(record(own, measurement("b", 1.0, seed=3)), both, "--max-slowdown", "1.2")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cpu", "another CPU"),
+        ("cores", 2),
+        ("architecture", "x86_64"),
+        ("system", "Linux 6.2"),
+        ("memory_bytes", 4_000_000_000),
+        ("instructions", None),
+    ],
+)
+def test_records_of_unlike_machines_are_refused(compare, name, value):
+    own = measurement("a", 1.0, seed=1)
+    code, out, err = compare(record(own), record(own, machine=replace(MACHINE, **{name: value})))
+    assert (code, out) == (4, "")
+    assert err == (
+        f"error: the machines differ: {name} is {getattr(MACHINE, name)!r} in before.json and {value!r} in after.json; "
+        "measure both on one machine\n"
+    )
+
+
+PHONE = Device("a phone", "SM8650", "v75", 57, "14", (), (), 80, 27.5, False, 0)
+
+
+def test_records_of_unlike_devices_are_refused(compare):
+    own = record(measurement("a", 1, seed=1))
+    code, _, err = compare(replace(own, device=PHONE), replace(own, device=replace(PHONE, model="another phone")))
+    assert code == 4
+    assert err.startswith("error: the machines differ: device is 'a phone' in before.json and 'another phone' in ")
+
+
+@pytest.mark.parametrize(
+    ("samples", "reasons", "doubt"),
+    [
+        ((20.0, 20.1), (), "(after, 2 samples only)"),
+        ((20.0,) * 10, ("process 2 started warm",), "(after, process 2 started warm)"),
+    ],
+)
+def test_a_device_that_told_too_little_decides_nothing(compare, samples, reasons, doubt):
+    own = measurement("a", 0.5, seed=1)
+    run = DeviceRun("t", "./t", "quick", "process", "cpu", None, None, None, None, (), (), reasons)
+    code, out, err = compare(
+        record(own), record(replace(own, inference=Timing(samples), device_run=run)), "--max-slowdown", "1.2"
+    )
+    assert code == 4
+    assert out.splitlines()[-1].endswith("slower, but noisy")
+    assert doubt in err
+
+
+def test_subjects_match_by_all_that_identifies_them(compare):
+    before = record(measurement("a", 1, seed=1), measurement("a", 1, seed=2, threads=2), measurement("gone", 1, seed=3))
+    after = record(measurement("a", 1, seed=4), measurement("a", 1, seed=5, runtime="tflite-runtime"))
+    code, out, err = compare(before, after, "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert [change["subject"]["threads"] for change in document["changes"]] == [1]
+    assert document["only_before"] == ["a (litert, threads: 2)", "gone (litert, threads: 1)"]
+    assert document["only_after"] == ["a (tflite-runtime, threads: 1)"]
+    assert "warning: only in before.json, not compared: a (litert, threads: 2), gone (litert, threads: 1)" in err
+
+
+def test_records_without_a_common_subject_and_with_twins_are_refused(compare):
+    code, _, err = compare(record(measurement("a", 1, seed=1)), record(measurement("b", 1, seed=1)))
+    assert code == 4
+    assert err.startswith("error: the records have no subject in common")
+    twins = record(measurement("a", 1, seed=1), measurement("a", 1, seed=2))
+    code, _, err = compare(twins, record(measurement("a", 1, seed=1)))
+    assert (code, err) == (
+        4,
+        "error: a record has a (litert, threads: 1) twice; measure again with different names\n",
+    )
+
+
+def test_warnings_of_the_records_are_repeated(compare):
+    own = measurement("a", 1, seed=1)
+    _, _, err = compare(record(own, warnings=("times spread", "threads")), record(own))
+    assert err == "warning: before.json carries a warning: times spread (and 1 more)\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max-slowdown", "0.1"], "error: --max-slowdown is 0.1; use 1 or more, 1.1 allows 10 % more time\n"),
+        (["--max-slowdown", "nan"], "error: --max-slowdown is nan; use 1 or more, 1.1 allows 10 % more time\n"),
+        (["--noise", "1"], "error: --noise is 1; use 0 or more and less than 1\n"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused(compare, words, message):
+    own = record(measurement("a", 1, seed=1))
+    code, _, err = compare(own, own, *words)
+    assert (code, err) == (2, message)
+
+
+def test_a_record_that_is_not_there_is_named(tmp_path, capsys):
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 4
+    assert "a.json does not exist; make it with `python -m benchmarks latency" in capsys.readouterr().err

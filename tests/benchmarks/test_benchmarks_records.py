@@ -1,0 +1,281 @@
+"""Records: what is written is read back the same, and nothing half understood is read at all."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.measure.device_records import Aggregate, Device, DeviceRun, Reading, ToolRun
+from benchmarks.measure.records import (
+    Environment,
+    Machine,
+    Measurement,
+    Memory,
+    Record,
+    Subject,
+    Timing,
+    read_record,
+    write_record,
+)
+from preprocess.errors import DataError
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = st.text(max_size=8)
+MAYBE_TEXT = st.none() | TEXT
+BYTES = st.integers(0, 2**40)
+TIMINGS = st.builds(Timing, st.lists(st.floats(1e-6, 1e7), min_size=1, max_size=5).map(tuple))
+MACHINES = st.builds(
+    Machine, TEXT, st.integers(1, 512), TEXT, TEXT, st.none() | BYTES, st.none() | st.lists(TEXT, max_size=3).map(tuple)
+)
+MAYBE_NUMBER = st.none() | st.floats(-1e6, 1e6)
+MAYBE_COUNT = st.none() | st.integers(0, 1000)
+TOOL_RUNS = st.builds(
+    ToolRun,
+    st.floats(0, 1e4),
+    st.floats(0, 1e4),
+    st.builds(Aggregate, st.integers(1, 1000), *[MAYBE_NUMBER] * 5),
+    MAYBE_NUMBER,
+    MAYBE_NUMBER,
+    TEXT,
+    TEXT,
+    st.integers(0, 255),
+)
+READINGS = st.builds(Reading, st.floats(0, 1e4), MAYBE_NUMBER, st.lists(st.integers(0, 10**7), max_size=2).map(tuple))
+DEVICE_RUNS = st.builds(
+    DeviceRun,
+    *[TEXT] * 5,
+    *[MAYBE_COUNT] * 2,
+    *[MAYBE_TEXT] * 2,
+    st.lists(TOOL_RUNS, max_size=1).map(tuple),
+    st.lists(READINGS, max_size=1).map(tuple),
+    st.lists(TEXT, max_size=1).map(tuple),
+)
+TEXTS = st.lists(TEXT, max_size=2).map(tuple)
+DEVICES = st.builds(
+    Device,
+    TEXT,
+    *[MAYBE_TEXT] * 2,
+    MAYBE_COUNT,
+    MAYBE_TEXT,
+    TEXTS,
+    TEXTS,
+    MAYBE_COUNT,
+    MAYBE_NUMBER,
+    st.none() | st.booleans(),
+    MAYBE_COUNT,
+)
+MEASUREMENTS = st.builds(
+    Measurement,
+    st.builds(
+        Subject, TEXT, TEXT, TEXT, MAYBE_TEXT, MAYBE_TEXT, MAYBE_TEXT, BYTES, TEXT, MAYBE_TEXT, st.integers(1, 64), TEXT
+    ),
+    st.none() | TIMINGS,
+    TIMINGS,
+    st.none() | st.builds(Memory, BYTES, st.none() | BYTES, st.none() | BYTES),
+    st.dictionaries(TEXT, TEXT, max_size=2),
+    st.none() | DEVICE_RUNS,
+)
+RECORDS = st.builds(
+    Record,
+    st.builds(Environment, MACHINES, st.dictionaries(TEXT, MAYBE_TEXT, max_size=3), TEXT, MAYBE_TEXT, TEXT),
+    st.integers(0, 2**32),
+    st.integers(1, 1000),
+    st.lists(MEASUREMENTS, max_size=3).map(tuple),
+    TEXTS,
+    st.none() | DEVICES,
+)
+
+RECORD = Record(
+    Environment(
+        Machine("some CPU", 2, "aarch64", "Linux 6.1", 8_000_000_000, ("asimddp",)), {"numpy": "1"}, "now", None, "x"
+    ),
+    seed=1,
+    rounds=2,
+    measurements=(
+        Measurement(
+            Subject("a", "0f", "tflite", "float32", "nano", "fused", 10, "litert", "2.1", 1),
+            Timing((4.0, 5.5)),
+            Timing((1.25, 3.0)),
+            Memory(11_000_000, None, 15_000_000),
+            {"inputs": "2 recordings"},
+            DeviceRun(
+                "benchmark_model",
+                "./benchmark_model",
+                "quick",
+                "process",
+                "gpu",
+                3,
+                4,
+                "f0",
+                "skin",
+                (ToolRun(0.0, 1.5, Aggregate(5, 2.0, None, None, 1.0, 3.0), 30.5, None, "out", "err", 0),),
+                (Reading(0.5, 31.0, (1_800_000, 0)),),
+                ("too few samples",),
+            ),
+        ),
+    ),
+    device=Device("a phone", "SM8650", "v75", 57, "14", ("0f: 1804 MHz",), ("walt",), 80, 27.5, False, 0),
+)
+
+
+@given(RECORDS)
+def test_a_record_is_read_as_it_was_written(record):
+    assert Record.from_json(record.to_json()) == record
+    assert Record.from_dict(record.to_dict()) == record
+    assert json.loads(record.to_json()) == record.to_dict()
+
+
+def as_version_1(record: Record) -> dict:
+    document = record.to_dict()
+    del document["device"]
+    for own in document["measurements"]:
+        del own["device_run"]
+    return {**document, "schema_version": 1}
+
+
+def test_a_record_of_version_1_is_read_and_written_as_version_2():
+    (own,) = RECORD.measurements
+    bare = replace(RECORD, device=None, measurements=(replace(own, device_run=None),))
+    assert Record.from_dict(as_version_1(RECORD)) == bare
+    assert bare.to_dict()["schema_version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda old: {**old, "device": None}, "version 1 has the unknown field 'device'"),
+        (
+            lambda old: {**old, "measurements": [{**old["measurements"][0], "device_run": None}]},
+            "version 1 has the unknown field 'device_run'",
+        ),
+        (lambda old: {**old, "measurements": 3}, "record.measurements is 3; it must be a list"),
+        (lambda old: {**old, "measurements": [3]}, "record.measurements.0 is 3; it must be an object"),
+    ],
+)
+def test_an_odd_record_of_version_1_is_refused(change, message):
+    with pytest.raises(DataError, match=message):
+        Record.from_dict(change(as_version_1(RECORD)))
+
+
+def test_a_measurement_is_valid_without_reasons_against():
+    run = RECORD.measurements[0].device_run
+    assert not run.valid
+    assert replace(run, reasons_against=()).valid
+
+
+def test_whole_numbers_are_read_as_times_and_the_file_round_trips(tmp_path):
+    document = RECORD.to_dict()
+    document["measurements"][0]["inference"]["samples_ms"] = [1, 3]
+    assert Record.from_dict(document).measurements[0].inference == Timing((1.0, 3.0))
+    write_record(RECORD, tmp_path / "new" / "a.json")
+    assert read_record(tmp_path / "new" / "a.json") == RECORD
+
+
+def test_what_identifies_a_subject():
+    subject = RECORD.measurements[0].subject
+    assert subject.key == ("a", "fused", "float32", "litert", 1, "cpu")
+    assert subject.label == "a (litert, threads: 1)"
+    assert Subject(**{**vars(subject), "accelerator": "gpu"}).label == "a (litert on gpu, threads: 1)"
+
+
+def paths_of(value, path=()):
+    """Paths to every object's field in a document."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield (*path, name)
+            yield from paths_of(item, (*path, name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from paths_of(item, (*path, index))
+
+
+FREE = {"numpy", "inputs"}  # keys that a record may choose
+FIELDS = [path for path in paths_of(RECORD.to_dict()) if path[-1] not in FREE]
+
+
+def parent_of(document, path):
+    for key in path[:-1]:
+        document = document[key]
+    return document
+
+
+@pytest.mark.parametrize("path", FIELDS, ids=lambda path: ".".join(map(str, path)))
+def test_a_missing_field_an_unknown_one_and_a_wrong_type_are_refused(path):
+    document = RECORD.to_dict()
+    missing, unknown, wrong = (copy.deepcopy(document) for _ in range(3))
+    del parent_of(missing, path)[path[-1]]
+    with pytest.raises(DataError, match=rf"schema_version|missing field '{path[-1]}'"):
+        Record.from_dict(missing)
+    parent_of(unknown, path)["extra"] = 1
+    with pytest.raises(DataError, match=r"unknown field 'extra'|extra is 1; it must be text"):
+        Record.from_dict(unknown)
+    parent_of(wrong, path)[path[-1]] = {"odd": [True]}
+    with pytest.raises(DataError):
+        Record.from_dict(wrong)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("seed",), True, "record.seed is True; it must be a whole number"),
+        (("seed",), 1.0, "record.seed is 1.0; it must be a whole number"),
+        (("rounds",), None, "record.rounds is None; it must be a whole number"),
+        (("measurements", 0, "inference", "samples_ms"), [1.0, math.nan], "samples_ms.1 is nan; .* a finite number"),
+        (("measurements", 0, "inference", "samples_ms"), [math.inf], "samples_ms.0 is inf; .* a finite number"),
+        (("measurements", 0, "inference", "samples_ms"), [True], "samples_ms.0 is True; it must be a number"),
+        (("measurements", 0, "inference", "samples_ms"), [], "a timing has no samples"),
+        (("measurements", 0, "inference", "samples_ms"), [0.0], "not positive and finite"),
+        (("measurements",), {}, "record.measurements is {}; it must be a list"),
+        (("schema_version",), 3, "schema_version of the record is 3; this release reads 1 and 2"),
+        (("schema_version",), True, "schema_version of the record is True"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(path, value, message):
+    document = RECORD.to_dict()
+    parent_of(document, path)[path[-1]] = value
+    with pytest.raises(DataError, match=message):
+        Record.from_dict(document)
+
+
+@pytest.mark.parametrize("data", [None, 3, [], "text", {}])
+def test_what_is_no_record_is_refused(data):
+    with pytest.raises(DataError, match="schema_version of the record is None"):
+        Record.from_dict(data)
+
+
+def test_nan_is_never_written():
+    with pytest.raises(DataError, match="not positive and finite"):
+        Timing((1.0, math.nan))
+    odd = Record(RECORD.environment, math.nan, 2, ())  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"record\.seed is nan"):
+        odd.to_json()
+    with pytest.raises(DataError, match=r"samples_ms\.0 is nan"):
+        Record.from_json(RECORD.to_json().replace("1.25", "NaN"))
+
+
+def test_a_file_that_is_no_record_is_named(tmp_path):
+    path = tmp_path / "a.json"
+    with pytest.raises(DataError, match=r"a\.json does not exist; make it with"):
+        read_record(path)
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.json: the record is no JSON"):
+        read_record(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"a\.json is no text"):
+        read_record(path)
+
+
+def test_records_load_no_runtime_and_no_framework():
+    heavy = ("scipy", "tensorflow", "onnx", "onnxruntime", "ai_edge_litert", "tflite_runtime", "librosa")
+    code = f"import sys, benchmarks.measure.records; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,334 @@
+"""Targets and recipes on real files of the tiny recogniser: what the graphs contain, and what they answer."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from kit.tiny import tiny_config, tiny_spec
+
+from export.__main__ import main
+from export.artifact import write_model
+from export.targets import DEFAULT_TARGET, TARGETS, choose_target
+from model.recogniser import build_recogniser
+from preprocess.errors import UsageError
+from quantize.prepare import CalibrationOptions, prepare
+from quantize.recipes import parse_recipe
+from quantize.rounding import observed_deploy
+from recordings.calibration import CalibrationSet
+from runtime.metrics import snr_db
+from runtime.runners import RUNTIMES_OF_FORMAT, open_model
+
+ONNX_TARGETS = ("x86", "arm", "qnn")
+INT8, FLOAT_FUSION, WIDE_NORMS = "static_wi8_ai8", "static_wi8_ai8+fp32(fusion/*)", "static_wi8_ai8+ai16(*/norm)"
+WIDE = "static_wi8_ai16"
+
+# Least SNR of the logits for random weights and noise as input. float32: reordered sums, 118 dB measured. 16-bit floats
+# have 11 bits, 8-bit weights alone 7: 53 and 29 to 41 dB measured, 16-bit activations or not. Integers: the tolerance
+# of the verification.
+MIN_SNR_DB = {
+    "float32": 100,
+    "weight_only_wf16_afp32": 45,
+    "weight_only_wi8_afp32": 20,
+    "dynamic_wi8_afp32": 20,
+    WIDE: 20,
+    INT8: 10,
+    FLOAT_FUSION: 10,
+    WIDE_NORMS: 10,
+}
+FILES = [
+    *(("xnnpack", recipe) for recipe in MIN_SNR_DB if recipe not in ("weight_only_wi8_afp32", WIDE, WIDE_NORMS)),
+    *(("x86", recipe) for recipe in MIN_SNR_DB if recipe != "weight_only_wf16_afp32"),
+    ("arm", INT8),
+    ("arm", WIDE_NORMS),
+    ("qnn", INT8),
+    ("qnn", WIDE),
+    ("qnn", WIDE_NORMS),
+]
+
+
+@cache
+def recogniser(norm):
+    # Four visual tokens: ONNX Runtime's integer softmax gives 0 for the share of a single one.
+    return build_recogniser(tiny_config(norm=norm, spec=tiny_spec(side=40)), seed=3)
+
+
+def noise(config, count, seed):
+    """Samples that no recording gives, but every runtime takes."""
+    rng = np.random.default_rng(seed)
+    skeleton = rng.random((count, *config.spec.skeleton.shape), dtype=np.float32)
+    audio = rng.standard_normal((count, *config.spec.audio.shape), dtype=np.float32)
+    return CalibrationSet(tuple(map(str, range(count))), np.zeros(count, np.int32), skeleton, audio, seed)
+
+
+@cache
+def prepared(norm, form):
+    own = recogniser(norm)
+    return prepare(own.config, own.weights(), form, noise(own.config, 16, seed=0), CalibrationOptions())
+
+
+@cache
+def compared():
+    """Samples that no range was found on, and the float model's logits."""
+    own = recogniser("layer")
+    samples = noise(own.config, 16, seed=1)
+    return samples, own.fused([samples.skeleton, samples.audio]).numpy()
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    """(target, recipe, norm) → a file of the target's first format, written once."""
+    folder = tmp_path_factory.mktemp("models")
+
+    @cache
+    def written(target: str, recipe: str, norm: str = "layer") -> Path:
+        path = folder / f"{len(list(folder.iterdir()))}.{TARGETS[target].formats[0]}"
+        write_model(prepared(norm, TARGETS[target].form), parse_recipe(recipe), target, path)
+        return path
+
+    return written
+
+
+def tensors_of(path):
+    """Name, NumPy type and shape of every tensor of a TFLite file, as LiteRT lists them."""
+    interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    return [(d["name"], np.dtype(d["dtype"]).name) for d in interpreter.get_tensor_details()]
+
+
+def plain_onnx(path):
+    """A runner that computes every node as it is written, none fused into an integer kernel."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda tensors: session.run(["logits"], tensors)[0][0]
+
+
+def initializers(graph):
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def quantized_activations(graph):
+    """Type of the zero point of every activation that a QuantizeLinear stores."""
+    values = initializers(graph)
+    return {n.input[0]: values[n.input[2]].dtype.name for n in graph.node if n.op_type == "QuantizeLinear"}
+
+
+# Choice of the target
+
+
+@pytest.mark.parametrize(("file_format", "name"), DEFAULT_TARGET.items())
+def test_default_target_runs_its_format(file_format, name):
+    assert choose_target(None, file_format) == (name, TARGETS[name])
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("file_format", ["tflite", "onnx"])
+def test_target_is_chosen_for_its_formats_alone(name, file_format):
+    if file_format in TARGETS[name].formats:
+        assert choose_target(name, file_format) == (name, TARGETS[name])
+        return
+    with pytest.raises(UsageError, match=f"^target {name} does not run {file_format} files; use one of ") as caught:
+        choose_target(name, file_format)
+    offered = str(caught.value).split("use one of ")[1].split(", ")
+    assert offered == [other for other, row in TARGETS.items() if file_format in row.formats]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tflite", "--target", "x86"], "target x86 does not run tflite files; use one of xnnpack"),
+        (["onnx", "--target", "xnnpack"], "target xnnpack does not run onnx files; use one of x86, arm, qnn"),
+        (["onnx", "--target", "tpu"], "invalid choice"),
+        (["tflite", "--recipe", "weight_only_wi8_afp32"], "does not exist for tflite"),
+        (["onnx", "--recipe", "weight_only_wf16_afp32"], "does not exist for onnx"),
+        (["tflite", "--recipe", WIDE_NORMS], "TFLite mixes int8 with float"),
+        (["tflite", "--recipe", "float32+fp32(fusion/*)"], "is unknown"),
+        (["tflite", "--int8", "--recipe", INT8], "exclude each other"),
+    ],
+)
+def test_wrong_combinations_get_one_line_and_exit_code_2(words, message, capsys, tmp_path):
+    assert main([*words, "--out", str(tmp_path / "a")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "a").exists()
+
+
+# Every recipe
+
+
+@pytest.mark.parametrize(("target", "recipe"), FILES)
+def test_every_recipe_answers_as_the_float_model(model_file, target, recipe):
+    path = model_file(target, recipe)
+    samples, expected = compared()
+    # Without VNNI, ONNX Runtime's fused u8 × s8 kernels overflow with the 8-bit weights that an NPU takes.
+    run = plain_onnx(path) if target == "qnn" else open_model(path, RUNTIMES_OF_FORMAT[path.suffix[1:]][0])
+    found = np.stack(
+        [run({"skeleton": samples.skeleton[i : i + 1], "audio": samples.audio[i : i + 1]}) for i in range(16)]
+    )
+    assert snr_db(expected, found) > MIN_SNR_DB[recipe]
+    if recipe == "float32":
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_smaller_numbers_make_smaller_files(model_file):
+    sizes = {recipe: model_file("x86", recipe).stat().st_size for recipe in ("float32", "weight_only_wi8_afp32")}
+    assert sizes["weight_only_wi8_afp32"] < sizes["float32"]
+
+
+# ONNX
+
+
+def node_counts(graph):
+    return {kind: sum(node.op_type == kind for node in graph.node) for kind in {node.op_type for node in graph.node}}
+
+
+@pytest.mark.parametrize(
+    ("norm", "target", "recipe"),
+    [
+        *(("layer", target, INT8) for target in ONNX_TARGETS),
+        ("layer", "x86", "float32"),
+        ("batch", "x86", "float32"),
+        ("batch", "arm", INT8),
+    ],
+)
+def test_layer_norm_and_gelu_are_single_nodes(model_file, norm, target, recipe):
+    graph = onnx.load(model_file(target, recipe, norm)).graph
+    blocks = sum(len(stage.expanded) for stage in recogniser(norm).config.audio.stages)
+    # Of the fusion; of the stem, of every block, and before three stages.
+    norms = 1 + (1 + blocks + 3 if norm == "layer" else 0)
+    counts = node_counts(graph)
+    assert (counts["LayerNormalization"], counts["Gelu"]) == (norms, blocks)
+    assert {node.domain for node in graph.node} == {""}
+    assert not counts.keys() & {"Erf", "Lgamma", "Pow", "Sqrt", "Reciprocal", "Div", "Sub", "Mul"}
+    for node in graph.node:
+        if node.op_type == "LayerNormalization":
+            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+            assert (attributes["axis"], attributes["epsilon"]) == (-1, pytest.approx(1e-6))
+
+
+@pytest.mark.parametrize(("target", "recipe"), [file for file in FILES if file[0] != "xnnpack"])
+def test_opset_is_21(model_file, target, recipe):
+    assert {own.domain: own.version for own in onnx.load(model_file(target, recipe)).opset_import}[""] == 21
+
+
+@pytest.mark.parametrize(("target", "kind"), [("x86", "uint8"), ("arm", "int8"), ("qnn", "uint8")])
+def test_activations_have_the_type_of_the_target(model_file, target, kind):
+    graph = onnx.load(model_file(target, INT8)).graph
+    found = quantized_activations(graph)
+    assert set(found.values()) == {kind}
+    names = prepared("layer", TARGETS[target].form).ranges.keys()
+    # Inputs are stored with their axes shifted, the logits before the node that names them.
+    assert names - found.keys() == {"skeleton", "audio", "logits"}
+
+
+@pytest.mark.parametrize(("target", "largest"), [("x86", 64), ("arm", 127), ("qnn", 127)])
+def test_weights_use_the_bits_of_the_target(model_file, target, largest):
+    graph = onnx.load(model_file(target, INT8)).graph
+    values = initializers(graph)
+    sources = [n.input for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in values]
+    kernels = [values[s[0]] for s in sources if values[s[0]].ndim > 1]
+    config = recogniser("layer").config
+    convolutions = sum(n.op_type == "Conv" for n in graph.node)
+    assert len(kernels) == convolutions + 1
+    assert convolutions > sum(len(stage.inner) for stage in config.visual.stages)
+    assert {k.dtype.name for k in kernels} == {"int8"}
+    assert max(np.abs(k.astype(int)).max() for k in kernels) == largest
+
+
+@pytest.mark.parametrize(("target", "kind"), [("x86", "int8"), ("arm", "int8"), ("qnn", "uint8")])
+@pytest.mark.parametrize("recipe", [INT8, WIDE_NORMS])
+def test_scales_of_layer_norm_have_the_type_of_the_target(model_file, target, kind, recipe):
+    path = model_file(target, recipe)
+    graph = onnx.load(path).graph
+    values, sources = initializers(graph), {n.output[0]: n.input for n in graph.node if n.op_type == "DequantizeLinear"}
+    trained = prepared("layer", TARGETS[target].form).static_weights
+    norms = [node for node in graph.node if node.op_type == "LayerNormalization"]
+    assert len(norms) == 9
+    for node in norms:
+        stored, step, zero = (values[name] for name in sources[node.input[1]])
+        assert (stored.dtype.name, zero.dtype.name) == (kind, kind)
+        name = sources[node.input[1]][0].removesuffix("_quantized")
+        # Rounding is within half a step.
+        found = (stored.astype(float) - float(zero)) * step
+        np.testing.assert_allclose(found, trained[name], rtol=0, atol=0.501 * float(step))
+
+
+@pytest.mark.parametrize("recipe", [WIDE, WIDE_NORMS, "static_wi8_ai8+ai16(audio/*,fusion/scores)"])
+def test_nodes_for_hexagon_compute_in_one_width(model_file, recipe):
+    graph = onnx.load(model_file("qnn", recipe)).graph
+    values, found = initializers(graph), quantized_activations(graph)
+    sources = {n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] not in values}
+    stored = {n.output[0]: n for n in graph.node if n.op_type == "QuantizeLinear"}
+    widths = []
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        kinds = {values[sources[name].input[2]].dtype.name for name in node.input if name in sources}
+        kinds |= {values[n.input[2]].dtype.name for n in stored.values() if n.input[0] in node.output}
+        assert len(kinds) == 1, (node.name, kinds)
+        widths += kinds
+    asked = parse_recipe(recipe)
+    for name in prepared("layer", TARGETS["qnn"].form).ranges.keys() & found.keys():
+        if recipe == WIDE or asked.is_exception(name):
+            assert found[name] == "uint16", name
+    assert set(widths) == ({"uint16"} if recipe == WIDE else {"uint8", "uint16"})
+
+
+@pytest.mark.parametrize("target", ["x86", "arm"])
+def test_wide_tensors_have_16_bits(model_file, target):
+    found = quantized_activations(onnx.load(model_file(target, WIDE_NORMS)).graph)
+    narrow = TARGETS[target].activations
+    for name in prepared("layer", TARGETS[target].form).ranges.keys() & found.keys():
+        assert found[name] == (narrow.replace("8", "16") if name.endswith("/norm") else narrow), name
+    assert sum(name.endswith("/norm") for name in found) == 9
+
+
+def test_float_fusion_leaves_no_rounding_behind_it_in_onnx(model_file):
+    graph = onnx.load(model_file("x86", FLOAT_FUSION)).graph
+    behind = {"fusion/audio", "fusion/visual"}
+    for node in graph.node:
+        if behind & set(node.input):
+            assert node.op_type not in ("QuantizeLinear", "DequantizeLinear"), node.name
+            behind |= set(node.output)
+    assert {"fusion/norm", "logits"} < behind
+    stored = quantized_activations(graph).keys()
+    names = prepared("layer", TARGETS["x86"].form).ranges.keys()
+    assert {n for n in names - stored if "/" in n} == {n for n in names if n.startswith("fusion/")}
+
+
+# TFLite
+
+
+def test_every_activation_has_its_name_in_tflite(model_file):
+    own = prepared("layer", TARGETS["xnnpack"].form)
+    names = observed_deploy(own.config, own.form, own.weights).names
+    for recipe in ("float32", INT8):
+        found = [name for name, _ in tensors_of(model_file("xnnpack", recipe))]
+        assert [name for name in names if found.count(name) != 1] == []
+
+
+def test_int8_tflite_is_all_integers(model_file):
+    assert {kind for _, kind in tensors_of(model_file("xnnpack", INT8))} == {"int8", "int32"}
+
+
+def test_float_fusion_in_tflite_is_float_and_the_rest_is_int8(model_file):
+    tensors = tensors_of(model_file("xnnpack", FLOAT_FUSION))
+    own = prepared("layer", TARGETS["xnnpack"].form)
+    for name in own.ranges.keys() - {"logits"}:
+        wanted = "float32" if name.startswith("fusion/") else "int8"
+        assert [kind for found, kind in tensors if found == name] == [wanted], name
+    # The border: what enters the fusion, and the logits before they are stored.
+    assert {name: kind for name, kind in tensors if name.startswith("logits")} == {
+        "logits": "int8",
+        "logits/1": "float32",
+    }
+    entering = "recogniser/visual/stage3/block0/", "recogniser/audio/stage3/block0/"
+    for name, kind in tensors:
+        if kind == "float32":
+            assert name.startswith(("fusion/", "recogniser/fusion/", "logits", "arith.constant", *entering)), name

@@ -1,0 +1,223 @@
+"""What is told of compiled files, and what is asked for in vain: no compiler is needed for these."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from types import SimpleNamespace
+
+import pytest
+from kit.fakes import make_manifest
+
+from export.__main__ import main
+from export.npu import litert as npu_litert
+from export.npu import npu_command
+from export.npu.compile import Compiled, is_full
+from export.npu.npu_command import placement_table
+from preprocess.errors import DataError, MissingComponentError
+from quantize.__main__ import main as quantize
+from runtime.manifest import Manifest
+from runtime.npu import emulator as hexagon
+from runtime.npu.chips import CURRENT, SNAPDRAGONS
+from runtime.npu.context_binary import CompiledFor, check_chip, compiled_for
+from runtime.npu.emulator import Placement
+
+FULL = Placement(186, 186, 1, (), {"QNNExecutionProvider": 1})
+PART = Placement(
+    185, 186, 2, ("fusion/norm (LayerNormalization)",), {"QNNExecutionProvider": 2, "CPUExecutionProvider": 1}
+)
+
+
+def binary(*chips: str) -> bytes:
+    """The settings that the compiler stores among its instructions."""
+    return b"\x00\xff".join(f"dump=false;{chip};num_nsps=1;".encode() for chip in chips)
+
+
+# The chip in the binary
+
+
+def test_the_chip_is_what_every_graph_of_the_binary_says():
+    content = binary("soc_type=SM8650;arch=75", "soc_type=SM8650;arch=75")
+    assert compiled_for(content) == CompiledFor("SM8650", 75)
+    assert check_chip(content, "SM8650", SNAPDRAGONS["SM8650"]) == CompiledFor("SM8650", 75)
+
+
+def test_an_older_hexagon_s_instructions_run_on_a_newer_one():
+    # As the compiler does it for this chip.
+    assert check_chip(binary("soc_type=SM8475;arch=68"), "SM8475", SNAPDRAGONS["SM8475"]).arch == 68
+
+
+@pytest.mark.parametrize(
+    ("content", "soc", "message"),
+    [
+        (binary("soc_type=SM8550;arch=73"), "SM8650", "is for SM8550, v73, not for SM8650"),
+        (binary("soc_type=SM8650;arch=79"), "SM8650", "is for Hexagon v79, but SM8650 has v75"),
+        (binary("soc_type=SM8250;arch=68"), "SM8250", "is for Hexagon v68, but SM8250 has v66"),
+        (binary("soc_type=SM8650;arch=75", "soc_type=SM8750;arch=79"), "SM8650", "names SM8650, v75 and SM8750, v79"),
+        (b"nothing", "SM8650", "names no chip"),
+    ],
+)
+def test_a_binary_for_another_chip_is_refused(content, soc, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        check_chip(content, soc, SNAPDRAGONS[soc])
+
+
+def test_chips_that_are_compiled_for_by_default_are_in_the_table():
+    assert set(CURRENT) <= SNAPDRAGONS.keys()
+    assert all(SNAPDRAGONS[soc].hexagon == f"v{SNAPDRAGONS[soc].arch}" for soc in SNAPDRAGONS)
+    assert set(CURRENT) <= npu_litert.known_socs()
+
+
+# The report
+
+
+def compiled(placement: Placement, against_cpu: tuple[int, int, float] | None) -> Compiled:
+    return Compiled("SM8650", "onnx", "SM8650-onnx", 1_430_000, CompiledFor("SM8650", 75), placement, against_cpu, ())
+
+
+@pytest.mark.parametrize("placement", [FULL, PART])
+def test_a_placement_survives_json(placement):
+    document = json.loads(json.dumps(placement.to_dict()))
+    assert Placement.from_dict(document) == placement
+    assert document["full"] == (placement is FULL)
+
+
+def test_one_piece_and_nothing_on_the_cpu_is_all_of_it():
+    assert FULL.full
+    assert not PART.full
+    assert not Placement(186, 186, 2, (), {}).full
+    assert is_full([compiled(FULL, None)])
+    assert not is_full([compiled(FULL, None), compiled(PART, None)])
+
+
+def test_the_table_names_what_stays_on_the_cpu():
+    table = placement_table([compiled(FULL, (3, 3, 26.54)), compiled(PART, None)])
+    rows = [re.split(r"  +", line) for line in table.splitlines()]
+    assert rows[2] == ["SM8650 (8 Gen 3), onnx", "186 of 186", "1", "SM8650, v75", "1.43 MB", "3 of 3, 26.5 dB"]
+    assert rows[3][1:] == ["185 of 186", "2", "SM8650, v75", "1.43 MB", "not run"]
+    assert table.endswith("SM8650 onnx, on the CPU: fusion/norm (LayerNormalization)")
+
+
+def test_a_long_list_of_nodes_is_counted():
+    names = tuple(f"node{i} (Add)" for i in range(11))
+    table = placement_table([compiled(Placement(1, 12, 1, names, {}), None)])
+    assert table.endswith("node7 (Add) and 3 more")
+
+
+def test_a_manifest_without_a_chip_says_nothing_of_chips():
+    plain, own = make_manifest(), make_manifest(npu={"soc": "SM8650"})
+    assert "npu" not in json.loads(plain.to_json())
+    assert Manifest.from_json(plain.to_json()) == plain
+    assert Manifest.from_json(own.to_json()) == own
+
+
+# What is missing
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch):
+    monkeypatch.setattr(hexagon, "_PACKAGE", "no_such_package")
+    monkeypatch.setattr(npu_litert, "_SDK", "no_such_package")
+
+
+def one_line(capsys) -> str:
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], 3, 'pip install -e ".[npu]"'),
+        (["--format", "onnx"], 3, 'pip install -e ".[npu]"'),
+        (["--format", "tflite"], 3, "pip install ai-edge-litert-sdk-qualcomm"),
+        (["--format", "tflite", "--qairt", "nowhere"], 3, "nowhere holds no libQnnHtp.so"),
+        (["--soc", "SM9999"], 2, "invalid choice: 'SM9999'"),
+        (["--soc", "SM8635", "--format", "tflite"], 2, "LiteRT's compiler does not know SM8635"),
+        (["--recipe", "float32"], 2, "leaves floats"),
+        (["--recipe", "static_wi8_ai16", "--format", "tflite"], 2, "does not exist for tflite"),
+        (["--recipe", "w8a8"], 2, "is unknown"),
+        (["--preset", "paper"], 2, "needs --init random"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(words, code, message, nothing_installed, capsys, tmp_path):
+    assert main(["npu", *words, "--out", str(tmp_path / "a")]) == code
+    assert message in one_line(capsys)
+    assert not (tmp_path / "a").exists()
+
+
+def test_check_in_the_emulator_needs_the_emulator(nothing_installed, capsys, tmp_path):
+    words = ["check", "--float", str(tmp_path), "--int8", str(tmp_path), "--backend", "qnn-htp"]
+    assert quantize(words) == 3
+    assert 'pip install -e ".[npu]"' in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--baseline", "b.json"], "--baseline does not go with --backend"),
+        (["--int8-runtime", "onnxruntime"], "--int8-runtime does not go with --backend"),
+        (["--min-cpu-agreement", "98"], "--min-cpu-agreement is 98; use a share up to 1"),
+    ],
+)
+def test_options_that_do_not_go_with_the_emulator(words, message, capsys, tmp_path):
+    base = ["check", "--float", str(tmp_path), "--int8", str(tmp_path), "--backend", "qnn-htp"]
+    assert quantize([*base, *words]) == 2
+    assert message in one_line(capsys)
+
+
+def test_several_artefacts_need_the_emulator(capsys, tmp_path):
+    assert quantize(["check", "--float", str(tmp_path), "--int8", "a", "b"]) == 2
+    assert "--int8 names 2 artefacts; without --backend name one" in one_line(capsys)
+
+
+# The command, with stand-ins for converter and compiler
+
+
+@pytest.fixture
+def converted(monkeypatch):
+    """The placement that the compiler will give; conversion writes nothing."""
+    given: list[Placement] = []
+    monkeypatch.setattr(npu_command, "require_hexagon", lambda: None)
+    monkeypatch.setattr(npu_command, "export_model", lambda *_: make_manifest(verification={"failures": []}))
+    monkeypatch.setattr(npu_command, "compile_artifact", lambda *_, **__: compiled(given[0], (3, 3, 26.5)))
+    return given
+
+
+@pytest.mark.parametrize(
+    ("placement", "words", "code"),
+    [(FULL, [], 0), (FULL, ["--require-full"], 0), (PART, [], 0), (PART, ["--require-full"], 1)],
+)
+def test_require_full_makes_any_fallback_a_no(converted, placement, words, code, capsys, tmp_path):
+    converted.append(placement)
+    out = tmp_path / "out"
+    assert main(["npu", "--format", "onnx", "--soc", "SM8650", "--out", str(out), *words]) == code
+    shown = capsys.readouterr()
+    assert ("fusion/norm (LayerNormalization)" in shown.out) == (placement is PART)
+    assert f"{'all' if placement is FULL else 'NOT all'} of it on the NPU" in shown.out
+    assert ("not wholly on the NPU in one piece: SM8650 onnx" in shown.err) == (code == 1)
+    # The answer is no, but the files are there.
+    (found,) = json.loads((out / "placement.json").read_text())["compiled"]
+    assert Placement.from_dict(found["placement"]) == placement
+
+
+# Qualcomm's libraries
+
+
+def test_the_package_of_the_libraries_is_taken_where_it_is_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(npu_litert.importlib.util, "find_spec", lambda name: name)
+    package = SimpleNamespace(path_to_sdk_libs=lambda: tmp_path)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert_sdk_qualcomm", package)
+    found = npu_litert.find_qairt(None)
+    assert (found.folder, found.stand_in) == (tmp_path, False)
+
+
+def test_a_folder_of_libraries_must_be_whole(tmp_path):
+    for name in ("libQnnHtp.so", "libQnnSystem.so"):
+        (tmp_path / name).touch()
+    with pytest.raises(MissingComponentError, match=r"holds no libQnnLpai\.so; name the folder"):
+        npu_litert.find_qairt(str(tmp_path))
+    (tmp_path / "libQnnLpai.so").touch()
+    assert npu_litert.find_qairt(str(tmp_path)) == npu_litert.Qairt(tmp_path.resolve())

@@ -1,0 +1,84 @@
+"""Running `har_run` in tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kit.native import build
+
+from android_bench.tools.build import litert_of_this_machine
+
+
+@dataclass(frozen=True)
+class Run:
+    """Events that a process printed, its exit code, and its standard error."""
+
+    events: tuple[dict[str, Any], ...]
+    code: int
+    stderr: str
+
+    @property
+    def logits(self) -> dict[str, list[float]]:
+        return {own["recording"]: own["logits"] for own in self.events if own["event"] == "prediction"}
+
+    @property
+    def result(self) -> dict[str, Any]:
+        assert self.code == 0, self.events
+        assert self.events[-1]["event"] == "result"
+        return self.events[-1]
+
+    @property
+    def error(self) -> str:
+        """The message of the one line that there is."""
+        (own,) = self.events
+        assert own["event"] == "error"
+        return own["message"]
+
+
+def har_run() -> Path:
+    """The program, built once. Skips without a compiler."""
+    return build("default", ("har_run",)) / "har_run"
+
+
+def litert() -> Path:
+    library = litert_of_this_machine(os.uname().machine, android=False)
+    assert library is not None
+    return library
+
+
+def strict(text: str) -> dict[str, Any]:
+    """A JSON line as RFC 8259 has it, which has no NaN."""
+
+    def no_constant(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=no_constant)
+
+
+def run_har(
+    artifact: Path | str,
+    *words: str,
+    program: Sequence[str | Path] = (),
+    library: Path | str | None = "",
+    environment: dict[str, str] | None = None,
+    quick: bool = True,
+) -> Run:
+    """Runs it, with this machine's library unless another is named; None for none."""
+    command = [*map(os.fspath, program or [har_run()]), "--artifact", os.fspath(artifact)]
+    if library is not None:
+        command += ["--library", os.fspath(library or litert())]
+    if quick:
+        command += ["--warmup-runs", "1", "--min-runs", "3", "--min-seconds", "0"]
+    variables = {k: v for k, v in os.environ.items() if k not in ("HAR_LITERT_LIBRARY", "LD_LIBRARY_PATH")}
+    result = subprocess.run(
+        [*command, *words], capture_output=True, env=variables | (environment or {}), check=False, timeout=300
+    )
+    assert not result.stdout or result.stdout.endswith(b"\n")
+    events = tuple(map(strict, result.stdout.decode().splitlines()))
+    return Run(events, result.returncode, result.stderr.decode(errors="replace"))

@@ -1,0 +1,208 @@
+"""The configuration: presets, JSON round trip, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kit.tiny import THREE_LABELS, tiny_config
+
+from model.config import (
+    PRESETS,
+    ConvNeXtStage,
+    FusionConfig,
+    Label,
+    ModelConfig,
+    ResNetStage,
+    convnext,
+    preset_config,
+    resnet,
+)
+from preprocess.errors import DataError
+from preprocess.spec import PreprocessSpec
+
+
+def test_paper_is_the_published_network():
+    config = preset_config("paper", THREE_LABELS)
+    assert config.visual.stem == 64
+    assert [(s.residual, s.inner) for s in config.visual.stages] == [
+        (256, ((64, 64),) * 3),
+        (512, ((128, 128),) * 4),
+        (1024, ((256, 256),) * 6),
+        (2048, ((512, 512),) * 3),
+    ]
+    assert [(s.width, s.expanded) for s in config.audio.stages] == [
+        (96, (384,) * 3),
+        (192, (768,) * 3),
+        (384, (1536,) * 9),
+        (768, (3072,) * 3),
+    ]
+    assert config.audio.norm == "layer"
+    assert config.fusion == FusionConfig(256, 256, heads=4, key_dim=64, value_dim=64)
+    assert config.spec == PreprocessSpec()
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(18, [2, 2, 2, 2]), (34, [3, 4, 6, 3])])
+def test_shallow_resnets_have_basic_blocks(depth, blocks):
+    config = resnet(depth)
+    assert not config.bottleneck
+    assert [len(stage.inner) for stage in config.stages] == blocks
+    assert [stage.residual for stage in config.stages] == [64, 128, 256, 512]
+
+
+def test_nano_has_the_depths_of_paper():
+    nano, paper = (preset_config(name, THREE_LABELS) for name in ("nano", "paper"))
+    assert [len(s.inner) for s in nano.visual.stages] == [len(s.inner) for s in paper.visual.stages]
+    assert [len(s.expanded) for s in nano.audio.stages] == [len(s.expanded) for s in paper.audio.stages]
+    assert nano.fusion.heads == paper.fusion.heads
+    assert nano.spec.skeleton.shape == (96, 96, 31)
+    assert nano.spec.audio.shape == (64, 192, 3)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("depth", [18, 34, 50])
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_json_round_trip_of_every_preset(name, depth, norm):
+    config = preset_config(name, (*THREE_LABELS, Label("A004", "naïve 動作")), visual_depth=depth, audio_norm=norm)
+    assert ModelConfig.from_dict(json.loads(config.to_json())) == config
+
+
+WIDTH = st.integers(1, 4096)
+
+
+@given(
+    st.lists(st.tuples(WIDTH, st.lists(st.tuples(WIDTH, WIDTH), min_size=1, max_size=3)), min_size=4, max_size=4),
+    st.lists(st.tuples(WIDTH, st.lists(WIDTH, min_size=1, max_size=3)), min_size=4, max_size=4),
+    st.tuples(WIDTH, WIDTH, WIDTH, WIDTH, WIDTH),
+)
+def test_json_round_trip_of_any_widths(seen, heard, fusion):
+    tiny = tiny_config()
+    config = replace(
+        tiny,
+        visual=replace(tiny.visual, stages=tuple(ResNetStage(width, tuple(inner)) for width, inner in seen)),
+        audio=replace(tiny.audio, stages=tuple(ConvNeXtStage(width, tuple(expanded)) for width, expanded in heard)),
+        fusion=FusionConfig(*fusion),
+    )
+    assert ModelConfig.from_dict(json.loads(config.to_json())) == config
+
+
+def changed(path: str, value: object) -> dict:
+    document = json.loads(tiny_config().to_json())
+    *way, last = [int(key) if key.isdigit() else key for key in path.split(".")]
+    inner = document
+    for key in way:
+        inner = inner[key]
+    inner[last] = value
+    return document
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "colour",
+        "visual.colour",
+        "visual.stages.0.colour",
+        "audio.colour",
+        "audio.stages.3.colour",
+        "fusion.colour",
+        "spec.colour",
+        "spec.audio.colour",
+        "labels.1.colour",
+    ],
+)
+def test_an_unknown_field_is_refused_wherever_it_stands(path):
+    with pytest.raises(DataError, match=r"colour"):
+        ModelConfig.from_dict(changed(path, 1))
+
+
+@pytest.mark.parametrize("name", ["preset", "visual", "audio", "fusion", "spec", "labels", "version"])
+def test_a_missing_part_is_refused(name):
+    document = json.loads(tiny_config().to_json())
+    del document[name]
+    with pytest.raises(DataError, match=r"missing|version is None"):
+        ModelConfig.from_dict(document)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("version", 2, "configuration version is 2; this release reads 1"),
+        ("visual.stem", 0, r"ResNet width is \[0\]"),
+        ("visual.stem", 7.5, r"ResNet width is \[7.5\]"),
+        ("visual.stem", True, r"ResNet width is \[True\]"),
+        ("visual.stem", "64", r"ResNet width is \['64'\]"),
+        ("visual.stride_on", "5x5", "stride_on is '5x5'; use 3x3 or 1x1"),
+        ("visual.stages", [], r"number of ResNet blocks by stage is \[\]; give four stages"),
+        ("visual.stages.1.inner", [], r"number of ResNet blocks by stage is \[1, 0, 1, 1\]"),
+        ("visual.stages.1.inner", [[4]], "ResNet inner widths"),
+        ("visual.stages.1.inner", [[4, -1]], r"ResNet width is \[-1\]"),
+        ("audio.stages", [], r"number of ConvNeXt blocks by stage is \[\]"),
+        ("audio.stages.2.width", -6, r"ConvNeXt width is \[-6\]"),
+        ("audio.norm", "group", "norm is 'group'; use layer or batch"),
+        ("audio.layer_scale_init", math.nan, "layer_scale_init is nan"),
+        ("fusion.heads", 0, r"fusion width is \[0\]"),
+        ("spec.skeleton.size", 2, "size is 2"),
+        ("labels", [{"code": "A001", "name": "alone"}], "number of classes is 1"),
+        ("labels.1.code", "A001", "every class must have its own code"),
+    ],
+)
+def test_a_value_that_cannot_work_is_named(path, value, message):
+    with pytest.raises(DataError, match=message):
+        ModelConfig.from_dict(changed(path, value))
+
+
+def places(node: object, path: tuple = ()) -> list[tuple]:
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [path, *(place for key, value in items for place in places(value, (*path, key)))]
+
+
+DOCUMENT = json.loads(tiny_config().to_json())
+JSON_VALUE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 5),
+    st.floats(),
+    st.text(max_size=3),
+    st.just([]),
+    st.just({}),
+    st.just([[]]),
+)
+
+
+@given(st.sampled_from(places(DOCUMENT)), JSON_VALUE)
+def test_any_damage_is_a_data_error_or_another_valid_configuration(place, value):
+    document = {"top": copy.deepcopy(DOCUMENT)}
+    inner = document
+    for key in ("top", *place)[:-1]:
+        inner = inner[key]
+    inner[("top", *place)[-1]] = value
+    try:
+        config = ModelConfig.from_dict(document["top"])
+    except DataError:
+        return
+    assert ModelConfig.from_dict(json.loads(config.to_json())) == config
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(DataError, match="preset 'micro' does not exist"):
+        preset_config("micro", THREE_LABELS)
+    with pytest.raises(DataError, match="ResNet depth is 101; use 18, 34 or 50"):
+        resnet(101)
+
+
+def test_convnext_needs_four_widths():
+    with pytest.raises(ValueError, match="zip"):
+        convnext((1, 2, 3))
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50])
+def test_backbones_have_their_published_names(depth):
+    assert resnet(depth, width=1 / 8).name == f"ResNet-{depth}"
+    audio = convnext((8, 16, 24, 32))
+    assert audio.name == "ConvNeXt-T"
+    assert replace(audio, stages=(*audio.stages[:3], ConvNeXtStage(8, (32,)))).name == "ConvNeXt 3-3-9-1"

@@ -1,0 +1,137 @@
+"""Baseline files: round trip, refusals, and that a file appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preprocess.errors import DataError, UsageError
+from quantize.gate.baseline import Baseline, Provenance, make_baseline, names_sha256, read_baseline, write_baseline
+from quantize.gate.rules import GateOptions, judge
+
+CLASSES = ("A001", "A002", "A003")
+NAMES = tuple(f"recording{i:03d}" for i in range(500))
+PROVENANCE = Provenance("python -m quantize check", "2026-11-25T12:00:00+00:00", {"int8": "litert 2.3.0"}, "a", "b")
+
+
+def gate_of(*, wrong: int = 0, gained: int = 0):
+    """Result, labels, choices of both models."""
+    labels = np.arange(len(NAMES)) % len(CLASSES)
+    before, after = labels.copy(), labels.copy()
+    after[:wrong] = (labels[:wrong] + 1) % len(CLASSES)
+    before[100 : 100 + gained] = (labels[100 : 100 + gained] + 1) % len(CLASSES)
+    logits = [np.eye(len(CLASSES), dtype=np.float32)[own] for own in (before, after)]
+    return judge(labels, *logits, class_names=CLASSES, options=GateOptions()), labels, before, after
+
+
+def baseline_of(**changes: int) -> Baseline:
+    result, _, before, after = gate_of(**changes)
+    return make_baseline(
+        result, names=NAMES, classes=CLASSES, float_choices=before, int8_choices=after, provenance=PROVENANCE
+    )
+
+
+def test_baseline_holds_what_the_gate_found():
+    baseline = baseline_of(gained=5)
+    assert baseline.int8_accuracy == 1.0
+    assert baseline.float_accuracy == 0.99
+    assert baseline.drop_points == -1.0
+    assert baseline.agreement == 0.99
+    assert baseline.classes == CLASSES
+    assert sum(a != b for a, b in zip(baseline.float_choices, baseline.int8_choices, strict=True)) == 5
+
+
+def test_baseline_survives_its_file(tmp_path):
+    path = tmp_path / "new" / "baseline.json"
+    write_baseline(path, baseline_of(gained=3))
+    assert read_baseline(path) == baseline_of(gained=3)
+    assert [own.name for own in path.parent.iterdir()] == ["baseline.json"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=130))
+def test_baseline_survives_json(pairs):
+    baseline = replace(baseline_of(), float_choices=tuple(a for a, _ in pairs), int8_choices=tuple(b for _, b in pairs))
+    assert Baseline.from_json(baseline.to_json()) == baseline
+
+
+def test_file_is_compact_and_its_lines_short():
+    text = baseline_of().to_json()
+    assert len(text) < 2 * 500 * 2 + 2000
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_a_gate_that_failed_makes_no_baseline():
+    with pytest.raises(UsageError, match="a gate that failed makes no baseline: INT8 loses 6"):
+        baseline_of(wrong=30)
+
+
+def test_choices_for_the_same_recordings():
+    _, _, _, after = gate_of(gained=2)
+    np.testing.assert_array_equal(baseline_of(gained=2).choices_for(NAMES, CLASSES), after)
+
+
+@pytest.mark.parametrize("names", [NAMES[:-1], NAMES[::-1], (*NAMES[:-1], "another")])
+def test_other_recordings_are_refused(names):
+    message = f"the {len(names)} recordings are not the 500 that the baseline was made with; .* --update-baseline"
+    with pytest.raises(DataError, match=message):
+        baseline_of().choices_for(names, CLASSES)
+
+
+@pytest.mark.parametrize("classes", [CLASSES[:2], CLASSES[::-1]])
+def test_other_classes_are_refused(classes):
+    with pytest.raises(DataError, match=r"classes are not the baseline's 3; .* --update-baseline"):
+        baseline_of().choices_for(NAMES, classes)
+
+
+def test_names_are_told_apart_at_their_borders():
+    assert names_sha256(["ab", "c"]) != names_sha256(["a", "bc"])
+
+
+def changed(**fields) -> str:
+    return json.dumps({**json.loads(baseline_of().to_json()), **fields})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "baseline is damaged"),
+        ("[]", "baseline is damaged"),
+        ("{}", "baseline is damaged: KeyError\\('version'\\)"),
+        (changed(version=2), "baseline version is 2; this release reads 1"),
+        (changed(colour="red"), "missing, unknown or wrong field"),
+        (changed(provenance={}), "missing, unknown or wrong field"),
+        (changed(int8_choices=["0 1 x"]), "missing, unknown or wrong field"),
+        (changed(int8_choices=["0 1"]), "500 float and 2 INT8 answers"),
+        (changed(int8_choices=["3"] * 500), "an answer that is none of its 3 classes"),
+    ],
+)
+def test_damaged_baselines_are_refused_with_the_remedy(text, message, tmp_path):
+    path = tmp_path / "baseline.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message) as caught:
+        read_baseline(path)
+    assert "--update-baseline" in str(caught.value)
+
+
+def test_missing_and_binary_files_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"none\.json does not exist; write it with --update-baseline"):
+        read_baseline(tmp_path / "none.json")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="is no text"):
+        read_baseline(tmp_path / "binary")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "baseline.json"
+    write_baseline(path, baseline_of())
+    before = path.read_bytes()
+    monkeypatch.setattr(Baseline, "to_json", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_baseline(path, baseline_of(gained=1))
+    assert path.read_bytes() == before
+    assert [own.name for own in tmp_path.iterdir()] == ["baseline.json"]

@@ -1,0 +1,276 @@
+"""Equalisation, bias correction and preparation: what they must leave alone, and NumPy for what they must reach."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import tf_keras as keras
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kit.tiny import model_configs, tiny_config
+
+from model.deploy import DeployForm, build_deploy, set_deploy_weights
+from model.folding import BIASED_PART, PARTS, fold
+from model.recogniser import build_recogniser
+from quantize.corrections import correct_biases, equalise
+from quantize.prepare import CalibrationOptions, prepare
+from quantize.ranges import choose_ranges, collect
+from quantize.recipes import FLOAT32, STATIC_WI8_AI8, parse_recipe
+from quantize.rounding import FakeQuant, observed_deploy, round_weights
+from recordings.calibration import CalibrationSet
+
+FORMS = [DeployForm(*choice) for choice in itertools.product(("split", "whole"), ("convolutions", "layer"))]
+XNNPACK = FORMS[0]
+# Other weights give other float32 roundings; relative to the largest logit, at least to 1.
+LOGIT_TOLERANCE = 1e-4
+# Of a mean of float32 products, relative to the largest, against float64.
+SAME_MEAN = 1e-5
+
+
+def trained(config, *, seed=0):
+    """Training weights in which biases, offsets and moving means are not zero, nor scales one."""
+    rng = np.random.default_rng(seed)
+    out = {}
+    for name, value in build_recogniser(config, seed=seed).weights().items():
+        kind = name.rsplit("/", 1)[-1]
+        if kind in ("gamma", "moving_variance"):
+            value = rng.uniform(0.3, 2, value.shape)
+        elif kind in ("bias", "beta", "moving_mean"):
+            value = rng.normal(0, 0.3, value.shape)
+        out[name] = np.asarray(value, np.float32)
+    return out
+
+
+def calibration_of(config, count=3):
+    rng = np.random.default_rng(4)
+    skeleton = rng.random((count, *config.spec.skeleton.shape)).astype(np.float32)
+    audio = rng.normal(size=(count, *config.spec.audio.shape)).astype(np.float32)
+    return CalibrationSet(tuple(f"R{i}" for i in range(count)), np.zeros(count, np.int32), skeleton, audio, seed=0)
+
+
+def inputs_of(calibration):
+    return [calibration.skeleton, calibration.audio]
+
+
+# Equalisation
+
+
+def linked(config):
+    """Pairs of convolutions that share channels with nothing but a ReLU between, by name; last pair of a block only.
+
+    In a bottleneck the middle convolution is in two pairs, and sharing with the third changes what the first sees.
+    """
+    for level, stage in enumerate(config.visual.stages):
+        for index, inner in enumerate(stage.inner):
+            name = f"visual/stage{level}/block{index}"
+            yield f"{name}/conv{len(inner) - 1}", f"{name}/conv{len(inner)}"
+    if config.audio.norm == "batch":
+        for level, stage in enumerate(config.audio.stages):
+            for index in range(len(stage.expanded)):
+                yield f"audio/stage{level}/block{index}/depthwise", f"audio/stage{level}/block{index}/expand"
+
+
+def written_range(weights, conv):
+    """Largest weight of every output channel, over all parts of a split depthwise."""
+    kernels = [value for name, value in weights.items() if name.startswith(f"{conv}/") and "kernel" in name]
+    flat = [k[..., 0] if k.shape[-1] == 1 and "depthwise" in conv else k for k in kernels]
+    return np.max([np.abs(k).reshape(-1, k.shape[-1]).max(axis=0) for k in flat], axis=0)
+
+
+def read_range(weights, conv):
+    """Largest weight of every input channel."""
+    return np.abs(weights[f"{conv}/kernel"]).max(axis=(0, 1, 3))
+
+
+def check_equalised(config, form, *, seed=0):
+    weights = fold(config, trained(config, seed=seed), form)
+    before = {name: value.copy() for name, value in weights.items()}
+    found = equalise(config, weights)
+    assert found.keys() == weights.keys()
+    assert all(np.array_equal(weights[name], before[name]) for name in before), "equalise changed what it was given"
+    assert all(value.dtype == np.float32 for value in found.values())
+
+    model, inputs = build_deploy(config, form), inputs_of(calibration_of(config, 2))
+    set_deploy_weights(model, weights)
+    expected = model(inputs).numpy()
+    set_deploy_weights(model, found)
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(model(inputs), expected, rtol=0, atol=LOGIT_TOLERANCE * scale)
+
+    for first, second in linked(config):
+        written, read = written_range(found, first), read_range(found, second)
+        alive = (written > 0) & (read > 0)
+        np.testing.assert_allclose(written[alive], read[alive], rtol=1e-5, err_msg=first)
+    return weights, found
+
+
+@pytest.mark.parametrize(
+    ("form", "bottleneck", "norm"),
+    [(FORMS[0], True, "layer"), (FORMS[0], False, "batch"), (FORMS[3], False, "layer"), (FORMS[3], True, "batch")],
+    ids=str,
+)
+def test_linked_channels_share_their_range_and_logits_stay(form, bottleneck, norm):
+    weights, found = check_equalised(tiny_config(bottleneck=bottleneck, norm=norm), form)
+    changed = {name.rsplit("/", 1)[0] for name in found if not np.array_equal(found[name], weights[name])}
+    assert {name.split("/")[0] for name in changed} == ({"visual", "audio"} if norm == "batch" else {"visual"})
+    assert not [name for name in changed if name.endswith(("shortcut", "project", "stem", "stem/conv"))]
+
+
+@settings(max_examples=2, suppress_health_check=[HealthCheck.filter_too_much])
+@given(config=model_configs(), form=st.sampled_from(FORMS), seed=st.integers(0, 2**32 - 1))
+def test_any_widths_keep_their_logits(config, form, seed):
+    check_equalised(config, form, seed=seed)
+
+
+def test_a_dead_channel_is_left_alone():
+    config = tiny_config(bottleneck=False)
+    weights = fold(config, trained(config), XNNPACK)
+    weights["visual/stage0/block0/conv0/kernel"][..., 1] = 0
+    weights["visual/stage1/block0/conv1/kernel"][:, :, 2] = 0
+    found = equalise(config, weights)
+    assert all(np.isfinite(value).all() for value in found.values())
+    same = "visual/stage0/block0/conv0/bias", 1
+    assert found[same[0]][same[1]] == weights[same[0]][same[1]]
+    name = "visual/stage1/block0/conv0/kernel"
+    np.testing.assert_array_equal(found[name][..., 2], weights[name][..., 2])
+
+
+# Bias correction
+
+
+def convolved(x, kernel, *, stride=1, dilation=(1, 1)):
+    """x [B, H, W, C] with a kernel [h, w, C, D], or a depthwise one [h, w, C, 1]; float64, zeros outside."""
+    out_size = [-(-size // stride) for size in x.shape[1:3]]
+    total = [
+        max((out - 1) * stride + (taps - 1) * by + 1 - size, 0)
+        for out, taps, by, size in zip(out_size, kernel.shape, dilation, x.shape[1:3], strict=False)
+    ]
+    x = np.pad(x.astype(np.float64), [(0, 0), *((t // 2, t - t // 2) for t in total), (0, 0)])
+    out = 0.0
+    for i, j in np.ndindex(kernel.shape[:2]):
+        rows, columns = (
+            slice(start, start + (count - 1) * stride + 1, stride)
+            for start, count in zip((i * dilation[0], j * dilation[1]), out_size, strict=True)
+        )
+        own = x[:, rows, columns]
+        out = out + (own * kernel[i, j, :, 0] if kernel.shape[3] == 1 else own @ kernel[i, j])
+    return out
+
+
+@cache
+def corrected(form):
+    """Weights before and after, and a function: a layer's name → its input over the calibration set."""
+    config = tiny_config()
+    weights, calibration = fold(config, trained(config), form), calibration_of(tiny_config())
+    observed = observed_deploy(config, form, weights)
+    inputs = observed.model.inputs
+
+    def input_of(name):
+        reader = keras.Model(inputs, observed.model.get_layer(name).input)
+        return reader(inputs_of(calibration)).numpy()
+
+    return weights, correct_biases(observed, weights, calibration), input_of
+
+
+def check_mean_error(compute, bias_name, form):
+    """`compute`: from kernels by name to the output without bias [..., channels]."""
+    weights, found, _ = corrected(form)
+    exact, rounded = compute(weights), compute(round_weights(weights))
+    axes = tuple(range(exact.ndim - 1))
+    error = (rounded - exact).mean(axis=axes)
+    left = error + found[bias_name] - weights[bias_name]
+    tolerance = SAME_MEAN * max(np.abs(exact).max(), np.abs(weights[bias_name]).max())
+    assert np.abs(error).max() > 10 * tolerance, "nothing to correct"
+    assert np.abs(left).max() < tolerance
+
+
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [("visual/stage1/block0/conv1", 2), ("visual/stage0/block0/shortcut", 1), ("fusion/query", 1)],
+)
+def test_a_convolution_loses_its_mean_error(name, stride):
+    x = corrected(XNNPACK)[2](name)
+    check_mean_error(lambda w: convolved(x, w[f"{name}/kernel"], stride=stride), f"{name}/bias", XNNPACK)
+
+
+@pytest.mark.parametrize("form", [FORMS[0], FORMS[-1]], ids=str)
+def test_a_depthwise_loses_the_mean_error_of_all_its_parts(form):
+    name = "audio/stage0/block0/depthwise"
+    if form.depthwise == "whole":
+        x = corrected(form)[2](name)
+        check_mean_error(lambda w: convolved(x, w[f"{name}/depthwise_kernel"]), f"{name}/bias", form)
+        return
+    x = corrected(form)[2](f"{name}/{BIASED_PART}")
+    parts = {part: dilation for part, (_, dilation) in PARTS.items()}
+    check_mean_error(
+        lambda w: sum(convolved(x, w[f"{name}/{part}/depthwise_kernel"], dilation=by) for part, by in parts.items()),
+        f"{name}/{BIASED_PART}/bias",
+        form,
+    )
+
+
+def test_the_classifier_loses_its_mean_error():
+    x = corrected(XNNPACK)[2]("fusion/classifier").astype(np.float64)
+    check_mean_error(lambda w: x @ w["fusion/classifier/kernel"], "fusion/classifier/bias", XNNPACK)
+
+
+@pytest.mark.parametrize("form", [FORMS[0], FORMS[-1]], ids=str)
+def test_only_biases_are_corrected(form):
+    weights, found, _ = corrected(form)
+    assert found.keys() == weights.keys()
+    for name, value in weights.items():
+        assert found[name].dtype == np.float32
+        assert found[name].shape == value.shape
+        if not name.endswith("/bias"):
+            np.testing.assert_array_equal(found[name], value)
+        elif name.endswith(("variance/bias", "affine/bias")):
+            # Every weight is the largest of its channel, so it has no error.
+            np.testing.assert_allclose(found[name], value, rtol=0.05)
+        else:
+            assert not np.array_equal(found[name], value), name
+
+
+# Preparation
+
+
+def test_without_calibration_weights_stay():
+    config = tiny_config()
+    weights = trained(config)
+    found = prepare(config, weights, XNNPACK, None, CalibrationOptions(equalise=True))
+    folded = fold(config, weights, XNNPACK)
+    assert found.ranges == {}
+    for own in (found.weights, found.static_weights):
+        assert own.keys() == folded.keys()
+        assert all(np.array_equal(own[name], folded[name]) for name in folded)
+    assert "logits" in found.producers.values()
+
+
+def test_options_are_obeyed_and_recipes_choose_what_is_rounded():
+    config = tiny_config(norm="batch")
+    weights, calibration = trained(config), calibration_of(config)
+    folded = fold(config, weights, XNNPACK)
+    equal = equalise(config, folded)
+    observed = observed_deploy(config, XNNPACK, equal)
+    found = prepare(config, weights, XNNPACK, calibration, CalibrationOptions("percentile", equalise=True))
+    expected = correct_biases(observed, equal, calibration)
+    for name in folded:
+        np.testing.assert_array_equal(found.weights[name], folded[name])
+        np.testing.assert_allclose(found.static_weights[name], expected[name], rtol=1e-5, atol=1e-6)
+    ranges = choose_ranges(collect(observed, calibration), "percentile")
+    assert found.ranges.keys() == ranges.keys() == set(observed.names)
+    for name, limits in ranges.items():
+        assert found.ranges[name] == pytest.approx(limits, rel=1e-4, abs=1e-5)
+
+    found = replace(found, static_weights=equal)
+    inputs = inputs_of(calibration)
+    logits = found.float_model(FLOAT32)(inputs).numpy()
+    np.testing.assert_allclose(found.float_model(STATIC_WI8_AI8)(inputs), logits, rtol=0, atol=1e-4)
+    mixed = parse_recipe("static_wi8_ai8+fp32(fusion/*,logits)")
+    inside = {name for name in observed.names if not name.startswith("fusion/") and name != "logits"}
+    rounded = {x.name.removesuffix("/round") for x in found.model(mixed).layers if isinstance(x, FakeQuant)}
+    assert rounded == inside
+    np.testing.assert_array_equal(found.model(FLOAT32)(inputs), logits)

@@ -1,0 +1,333 @@
+"""Ranges of activations, and rounding over them: NumPy on the raw values as the reference."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import tf_keras as keras
+from hypothesis import given
+from hypothesis import strategies as st
+from kit.tiny import tiny_config
+
+from model.deploy import DeployForm, build_deploy, set_deploy_weights
+from model.folding import fold
+from model.recogniser import build_recogniser
+from quantize.ranges import METHODS, TensorStatistics, choose_ranges, collect, widen_summands
+from quantize.rounding import FakeQuant, Observed, observed_deploy, quantized_deploy, round_weights
+from recordings.calibration import CalibrationSet
+
+BINS = 2048
+XNNPACK = DeployForm("split", "convolutions")
+# Float32 sums in another order, relative to a tensor's largest value.
+SAME_FLOAT = 1e-4
+# Of a step: float32 division tells no more at 256 steps.
+SAME_LEVEL = 1e-3
+
+
+def statistics_of(values):
+    """What `collect` gives of a tensor with these values, by NumPy."""
+    low, high = float(values.min()), float(values.max())
+    return TensorStatistics(low, high, np.histogram(values, BINS, (low, high))[0])
+
+
+def chosen(values, method, name="x"):
+    return choose_ranges({name: statistics_of(values)}, method)[name]
+
+
+def levels(low, high):
+    """Step and zero point of 256 levels over a range, one of them at zero (Jacob et al. 2018, section 3)."""
+    step = (high - low) / 255
+    return step, int(np.clip(np.floor(-low / step + 0.5), 0, 255))
+
+
+def affine(x, low, high):
+    step, zero = levels(low, high)
+    return (np.clip(np.floor(x / step + 0.5) + zero, 0, 255) - zero) * step
+
+
+def rounding_error(values, limits):
+    return float(np.square(values - affine(values, *limits)).sum())
+
+
+def samples(kind):
+    """A hundred thousand values of a distribution."""
+    rng = np.random.default_rng(8)
+    return {
+        "normal": lambda: rng.normal(0.5, 2, 100_000),
+        "student": lambda: rng.standard_t(3, 100_000),
+        "laplace": lambda: rng.laplace(0, 1, 100_000),
+        "relu of student": lambda: np.maximum(rng.standard_t(3, 100_000), 0),
+        "lognormal": lambda: rng.lognormal(0, 1.5, 100_000),
+        "outlier": lambda: np.append(rng.normal(0, 1, 99_999), 60.0),
+        "negative": lambda: -rng.gamma(2, 1, 100_000) - 1,
+    }[kind]()
+
+
+KINDS = ["normal", "student", "laplace", "relu of student", "lognormal", "outlier", "negative"]
+HEAVY_TAILED = ["student", "relu of student", "lognormal", "outlier"]
+
+
+# Choice
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_minmax_keeps_every_value(kind):
+    values = samples(kind)
+    assert chosen(values, "minmax") == (min(values.min(), 0), max(values.max(), 0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_percentile_cuts_a_ten_thousandth_at_each_end(kind):
+    values = samples(kind)
+    low, high = np.percentile(values, [0.01, 99.99])
+    bin_width = (values.max() - values.min()) / BINS
+    assert chosen(values, "percentile") == pytest.approx((min(low, 0), max(high, 0)), rel=0, abs=bin_width)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_least_error_is_the_least_of_narrower_ranges(kind):
+    """Against rounding the values themselves over every hundredth of the whole range."""
+    values = samples(kind)
+    whole = chosen(values, "minmax")
+    found = rounding_error(values, chosen(values, "mse"))
+    best = min(rounding_error(values, (share * whole[0], share * whole[1])) for share in np.linspace(0.2, 1, 81))
+    # Bins and the uniform error in a step are approximations.
+    assert found <= 1.1 * best
+    assert found <= rounding_error(values, whole) * (0.95 if kind in HEAVY_TAILED else 1.001)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("value", [0.0, 7.0, -7.0, 1e-5, 3e4])
+def test_a_constant_tensor_gets_a_usable_range(method, value):
+    counts = np.eye(1, BINS, dtype=np.int64)[0]
+    low, high = choose_ranges({"x": TensorStatistics(value, value + 1e-6, counts)}, method)["x"]
+    assert low <= 0 <= high
+    assert high - low > 0
+    step = (high - low) / 255
+    assert FakeQuant((low, high))(np.float32([value, 0])).numpy() == pytest.approx([value, 0], abs=0.51 * step)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_gelu_makes_nothing_of_gets_no_levels(method):
+    values = np.linspace(-9, 3, 10_001)
+    low, high = chosen(values, method, "audio/stage0/block0/expand")
+    assert low == -4
+    assert high == chosen(values, method)[1]
+    cut = values[values < low]
+    assert max(abs(x / 2 * (1 + math.erf(x / math.sqrt(2)))) for x in cut) < 2e-4
+    assert chosen(values, method)[0] < -4
+    assert chosen(values / 4, method, "audio/stage0/block0/expand") == chosen(values / 4, method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pixels_have_the_range_of_their_definition(method):
+    seen = {"skeleton": statistics_of(np.linspace(0.1, 0.7, 100)), "audio": statistics_of(np.linspace(-1, 2, 100))}
+    ranges = choose_ranges(seen, method)
+    assert ranges["skeleton"] == (0, 1)
+    assert ranges.keys() == seen.keys()
+
+
+def test_a_summand_is_wide_enough_for_kernels_that_add_integers():
+    """XNNPACK's check of an addition: each input's step is at least 2^-10 of the output's."""
+    own = observed()
+    layers = [layer for layer in own.model.layers if isinstance(layer, keras.layers.Add)]
+    ranges = dict.fromkeys(own.names, (-1.0, 3.0)) | {
+        "audio/stage1/block0/project": (-1e-6, 3e-6),
+        "visual/stage0/block0/shortcut": (0.0, 1e-5),
+        "audio/stage0/block0/depthwise/edges": (-0.0125, 0.0),
+    }
+    wide = widen_summands(ranges, own)
+    step = 4 / 255
+    assert len(layers) == 4 + 3 * 4 + 1
+    for name, (low, high) in wide.items():
+        assert high - low == pytest.approx(max(ranges[name][1] - ranges[name][0], 4 * 2**-9)), name
+        assert (high - low) / 255 > step * 2**-10
+        assert low * ranges[name][1] == pytest.approx(high * ranges[name][0]), "zero keeps its place"
+    assert {name for name in wide if wide[name] != ranges[name]} == {
+        "audio/stage1/block0/project",
+        "visual/stage0/block0/shortcut",
+    }
+    # A sum that is widened for the next one widens its own summands.
+    depthwise = "audio/stage0/block0/depthwise"
+    chain = ranges | {f"{depthwise}/odd": (0.0, 1 / 400), f"{depthwise}/odd/add": (0.0, 1.0)}
+    chain[f"{depthwise}/edges/add"] = (0.0, 4096.0)
+    widened = widen_summands(chain, own)
+    assert widened[f"{depthwise}/odd/add"][1] == pytest.approx(4096 / 512)
+    assert widened[f"{depthwise}/odd"][1] == pytest.approx(4096 / 512**2)
+    assert widen_summands(widened, own) == widened
+    # Not an input of an addition: as it was.
+    alone = ranges | {"fusion/query": (0.0, 1e-5)}
+    assert widen_summands(alone, own)["fusion/query"] == (0, 1e-5)
+
+
+# Collection
+
+
+def calibration_of(config, count):
+    rng = np.random.default_rng(4)
+    skeleton = rng.random((count, *config.spec.skeleton.shape)).astype(np.float32)
+    audio = rng.normal(size=(count, *config.spec.audio.shape)).astype(np.float32)
+    return CalibrationSet(tuple(f"R{i}" for i in range(count)), np.zeros(count, np.int32), skeleton, audio, seed=0)
+
+
+@cache
+def initial():
+    return build_recogniser(tiny_config(), seed=3).weights()
+
+
+@cache
+def small():
+    """Configuration and deploy weights, biases other than zero."""
+    config = tiny_config()
+    weights = fold(config, initial(), XNNPACK)
+    rng = np.random.default_rng(5)
+    shifted = {
+        name: value + rng.normal(0, 0.2, value.shape).astype(np.float32)
+        for name, value in weights.items()
+        if name.endswith("bias") and "variance" not in name
+    }
+    return config, weights | shifted
+
+
+@cache
+def observed():
+    return observed_deploy(small()[0], XNNPACK, small()[1])
+
+
+@cache
+def activations():
+    """Every activation on five samples."""
+    calibration = calibration_of(small()[0], 5)
+    return observed().model([calibration.skeleton, calibration.audio])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_statistics_are_those_of_all_values(batch_size):
+    calibration = calibration_of(small()[0], 5)
+    found = collect(observed(), calibration, batch_size=batch_size)
+    outputs = activations()
+    assert tuple(found) == observed().names
+    for name, output in zip(observed().names, outputs, strict=True):
+        values = np.sort(output.numpy().ravel().astype(np.float64))
+        own, slack = found[name], SAME_FLOAT * np.abs(values).max()
+        assert (own.low, own.high) == pytest.approx((values[0], values[-1]), abs=slack + 1e-6), name
+        edges = np.linspace(own.low, own.high, BINS + 1)[1:-1]
+        below = own.counts.cumsum()
+        assert below[-1] == values.size
+        assert (below[:-1] >= np.searchsorted(values, edges - slack)).all(), name
+        assert (below[:-1] <= np.searchsorted(values, edges + slack)).all(), name
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        0.0,
+        -3.0,
+        1000.0,
+    ],
+)
+def test_a_constant_is_collected(value):
+    config = small()[0]
+    inputs = [
+        keras.Input(config.spec.skeleton.shape, name="skeleton"),
+        keras.Input(config.spec.audio.shape, name="audio"),
+    ]
+    constant = keras.layers.Lambda(lambda x: 0 * x + value)(inputs[1])
+    model = keras.Model(inputs, [inputs[1], constant])
+    found = collect(Observed(model, ("audio", "x"), {}), calibration_of(config, 2))["x"]
+    assert (found.low, found.high) == pytest.approx((value, value), rel=1e-6, abs=1e-5)
+    assert found.counts.sum() == 2 * math.prod(config.spec.audio.shape)
+
+
+# Rounding
+
+
+@given(
+    st.floats(-1e3, 0, width=32), st.floats(0, 1e3, width=32).filter(lambda high: high > 1e-2), st.integers(0, 2**32)
+)
+def test_activations_are_rounded_to_256_levels_with_one_at_zero(low, high, seed):
+    x = np.random.default_rng(seed).uniform(1.2 * low - 0.1, 1.2 * high + 0.1, 500).astype(np.float32)
+    rounding = FakeQuant((low, high))
+    found = rounding(x).numpy()
+    step, zero = levels(low, high)
+    # Where zero lies half-way between levels, float32 may decide otherwise than float64.
+    if abs((-low / step) % 1 - 0.5) > SAME_LEVEL:
+        between = np.abs((x / step) % 1 - 0.5) < SAME_LEVEL
+        np.testing.assert_allclose(found[~between], affine(x, low, high)[~between], rtol=1e-5, atol=SAME_LEVEL * step)
+    assert np.abs(found - np.clip(x, (-zero - 1) * step, (256 - zero) * step)).max() <= 1.51 * step
+    inside = (x > low + step) & (x < high - step)
+    assert np.abs(found - x)[inside].max(initial=0) <= (0.5 + SAME_LEVEL) * step
+    assert rounding(np.float32([0])).numpy() == 0
+    np.testing.assert_allclose(rounding(found).numpy(), found, rtol=1e-6, atol=SAME_LEVEL * step)
+    assert len(np.unique(found)) <= 256
+
+
+def test_kernels_are_rounded_by_output_channel():
+    for form in (XNNPACK, DeployForm("whole", "layer")):
+        weights = fold(tiny_config(), initial(), form)
+        before = {name: value.copy() for name, value in weights.items()}
+        rounded = round_weights(weights)
+        assert rounded.keys() == weights.keys()
+        for name, value in weights.items():
+            np.testing.assert_array_equal(value, before[name], err_msg=f"{name} was changed in place")
+            assert rounded[name].dtype == np.float32
+            if not name.endswith("kernel"):
+                np.testing.assert_array_equal(rounded[name], value)
+                continue
+            # Of a depthwise kernel [h, w, C, 1] the third axis, of others [..., in, out] the last.
+            axis = 2 if name.endswith("depthwise_kernel") else value.ndim - 1
+            for channel in range(value.shape[axis]):
+                plain, own = value.take(channel, axis), rounded[name].take(channel, axis)
+                step = np.abs(plain).max() / 127
+                assert np.abs(own - plain).max() <= step * (0.5 + SAME_LEVEL), name
+                level = own / (step or 1)
+                np.testing.assert_allclose(level, np.rint(level), atol=SAME_LEVEL, err_msg=name)
+                assert np.abs(level).max(initial=0) < 127.5
+
+
+def test_a_kernel_of_zeros_stays_zero():
+    name = "fusion/classifier/kernel"
+    np.testing.assert_array_equal(round_weights({name: np.zeros((4, 3), np.float32)})[name], np.zeros((4, 3)))
+
+
+# Graphs
+
+
+def test_every_activation_has_its_producer():
+    names, producers, model = observed().names, observed().producers, observed().model
+    assert sorted(producers.values()) == sorted(names)
+    outputs = dict(zip(names, model.outputs, strict=True))
+    for layer, name in producers.items():
+        assert model.get_layer(layer).output is outputs[name] or name in ("skeleton", "audio")
+    assert {"skeleton", "audio", "logits"} <= set(names)
+
+
+def test_activations_with_a_range_have_levels_and_others_none():
+    config, weights = small()
+    calibration = calibration_of(config, 2)
+    inputs = [calibration.skeleton, calibration.audio]
+    ranges = choose_ranges(collect(observed(), calibration), "minmax")
+    left = {"fusion/add", "visual/stage1/block0", "logits"}
+    kept = {name: limits for name, limits in ranges.items() if name not in left}
+    outputs = quantized_deploy(config, XNNPACK, weights, kept, observed=True)(inputs)
+    for name, output in zip(observed().names, outputs, strict=True):
+        step, zero = levels(*ranges[name])
+        level = output.numpy() / step
+        on_levels = np.abs(level - np.rint(level)).max() < 0.01
+        assert on_levels == (name not in left), name
+        if on_levels:
+            assert level.min() > -zero - 1.5
+            assert level.max() < 255 - zero + 1.5
+
+
+def test_without_ranges_nothing_is_rounded():
+    config, weights = small()
+    calibration = calibration_of(config, 2)
+    plain = build_deploy(config, XNNPACK)
+    set_deploy_weights(plain, weights)
+    inputs = [calibration.skeleton, calibration.audio]
+    found = quantized_deploy(config, XNNPACK, weights, {})(inputs)
+    np.testing.assert_allclose(found, plain(inputs), rtol=0, atol=1e-6)

@@ -1,0 +1,308 @@
+"""Pruning, fine-tuning and quantization-aware training by the command, and what a killed run leaves."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.special
+import tensorflow as tf
+from kit.tiny import tiny_config
+
+from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
+from model.classes import labels_of
+from model.cost import model_cost
+from model.recogniser import build_recogniser
+from preprocess.errors import DataError, UsageError
+from quantize.__main__ import main
+from quantize.prune.groups import channel_groups, cut_channels
+from quantize.recover.distillation import FEATURES, Distillation, FineTuning, divergence, feature_distance
+from quantize.recover.recovery import Recovery, fine_tune
+from recordings.catalogue import scan
+
+DATA = ("--protocol", "60/20/20", "--workers", "0", "--seed", "2")
+QUICK = (*DATA, *(f"--set=training.{own}" for own in ("epochs=2", "batch_size=16", "learning_rate=1e-2")))
+
+
+@pytest.fixture(scope="module")
+def original(recordings_folder, tmp_path_factory):
+    """A checkpoint of random weights whose classes are those of the recordings."""
+    config = tiny_config(labels=labels_of(scan(recordings_folder).refs), norm="batch")
+    path = tmp_path_factory.mktemp("recovery") / "original.npz"
+    save_checkpoint(path, Checkpoint(config, build_recogniser(config, seed=1).weights(), {"command": "none"}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def pruned(original, recordings_folder):
+    path = original.with_name("pruned.npz")
+    words = ["--checkpoint", str(original), "--macs", "0.7", "--multiple", "1", "--samples", "16", "--out", str(path)]
+    assert main(["prune", *words, "--data", str(recordings_folder), *DATA]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(original, pruned, recordings_folder):
+    """A fine-tuning that was never interrupted."""
+    out = original.with_name("finetune")
+    words = ["--checkpoint", str(pruned), "--teacher", str(original), "--out", str(out)]
+    assert main(["finetune", *words, "--data", str(recordings_folder), *QUICK]) == 0
+    return out / "checkpoint.npz"
+
+
+def test_a_pruned_checkpoint_is_smaller_and_says_what_is_left(original, pruned):
+    before, after = load_checkpoint(original), load_checkpoint(pruned)
+    build_recogniser(after.config).set_weights(after.weights)
+    assert model_cost(after.config).total.macs <= 0.7 * model_cost(before.config).total.macs
+    told = after.history["pruning"]
+    assert told["command"] == (
+        "python -m quantize prune --out FILE --checkpoint original.npz --macs 0.7 --criterion taylor --multiple 1 "
+        "--samples 16 --data DIR --protocol 60/20/20 --seed 2"
+    )
+    assert told["widths"] == {group.name: group.width for group in channel_groups(after.config)}
+    assert after.history["command"] == "none"
+
+
+def test_pruning_is_shown(original, tmp_path, capsys):
+    words = ["prune", "--checkpoint", str(original), "--macs", "0.9", "--multiple", "1", "--samples", "16"]
+    assert main([*words, "--criterion", "scale", "--out", str(tmp_path / "a.npz")]) == 0
+    out = capsys.readouterr().out
+    assert "visual/stage3" in out
+    assert "MACs 0.00" in out
+    assert out.splitlines()[-1] == f"checkpoint: {tmp_path / 'a.npz'}"
+
+
+def test_channels_are_numbered_as_in_the_original(original):
+    """Pruned twice: the features that are left are those of the first network."""
+    from quantize.prune.prune import _kept_features
+
+    checkpoint = load_checkpoint(original)
+    group = FEATURES["visual"]
+    first = {group: np.array([[1, 4, 5, 9, 12]])}
+    config, weights = cut_channels(checkpoint.config, checkpoint.weights, first)
+    once = Checkpoint(config, weights, {"pruning": {"kept": _kept_features(checkpoint, first)}})
+    second = {group: np.array([[0, 2, 4]])}
+    twice = Checkpoint(config, weights, {"pruning": {"kept": _kept_features(once, second)}})
+    assert _kept_features(twice, {})[group] == [1, 5, 12]
+
+
+def test_fine_tuning_gives_an_ordinary_checkpoint(pruned, finished):
+    before, after = load_checkpoint(pruned), load_checkpoint(finished)
+    assert after.config == before.config
+    history = after.history["recovery"]
+    assert history["command"].startswith("python -m quantize finetune --out DIR --checkpoint pruned.npz --teacher")
+    assert [entry["epoch"] for entry in history["epochs"]] == [1, 2]
+    assert history["epochs"][1]["loss"] < history["epochs"][0]["loss"]
+    assert after.history["pruning"] == before.history["pruning"]
+    changed = {name for name, value in after.weights.items() if not np.array_equal(value, before.weights[name])}
+    assert {
+        "visual/stem/kernel",
+        "audio/stem/conv/kernel",
+        "fusion/query/kernel",
+        "visual/classifier/kernel",
+    } <= changed
+
+
+def test_a_killed_run_goes_on_to_the_same_result(original, pruned, finished, recordings_folder, tmp_path, monkeypatch):
+    words = ["finetune", "--checkpoint", str(pruned), "--teacher", str(original), "--out", str(tmp_path)]
+    words += ["--data", str(recordings_folder), *QUICK]
+    save = FineTuning._save
+
+    def save_and_die(self):
+        save(self)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FineTuning, "_save", save_and_die)
+        assert main(words) == 130
+    assert not (tmp_path / "checkpoint.npz").exists()
+    assert main(words) == 2
+    assert main([*words, "--set", "distillation.features=0", "--resume"]) == 2
+    assert main([*words, "--resume"]) == 0
+    expected, found = load_checkpoint(finished), load_checkpoint(tmp_path / "checkpoint.npz")
+    assert found.history == expected.history
+    for name, value in expected.weights.items():
+        assert found.weights[name].tobytes() == value.tobytes(), name
+
+
+def test_quantization_aware_training_gives_an_ordinary_checkpoint(pruned, recordings_folder, tmp_path, capsys):
+    words = ["qat", "--checkpoint", str(pruned), "--out", str(tmp_path), "--calibration", "8", "--json"]
+    words += ["--data", str(recordings_folder), *DATA, "--set", "training.epochs=1", "--set", "training.batch_size=16"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["epochs"][0]["epoch"] == 1
+    found = load_checkpoint(tmp_path / "checkpoint.npz")
+    assert found.config == load_checkpoint(pruned).config
+    build_recogniser(found.config).set_weights(found.weights)
+    told = "python -m quantize qat --out DIR --checkpoint pruned.npz --calibration 8 --data DIR"
+    assert found.history["qat"]["command"].startswith(told)
+    assert main(words) == 2
+    assert main([*words, "--resume"]) == 0
+    again = load_checkpoint(tmp_path / "checkpoint.npz")
+    assert all(again.weights[name].tobytes() == value.tobytes() for name, value in found.weights.items())
+
+
+def test_iterative_pruning_trains_in_between(original, recordings_folder, tmp_path, capsys):
+    out = tmp_path / "small.npz"
+    words = ["prune", "--checkpoint", str(original), "--macs", "0.4", "--multiple", "1", "--samples", "16"]
+    words += ["--steps", "2", "--out", str(out), "--data", str(recordings_folder), *DATA]
+    assert main([*words, "--set", "training.epochs=1", "--set", "training.batch_size=16"]) == 0
+    # Zhu & Gupta: after one of two steps 1 − 1/8 of what is to go has gone.
+    assert "step 1 of 2: 47% of the MACs" in capsys.readouterr().err
+    found = load_checkpoint(out)
+    assert found.history["recovery"]["epochs"][0]["epoch"] == 1
+    first = load_checkpoint(tmp_path / "small" / "step1" / "pruned.npz")
+    whole, half, end = (model_cost(own.config).total.macs for own in (load_checkpoint(original), first, found))
+    assert half <= 0.475 * whole
+    assert end <= min(half, 0.4 * whole)
+    training = ["--set", "training.epochs=1", "--set", "training.batch_size=16"]
+    before = out.read_bytes()
+    assert main([*words, *training]) == 2
+    assert "small holds a training run; continue it with --resume" in capsys.readouterr().err
+    assert main([*words, *training, "--floor", "0.2", "--resume"]) == 2
+    assert "holds a run with other options or recordings" in capsys.readouterr().err
+    assert main([*words, *training, "--resume"]) == 0
+    assert out.read_bytes() == before
+
+
+def test_a_budget_of_size_is_met_by_the_file(original, tmp_path, monkeypatch):
+    """The size of a file stands here for parameters, so that nothing is exported."""
+    monkeypatch.setattr(
+        "quantize.recover.recovery_commands._exported",
+        lambda own, options: {"size_bytes": model_cost(own.config).total.parameters},
+    )
+    limit = 0.8 * model_cost(load_checkpoint(original).config).total.parameters / 1e6
+    out = tmp_path / "a.npz"
+    words = ["prune", "--checkpoint", str(original), "--multiple", "1", "--samples", "16", "--out", str(out)]
+    assert main([*words, "--size-mb", str(limit)]) == 0
+    parameters = model_cost(load_checkpoint(out).config).total.parameters / 1e6
+    assert 0.75 * limit <= parameters <= limit
+    assert main([*words, "--size-mb", "1e-6"]) == 1
+
+
+@pytest.mark.slow
+def test_a_size_is_that_of_a_real_file_though_the_protocol_keeps_nothing_to_test_on(
+    recordings_folder, tmp_path, capsys
+):
+    out = tmp_path / "a.npz"
+    words = ["prune", "--size-mb", "2", "--uniform", "--criterion", "magnitude"]  # of the demo
+    words += ["--data", str(recordings_folder), "--protocol", "all", "--workers", "0", "--out", str(out)]
+    assert main(words) == 0
+    assert re.search(r"unpruned: 1\.1\d MB, within the limit of 2 MB: nothing is pruned", capsys.readouterr().err)
+    assert model_cost(load_checkpoint(out).config) == model_cost(load_checkpoint(DEMO_CHECKPOINT).config)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["prune", "--out", "a.npz"], 2, "no budget: give any of --macs, --parameters and --time, or"),
+        (
+            ["prune", "--out", "a.npz", "--macs", "0.5", "--size-mb", "3"],
+            2,
+            "--macs with --size-mb: give any of --macs, ",
+        ),
+        (["prune", "--macs", "0", "--out", "a.npz"], 2, "--macs is 0; use a share of what there is"),
+        (["prune", "--macs", "0.5", "--out", "a.h5"], 2, r"--out is a\.h5; a checkpoint ends in \.npz"),
+        (
+            ["prune", "--macs", "0.5", "--steps", "2", "--out", "a.npz"],
+            2,
+            "--steps 2 trains in between and needs",
+        ),
+        (
+            ["prune", "--size-mb", "1", "--steps", "2", "--data", "x", "--out", "a.npz"],
+            2,
+            "--steps needs --macs, --parameters or --time",
+        ),
+        (["prune", "--macs", "0.5", "--resume", "--out", "a.npz"], 2, "--set and --resume concern the training"),
+        (["prune", "--macs", "0.5", "--multiple", "0", "--out", "a.npz"], 2, "--multiple is 0; use a positive number"),
+        (
+            ["prune", "--macs", "0.5", "--checkpoint", "no.npz", "--out", "a.npz"],
+            4,
+            r"checkpoint no\.npz does not exist",
+        ),
+        (["finetune", "--checkpoint", "no.npz", "--out", "x", "--data", "x"], 4, r"checkpoint no\.npz does not exist"),
+        (["qat", "--checkpoint", "no.npz", "--out", "x", "--data", "x", "--calibration", "0"], 2, "--calibration is 0"),
+    ],
+)
+def test_errors_are_one_line(words, code, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert re.search(message, lines[0]), lines[0]
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_teacher_of_other_classes_is_refused(original):
+    student = load_checkpoint(original)
+    other = replace(student, config=replace(student.config, labels=student.config.labels[:5]))
+    with pytest.raises(DataError, match="the checkpoints differ in their labels; the teacher is the one before"):
+        Recovery(student, other, None, None, 0)
+
+
+def test_a_teacher_may_have_been_pruned_itself(original):
+    """Features are compared on the channels that both have, whatever they are numbered."""
+    checkpoint = load_checkpoint(original)
+    group, width = FEATURES["visual"], checkpoint.config.visual.stages[-1].residual
+
+    def narrow(kept):
+        config, weights = cut_channels(checkpoint.config, checkpoint.weights, {group: np.array([kept])})
+        return Checkpoint(config, weights, {"pruning": {"kept": {group: kept}}})
+
+    teacher, student = narrow([1, 4, 5, 9, 12]), narrow([4, 12])
+    assert Recovery(student, teacher, None, None, 0).kept()[group].tolist() == [1, 4]
+    assert Recovery(student, checkpoint, None, None, 0).kept()[group].tolist() == [4, 12]
+    assert Recovery(checkpoint, checkpoint, None, None, 0).kept()[group].tolist() == list(range(width))
+    with pytest.raises(DataError, match=f"the student has channels in {group} that the teacher has not"):
+        Recovery(teacher, student, None, None, 0).kept()
+
+
+def test_the_divergence_is_softened_and_scaled():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0, 4, (2, 9, 5)).astype(np.float32)
+    p, q = (scipy.special.softmax(np.float64(x) / 3, axis=1) for x in (a, b))
+    expected = 9 * scipy.special.rel_entr(p, q).sum(axis=1).mean()
+    assert float(divergence(tf.constant(a), tf.constant(b), 3.0)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_features_are_compared_on_the_channels_that_are_left():
+    rng = np.random.default_rng(1)
+    expected = rng.normal(size=(2, 3, 3, 6)).astype(np.float32)
+    kept = np.array([0, 2, 5])
+    found = expected[..., kept] + 0.5
+    power = np.square(expected[..., kept]).sum()
+    assert float(feature_distance(expected, found, kept)) == pytest.approx(0.25 * found.size / power, rel=1e-4)
+    assert float(feature_distance(expected, expected, np.arange(6))) == 0
+
+
+@pytest.mark.parametrize("field", ["labels", "features", "temperature"])
+def test_weights_of_the_loss_are_checked(field):
+    with pytest.raises(UsageError, match=f"{field} is -1"):
+        Distillation(**{field: -1})
+
+
+def test_a_run_refuses_another_student(original, pruned, finished, recordings_folder):
+    from quantize.recover.distillation import RecoverySettings
+    from recordings.protocols import split
+
+    parts = split(scan(recordings_folder).refs, "60/20/20", seed=2)
+    recovery = Recovery(load_checkpoint(original), load_checkpoint(original), RecoverySettings(), parts, 2)
+    with pytest.raises(UsageError, match="holds a run with other options or recordings; choose another --out"):
+        fine_tune(recovery, finished.parent, command="", workers=0, resume=True, on_error="raise")
+
+
+def test_an_untrained_network_is_pruned_without_recordings(tmp_path):
+    """Cost and speed of a width can be studied before anything is trained."""
+    from model.__main__ import main as model_main
+
+    whole, half = tmp_path / "whole.npz", tmp_path / "half.npz"
+    assert model_main(["init", "--preset", "nano", "--audio-norm", "batch", "--out", str(whole)]) == 0
+    words = ["--criterion", "magnitude", "--uniform", "--macs", "0.5", "--multiple", "4"]
+    assert main(["prune", "--checkpoint", str(whole), *words, "--out", str(half)]) == 0
+    before, after = (load_checkpoint(path) for path in (whole, half))
+    macs = [model_cost(own.config).total.macs for own in (before, after)]
+    assert 0.4 * macs[0] < macs[1] <= 0.5 * macs[0]
+    assert before.history["random_weights"]
+    assert after.history["random_weights"]

@@ -1,0 +1,382 @@
+"""Batches from disk: the same whatever computes them, errors told, nothing left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from preprocess.errors import DataError, MissingComponentError, UsageError
+from preprocess.heatmaps import skeleton_to_heatmaps
+from preprocess.logmel import waveform_to_logmel
+from preprocess.spec import HeatmapSpec, LogMelSpec, PreprocessSpec
+from recordings import workers as workers_module
+from recordings.augment import AudioAugmentation, SkeletonAugmentation
+from recordings.batches import FeatureLoader, preprocess_recording
+from recordings.catalogue import scan
+from recordings.reading import read_recording
+from recordings.recording import MissingSkeletonError
+from recordings.synthetic.generate import synthesize
+from recordings.workers import WorkerPool
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = PreprocessSpec(
+    skeleton=HeatmapSpec(size=16, sigma_px=0.5),
+    audio=LogMelSpec(8000, window_samples=200, n_fft=256, hop_samples=80, n_mels=8, fmax_hz=4000, frames=32),
+)
+VARIED = {"skeleton_augmentation": SkeletonAugmentation(), "audio_augmentation": AudioAugmentation()}
+
+
+@pytest.fixture(scope="module")
+def refs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("set") / "recordings"
+    synthesize(root, count=11, seed=3, workers=1)
+    return scan(root).refs
+
+
+@pytest.fixture
+def segments(monkeypatch):
+    """Names of the shared segments that this process makes; afterwards none may exist and no worker may live."""
+    names = []
+
+    class Noted(SharedMemory):
+        def __init__(self, **options):
+            super().__init__(**options)
+            names.append(self.name)
+
+    monkeypatch.setattr(workers_module, "SharedMemory", Noted)
+    yield names
+    assert names
+    assert not multiprocessing.active_children()
+    for name in names:
+        with pytest.raises(FileNotFoundError):
+            SharedMemory(name)
+
+
+def digest(batches):
+    result = hashlib.sha256()
+    for batch in batches:
+        result.update("".join(batch.names).encode())
+        for array in (batch.skeleton, batch.audio, batch.labels):
+            result.update(array.tobytes())
+    return result.hexdigest()
+
+
+def loader(refs, **options):
+    return FeatureLoader(refs, range(len(refs)), SPEC, **({"batch_size": 4} | options))
+
+
+def test_evaluation_batches_hold_what_preprocess_gives_in_order(refs):
+    with loader(refs, workers=0) as batches:
+        epoch = list(batches.epoch(0))
+    assert [len(batch.names) for batch in epoch] == [4, 4, 3]
+    assert [name for batch in epoch for name in batch.names] == [ref.name for ref in refs]
+    assert np.concatenate([batch.labels for batch in epoch]).tolist() == list(range(11))
+    assert epoch[0].labels.dtype == np.int32
+    recording = read_recording(refs[5], sample_rate_hz=8000)
+    expected = skeleton_to_heatmaps(recording.joints, recording.confidence, SPEC.skeleton, layout=recording.layout)
+    np.testing.assert_array_equal(epoch[1].skeleton[1], expected.tensor)
+    np.testing.assert_array_equal(epoch[1].audio[1], waveform_to_logmel(recording.waveform, SPEC.audio))
+
+
+def test_any_number_of_workers_in_any_process_gives_the_same_epochs(refs, segments):
+    options = {"shuffle": True, "seed": 5} | VARIED
+    with loader(refs, workers=0, **options) as batches:
+        expected = [digest(batches.epoch(number)) for number in range(3)]
+        assert len(set(expected)) == 3
+    for workers, numbers in ((1, (2, 0)), (2, (0, 1))):  # epoch 2 first: resuming is the same as running up to it
+        with loader(refs, workers=workers, **options) as batches:
+            children = None
+            for number in numbers:
+                assert digest(batches.epoch(number)) == expected[number]
+                children = children or {process.pid for process in multiprocessing.active_children()}
+                assert {process.pid for process in multiprocessing.active_children()} == children
+            assert len(children) == workers
+
+
+def test_the_number_of_threads_does_not_change_a_bit(refs):
+    """Matrices of the presets' size are large enough for BLAS to share them between threads."""
+    nano = PreprocessSpec.preset("nano")
+    digests = set()
+    for workers in (0, 1):
+        with FeatureLoader(refs[:3], range(3), nano, batch_size=3, workers=workers) as batches:
+            digests.add(digest(batches.epoch(0)))
+    assert len(digests) == 1
+
+
+def test_a_fresh_process_gives_the_same_epoch(refs):
+    code = (
+        "from test_batches import *\n"
+        f"refs = scan(Path({str(refs[0].skeleton_path.parent.parent)!r})).refs\n"
+        "with loader(refs, workers=0, shuffle=True, seed=5, skeleton_augmentation=SkeletonAugmentation()) as batches:\n"
+        "    sys.stdout.write(digest(batches.epoch(1)))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "PYTHONHASHSEED": "123"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    with loader(refs, workers=0, shuffle=True, seed=5, skeleton_augmentation=SkeletonAugmentation()) as batches:
+        assert run.stdout == digest(batches.epoch(1))
+
+
+def test_every_epoch_has_its_own_permutation(refs):
+    with loader(refs, workers=0, shuffle=True, inputs=("audio",)) as batches:
+        orders = [[name for batch in batches.epoch(number) for name in batch.names] for number in (0, 1, 0)]
+    assert orders[0] == orders[2]
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1]) == [ref.name for ref in refs]
+
+
+def test_a_sample_does_not_depend_on_its_place_or_on_the_other_input(refs):
+    with loader(refs, workers=0, **VARIED) as batches:
+        first = next(batches.epoch(3))
+    with loader(refs[2:3], workers=0, inputs=("audio",), **VARIED) as alone:
+        (single,) = alone.epoch(3)
+    np.testing.assert_array_equal(single.audio[0], first.audio[2])
+    assert single.skeleton is None
+    with loader(refs[2:3], workers=0, inputs=("skeleton",), **VARIED) as alone:
+        (single,) = alone.epoch(3)
+    np.testing.assert_array_equal(single.skeleton[0], first.skeleton[2])
+    assert single.audio is None
+
+
+def test_augmentation_of_one_input_leaves_the_other_as_for_evaluation(refs):
+    recording = read_recording(refs[0], sample_rate_hz=8000)
+    plain = preprocess_recording(recording, SPEC)
+    rng = np.random.default_rng
+    heard = preprocess_recording(recording, SPEC, rng=rng(0), audio_augmentation=AudioAugmentation())
+    seen = preprocess_recording(recording, SPEC, rng=rng(0), skeleton_augmentation=SkeletonAugmentation())
+    np.testing.assert_array_equal(heard["skeleton"], plain["skeleton"])
+    np.testing.assert_array_equal(seen["audio"], plain["audio"])
+    assert not np.array_equal(heard["audio"], plain["audio"])
+    assert not np.array_equal(seen["skeleton"], plain["skeleton"])
+
+
+@pytest.mark.parametrize(("drop", "sizes"), [(False, [4, 4, 3]), (True, [4, 4])])
+def test_steps_per_epoch_counts_the_batches(refs, drop, sizes):
+    with loader(refs, workers=0, inputs=("audio",), drop_remainder=drop) as batches:
+        assert [len(batch.names) for batch in batches.epoch(0)] == sizes
+        assert batches.steps_per_epoch == len(sizes)
+
+
+def test_only_the_files_of_the_inputs_are_read(refs, tmp_path):
+    no_sound = replace(refs[0], audio_path=tmp_path / "none.wav")
+    no_skeleton = replace(refs[0], skeleton_path=tmp_path / "none.skeleton")
+    for ref, inputs in ((no_sound, ("skeleton",)), (no_skeleton, ("audio",))):
+        with loader([ref], workers=0, inputs=inputs) as batches:
+            assert len(list(batches.epoch(0))) == 1
+
+
+def broken(refs, tmp_path):
+    """The recordings with a truncated skeleton, one without bodies, a missing WAV file and one without sound."""
+    truncated, empty = tmp_path / "truncated.skeleton", tmp_path / "empty.skeleton"
+    truncated.write_text(refs[1].skeleton_path.read_text()[:5000])
+    empty.write_text("2\n0\n0\n")
+    changed = list(refs)
+    changed[1] = replace(refs[1], skeleton_path=truncated)
+    changed[4] = replace(refs[4], skeleton_path=empty)
+    changed[6] = replace(refs[6], audio_path=tmp_path / "gone.wav")
+    changed[9] = replace(refs[9], audio_path=None)
+    changed[10] = replace(refs[10], skeleton_path=tmp_path)  # a folder: the system's error, not the reader's
+    return changed
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unusable_recordings_are_left_out_and_told_once(refs, tmp_path, workers):
+    with loader(broken(refs, tmp_path), workers=workers, on_error="skip") as batches:
+        for number in (0, 1):
+            epoch = list(batches.epoch(number))
+            assert [batch.labels.tolist() for batch in epoch] == [[0, 2, 3, 5], [7, 8]]
+        problems = {problem.name: problem.reason for problem in batches.problems}
+    assert len(batches.problems) == 5
+    assert set(problems) == {refs[index].name for index in (1, 4, 6, 9, 10)}
+    assert "truncated.skeleton" in problems[refs[1].name]
+    assert "none of its 2 frames has a body" in problems[refs[4].name]
+    assert "gone.wav" in problems[refs[6].name]
+    assert problems[refs[9].name].startswith(f"{refs[9].name}: the recording has no sound")
+    assert problems[refs[10].name].startswith(f"{refs[10].name} cannot be read")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unusable_recording_ends_the_epoch_with_its_error(refs, tmp_path, workers):
+    with loader(broken(refs, tmp_path)[2:], workers=workers, batch_size=1) as batches:
+        epoch = batches.epoch(0)
+        assert [next(epoch).labels[0], next(epoch).labels[0]] == [0, 1]
+        with pytest.raises(MissingSkeletonError, match="none of its 2 frames has a body"):
+            next(epoch)
+
+
+def test_an_epoch_without_any_usable_recording_is_an_error(refs, tmp_path):
+    with loader(broken(refs, tmp_path)[1:2], workers=0, on_error="skip") as batches:
+        epoch = batches.epoch(0)
+        with pytest.raises(DataError, match=r"none of the 1 recordings can be used; .*truncated.skeleton"):
+            next(epoch)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; use at least 1"),
+        ({"workers": -1}, "workers is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"inputs": ()}, "inputs is"),
+        ({"inputs": ("smell",)}, "use some of skeleton, audio"),
+        ({"on_error": "ignore"}, "on_error is 'ignore'"),
+    ],
+)
+def test_impossible_options_are_refused(refs, options, message):
+    with pytest.raises(UsageError, match=message):
+        loader(refs, **options)
+
+
+def test_labels_must_match_the_recordings(refs):
+    with pytest.raises(DataError, match="2 labels were given for 11 recordings"):
+        FeatureLoader(refs, [0, 1], SPEC, batch_size=1)
+    with pytest.raises(DataError, match="there are no recordings"):
+        FeatureLoader([], [], SPEC, batch_size=1)
+
+
+def test_giving_up_an_epoch_leaves_nothing_behind_and_the_next_one_is_whole(refs, segments):
+    with loader(refs, workers=2, batch_size=2, inputs=("audio",)) as batches:
+        held = next(batches.epoch(0))
+        copy = held.audio.copy()
+        assert [label for batch in batches.epoch(1) for label in batch.labels] == list(range(11))
+        assert 0 < batches.waiting_s < 60
+        suspended = batches.epoch(2)
+        next(suspended)
+    np.testing.assert_array_equal(held.audio, copy)
+
+
+def test_a_loader_that_is_dropped_leaves_nothing_behind(refs, segments):
+    batches = loader(refs, workers=1, inputs=("audio",))
+    next(batches.epoch(0))
+    del batches
+
+
+def test_an_error_of_the_consumer_leaves_nothing_behind(refs, segments):
+    def train():
+        with loader(refs, workers=1, batch_size=2, inputs=("audio",)) as batches:
+            for batch in batches.epoch(0):
+                raise ValueError(batch.names[0])
+
+    with pytest.raises(ValueError, match=refs[0].name):
+        train()
+
+
+def test_a_killed_worker_is_an_error_not_a_hang(refs, segments):
+    with loader(refs, workers=2, batch_size=1, inputs=("audio",)) as batches:
+        epoch = batches.epoch(0)
+        next(epoch)
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        with pytest.raises(MissingComponentError, match=r"worker process \d+ was killed by SIGKILL; if memory ran out"):
+            for _ in epoch:
+                pass
+        assert sum(len(batch.names) for batch in batches.epoch(0)) == 11  # with new workers
+
+
+def test_too_little_shared_memory_is_told_before_a_worker_dies_of_it(refs, monkeypatch):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with loader(refs, workers=1) as batches:
+        epoch = batches.epoch(0)
+        with pytest.raises(MissingComponentError, match=r"0 MB free, the batches in flight need .* MB; enlarge it"):
+            next(epoch)
+
+
+def twice(number):
+    if number == 13:
+        raise ValueError("thirteen")
+    return {"value": np.full(3, 2 * number, np.float32)}
+
+
+def test_the_pool_keeps_order_and_runs_ahead_by_no_more_than_its_prefetch(segments):
+    taken = []
+
+    def tasks():
+        for number in range(12):
+            taken.append(number)
+            yield number
+
+    with WorkerPool(twice, {"value": (3,)}, workers=2, prefetch=4) as pool:
+        for expected, result in enumerate(pool.imap(tasks())):
+            assert result["value"].tolist() == [2 * expected] * 3
+            assert len(taken) <= expected + 4 + 1
+            del result
+        assert len(taken) == 12
+        outcomes = pool.imap([13])
+        with pytest.raises(RuntimeError, match=r"a worker failed on 13:(.|\n)*ValueError: thirteen"):
+            next(outcomes)
+
+
+def test_workers_compute_with_one_thread_and_the_parent_keeps_its_environment(segments, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    with WorkerPool(thread_settings, {"threads": (2,)}, workers=1, prefetch=1) as pool:
+        assert next(pool.imap([0]))["threads"].tolist() == [1, 1]
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+def thread_settings(task):
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {"threads": np.array([float(os.environ[name]) for name in names], np.float32)}
+
+
+def test_workers_import_neither_tensorflow_nor_librosa_without_need(segments):
+    with WorkerPool(heavy_modules, {"count": (1,)}, workers=1, prefetch=1) as pool:
+        assert next(pool.imap([0]))["count"].tolist() == [0]
+
+
+def heavy_modules(task):
+    heavy = {"tensorflow", "tf_keras", "matplotlib", "numba", "scipy.signal"}
+    return {"count": np.array([len(heavy & set(sys.modules))], np.float32)}
+
+
+INTERRUPTED = """
+from test_batches import *
+if __name__ == "__main__":
+    refs = scan(Path(sys.argv[1])).refs
+    with loader(refs, workers=2, batch_size=2, inputs=("audio",)) as batches:
+        for number in range(10**6):
+            for batch in batches.epoch(number):
+                if number == 1:
+                    pids = [process.pid for process in multiprocessing.active_children()]
+                    sys.stdout.write(f"{batches._pool._finalizer.peek()[2][2].name} {pids}\\n")
+                    sys.stdout.flush()
+"""
+
+
+def test_ctrl_c_ends_the_workers_and_frees_the_memory(refs, tmp_path):
+    script = tmp_path / "consumer.py"
+    script.write_text(INTERRUPTED)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(refs[0].skeleton_path.parent.parent)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    segment, pids = process.stdout.readline().split(maxsplit=1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and workers alike
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert errors.count("Traceback") == 1
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert "leaked" not in errors
+    with pytest.raises(FileNotFoundError):
+        SharedMemory(segment)
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{pid}").exists() for pid in pids.strip("[]\n").split(", ")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
