@@ -14,7 +14,8 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +29,51 @@ EXIT_INTERRUPTED = 130
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+
+def _no_options(parser: argparse.ArgumentParser) -> None:
+    """For a command without options of its own."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command of a program.
+
+    Attributes:
+        name: as it is typed.
+        help: one line for the program's help.
+        handler: `package.module:function`, loaded when the command runs; it takes the parsed options.
+        options: adds the command's options to its parser.
+        description: the first paragraph of the command's own help; without one, `help` is used.
+    """
+
+    name: str
+    help: str
+    handler: str
+    options: Callable[[argparse.ArgumentParser], None] = _no_options
+    description: str = ""
+
+
+def make_program(package: str, description: str, commands: Sequence[Command]) -> argparse.ArgumentParser:
+    """The parser of `python -m package COMMAND`. Every command has `--json` and `--debug`."""
+    program = _Parser(prog=f"python -m {package}", description=description)
+    parsers = program.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    for command in commands:
+        parser = parsers.add_parser(command.name, help=command.help, description=command.description or command.help)
+        command.options(parser)
+        add_common_options(parser)
+        # The parser travels with the options: `console.options.command_line` reads it.
+        parser.set_defaults(handler=_handler(command.handler), parser=parser)
+    return program
+
+
+def _handler(name: str) -> Callable[[argparse.Namespace], None]:
+    module, _, function = name.partition(":")
+
+    def run(options: argparse.Namespace) -> None:
+        getattr(import_module(module), function)(options)
+
+    return run
 
 
 def make_parser(package: str, description: str) -> argparse.ArgumentParser:

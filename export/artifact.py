@@ -222,7 +222,7 @@ def _describe(
         preset=config.preset,
         recipe=request.recipe.name,
         preprocess=config.spec.to_dict(),
-        labels=tuple({"code": label.code, "name": label.name} for label in config.labels),
+        labels=config.labels,
         inputs=runner.inputs,
         outputs=runner.outputs,
         target=request.target,

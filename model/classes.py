@@ -10,8 +10,7 @@ import numpy.typing as npt
 from preprocess.errors import DataError
 from recordings.actions import action_code, action_name, class_indices
 from recordings.recording import RecordingRef
-
-from .config import Label
+from runtime.manifest import Label
 
 
 def labels_of(refs: Sequence[RecordingRef]) -> tuple[Label, ...]:

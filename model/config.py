@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from preprocess.errors import DataError
 from preprocess.spec import PreprocessSpec
+from runtime.manifest import Label
 
 CONFIG_VERSION = 1
 Stream = Literal["fused", "visual", "audio"]
@@ -140,14 +141,6 @@ class FusionConfig:
     def __post_init__(self) -> None:
         widths = (self.audio_width, self.visual_width, self.heads, self.key_dim, self.value_dim)
         _require_widths("fusion width", widths)
-
-
-@dataclass(frozen=True)
-class Label:
-    """A class: the data set's code (`A001`) and its name (`drink water`)."""
-
-    code: str
-    name: str
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from console.progress import track
 from preprocess.logmel import waveform_to_logmel
 from preprocess.spec import PreprocessSpec
 from recordings.batches import Batch, FeatureLoader
+from runtime.manifest import Label
 from runtime.metrics import Score, confusion_matrix, score
 
-from .config import Label, Stream
+from .config import Stream
 
 Modality = Literal["skeleton", "audio"]
 Predictor = Callable[[Batch], npt.NDArray[np.float32]]

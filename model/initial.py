@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Literal
 
 from recordings.actions import NTU60_ACTIONS
+from runtime.manifest import Label
 
 from .checkpoint import Checkpoint
-from .config import Label, preset_config
+from .config import preset_config
 from .recogniser import build_recogniser
 
 RANDOM = "random_weights"  # of a checkpoint's history: its answers carry no meaning

@@ -118,6 +118,12 @@ class Batch:
     labels: npt.NDArray[np.int32]
     names: tuple[str, ...]
 
+    @property
+    def tensors(self) -> Arrays:
+        """The tensors by the name of the input, without those that were not asked for."""
+        tensors = {"skeleton": self.skeleton, "audio": self.audio}
+        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -8,11 +8,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from console.strict_json import decode, read_json
 from preprocess.errors import DataError
 from preprocess.spec import PreprocessSpec
 
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Label:
+    """A class of the recogniser: its code in file names, such as `A010`, and its name, such as `clapping`."""
+
+    code: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class Manifest:
     recipe: str
     target: str
     preprocess: dict[str, Any]
-    labels: tuple[dict[str, str], ...]
+    labels: tuple[Label, ...]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     calibration: dict[str, Any] | None
@@ -95,36 +104,28 @@ class Manifest:
     @property
     def codes(self) -> list[str]:
         """Codes of the classes, in the order of the logits."""
-        return [label["code"] for label in self.labels]
+        return [label.code for label in self.labels]
 
     def to_json(self) -> str:
         """JSON text. Non-finite numbers are refused."""
-        own = asdict(self)
+        fields = asdict(self)
         if self.npu is None:
-            del own["npu"]  # readers of an earlier release know no such field
-        return json.dumps({"version": MANIFEST_VERSION, **own}, indent=2, ensure_ascii=False, allow_nan=False)
+            del fields["npu"]
+        return json.dumps({"version": MANIFEST_VERSION, **fields}, indent=2, ensure_ascii=False, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Manifest:
-        """Inverse of `to_json`.
+    def from_dict(cls, data: Any, where: str = "manifest") -> Manifest:
+        """Inverse of `to_json`, from the parsed document.
 
         Raises:
-            DataError: the text is no manifest that this release reads.
+            DataError: it is not a manifest that this release reads.
         """
-        try:
-            data = json.loads(text)
-            version = data.pop("version")
-        except (json.JSONDecodeError, AttributeError, KeyError) as error:
-            raise DataError(f"manifest is damaged: {error!r}; export the artefact again") from error
-        if version != MANIFEST_VERSION:
-            raise DataError(f"manifest version is {version!r}; this release reads {MANIFEST_VERSION}")
-        try:
-            data["inputs"] = _tensors(data["inputs"])
-            data["outputs"] = _tensors(data["outputs"])
-            data["labels"], data["golden"] = tuple(data["labels"]), tuple(data["golden"])
-            return cls(**data)
-        except (KeyError, TypeError) as error:
-            raise DataError(f"manifest has a missing or unknown field: {error}; export the artefact again") from error
+        version = data.get("version") if isinstance(data, dict) else None
+        if version != MANIFEST_VERSION or isinstance(version, bool):
+            raise DataError(f"{where} has version {version!r}; this release reads {MANIFEST_VERSION}")
+        fields = {name: value for name, value in data.items() if name != "version"}
+        manifest: Manifest = decode(cls, fields, where)
+        return manifest
 
 
 def read_artifact(folder: Path) -> tuple[Manifest, Path]:
@@ -136,7 +137,7 @@ def read_artifact(folder: Path) -> tuple[Manifest, Path]:
     path = folder / MANIFEST_NAME
     if not path.is_file():
         raise DataError(f"{folder} holds no {MANIFEST_NAME}; name a folder that `python -m export` wrote")
-    manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
+    manifest = Manifest.from_dict(read_json(path, "manifest"), f"manifest {path}")
     model = folder / manifest.model_file
     if not model.is_file() or file_sha256(model) != manifest.sha256:
         raise DataError(f"{model} is missing or was changed since the export; export the artefact again")
@@ -146,7 +147,3 @@ def read_artifact(folder: Path) -> tuple[Manifest, Path]:
 def file_sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _tensors(items: Any) -> tuple[TensorInfo, ...]:
-    return tuple(TensorInfo(**{**item, "shape": tuple(item["shape"])}) for item in items)

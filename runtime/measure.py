@@ -6,11 +6,7 @@ Imports the runtime and NumPy alone, so that the peak belongs to the model.
 from __future__ import annotations
 
 import importlib
-import json
-import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from preprocess.errors import DataError
+from console.child import run_function
 
 from .manifest import TensorInfo
 from .runners import Array, Runner, open_here
@@ -45,35 +41,25 @@ def measure(path: Path, runtime: str, *, threads: int = 1, warmup: int = 5, runs
         DataError: the process failed or did not end.
     """
     with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
-        words = [str(path), runtime, folder, str(threads)]
+        words = [str(path.resolve()), runtime, folder, threads]
         if runtime == MAPPED:
-            _child([*words, "0", "1"])  # writes the cache
-        return _child([*words, str(warmup), str(runs)])
+            _in_a_child([*words, 0, 1])  # writes the cache
+        return _in_a_child([*words, warmup, runs])
 
 
-def _child(words: list[str]) -> dict[str, Any]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])}
-    command = [sys.executable, "-c", "from runtime.measure import serve; serve()", *words]
+def _in_a_child(words: list[Any]) -> dict[str, Any]:
     what = f"measuring {Path(words[0]).name} in {words[1]}"
-    try:
-        result = subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise DataError(f"{what} was given up after {_TIMEOUT_S:.0f} s") from error
-    if result.returncode:
-        last = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}"]
-        raise DataError(f"{what} failed: {last[0]}")
-    document: dict[str, Any] = json.loads(result.stdout)
+    document: dict[str, Any] = run_function("runtime.measure:measure_here", *words, what=what, timeout_s=_TIMEOUT_S)
     return document
 
 
-def _measure_here(path: Path, runtime: str, folder: Path, threads: int, warmup: int, runs: int) -> dict[str, Any]:
+def measure_here(path: str, runtime: str, folder: str, threads: int, warmup: int, runs: int) -> dict[str, Any]:
+    """`measure` in this process, whose peak of memory must be its own; reordered weights lie in `folder`."""
     for module in (*_LIBRARIES[runtime], "numpy.random"):
         importlib.import_module(module)
     before = _peak_bytes()
-    cache = folder / "weights.xnnpack" if runtime == MAPPED else None
-    model = open_here(path, runtime, threads=threads, weight_cache=cache)
+    cache = Path(folder) / "weights.xnnpack" if runtime == MAPPED else None
+    model = open_here(Path(path), runtime, threads=threads, weight_cache=cache)
     return _run(model, before, runtime, threads, warmup, runs)
 
 
@@ -119,9 +105,3 @@ def _peak_bytes() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def serve() -> None:
-    """The fresh process."""
-    path, runtime, folder, *numbers = sys.argv[1:]
-    json.dump(_measure_here(Path(path), runtime, Path(folder), *map(int, numbers)), sys.stdout)

@@ -6,22 +6,18 @@ Every runner takes float32 tensors and gives float32 logits; quantizing and dequ
 from __future__ import annotations
 
 import abc
-import contextlib
 import importlib
 import importlib.util
 import mmap
-import multiprocessing
 import os
-import subprocess
-import sys
-import weakref
-from multiprocessing.connection import Connection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from console.child import Server
 from preprocess.errors import DataError, MissingComponentError
 
 from .manifest import TensorInfo
@@ -88,9 +84,7 @@ def open_here(
     if runtime == "onnxruntime":
         return OnnxRunner(path, threads=threads)
     if runtime == EMULATOR:
-        from .npu.emulator import HexagonRunner
-
-        return HexagonRunner(path, soc)
+        return NpuRunner(path, soc)
     return TfliteRunner(path, runtime, threads=threads)
 
 
@@ -220,6 +214,19 @@ class OnnxRunner(OnnxSessionRunner):
         super().__init__(session)
 
 
+class NpuRunner(OnnxSessionRunner):
+    """An ONNX file in the emulator of Snapdragon's NPU, all of it: a node that only the CPU can run is an error.
+
+    The arithmetic differs a little from chip to chip. A compiled file has its own chip (`soc` None); for any other
+    file `soc` is a name in `runtime.npu.chips.SNAPDRAGONS`.
+    """
+
+    def __init__(self, path: Path, soc: str | None) -> None:
+        from .npu.emulator import npu_session
+
+        super().__init__(npu_session(path, soc))
+
+
 class IsolatedRunner:
     """A model file in a process of its own.
 
@@ -227,51 +234,20 @@ class IsolatedRunner:
     """
 
     def __init__(self, path: Path, runtime: str, *, threads: int, soc: str | None = None) -> None:
-        # A plain child, not multiprocessing's: that would import this program's main module, TensorFlow included.
-        self._connection, theirs = multiprocessing.Pipe()
-        call = f"serve({theirs.fileno()}, {os.fspath(path)!r}, {runtime!r}, {threads}, {soc!r})"
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from runtime.runners import serve; {call}"],
-            pass_fds=[theirs.fileno()],
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        theirs.close()
-        weakref.finalize(self, _end, self._connection, self._process)
-        self.inputs, self.outputs = self._receive()
+        words = (os.fspath(path.absolute()), runtime, threads, soc)
+        self._server = Server("runtime.runners:serve_runner", *words, what=f"{runtime} with {path.name}")
+        self._server.ready()
+        self.inputs, self.outputs = self._server.ask(None)
 
     def __call__(self, tensors: dict[str, Array]) -> Array:
-        self._connection.send(tensors)
-        logits: Array = self._receive()
+        logits: Array = self._server.ask(tensors)
         return logits
 
-    def _receive(self) -> Any:
-        try:
-            answer = self._connection.recv()
-        except EOFError:
-            raise RuntimeError(f"its process ended with code {self._process.wait()}") from None
-        if isinstance(answer, Exception):
-            raise RuntimeError(str(answer))
-        return answer
 
-
-def _end(connection: Connection, process: subprocess.Popen[bytes]) -> None:
-    """The closed connection tells the isolated process to end."""
-    connection.close()
-    process.wait()
-
-
-def serve(handle: int, path: str, runtime: str, threads: int, soc: str | None) -> None:
-    """The isolated process: answers tensors with logits until the other end closes."""
-    connection = Connection(handle)
-    with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
-        try:
-            runner = open_here(Path(path), runtime, threads=threads, soc=soc)
-            connection.send((runner.inputs, runner.outputs))
-            while True:
-                connection.send(runner(connection.recv()))
-        except (ValueError, RuntimeError) as error:
-            connection.send(error)
+def serve_runner(path: str, runtime: str, threads: int, soc: str | None) -> Callable[[Any], Any]:
+    """What the isolated process answers: tensors with logits, None with the tensors of the file."""
+    runner = open_here(Path(path), runtime, threads=threads, soc=soc)
+    return lambda tensors: (runner.inputs, runner.outputs) if tensors is None else runner(tensors)
 
 
 def quantize(values: Array, info: TensorInfo) -> Array:

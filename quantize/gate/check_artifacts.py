@@ -15,11 +15,10 @@ import numpy.typing as npt
 
 from console.program import warn
 from console.progress import Progress
-from model.config import Label
 from preprocess.errors import DataError, UsageError
 from recordings.batches import Batch, FeatureLoader
 from recordings.sources import DataSource, Refs
-from runtime.manifest import Manifest, read_artifact
+from runtime.manifest import Label, Manifest, read_artifact
 from runtime.runners import RUNTIMES_OF_FORMAT, Runner, distribution_of, open_model
 
 from .gate_report import Side
@@ -36,7 +35,7 @@ class CheckedArtifact:
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        return tuple(Label(**label) for label in self.manifest.labels)
+        return self.manifest.labels
 
     @property
     def side(self) -> Side:

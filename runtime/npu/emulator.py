@@ -9,17 +9,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from console.child import run_function
 from preprocess.errors import DataError, MissingComponentError
 
-from ..runners import OnnxSessionRunner
 from .chips import SNAPDRAGONS, Snapdragon
 from .context_binary import partitions_of
 
@@ -86,55 +83,24 @@ def compile_context(source: Path, out: Path, chip: Snapdragon) -> Placement:
         MissingComponentError: onnxruntime-qnn is not installed.
     """
     require_hexagon()
-    request = {"source": str(source.resolve()), "out": str(out.resolve())}
-    request |= {"arch": str(chip.arch), "soc_model": str(chip.soc_model)}
-    return Placement.from_dict(_in_a_child(request, f"compiling {source.name} for {chip.name}"))
+    result = run_function(
+        "runtime.npu.emulator:compile_here",
+        str(source.resolve()),
+        str(out.resolve()),
+        chip.soc_model,
+        chip.arch,
+        what=f"compiling {source.name} for {chip.name}",
+        timeout_s=_TIMEOUT_S,
+    )
+    return Placement.from_dict(result)
 
 
-def _in_a_child(request: dict[str, str], what: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
-        answer = Path(folder) / "answer.json"
-        command = [
-            sys.executable,
-            "-c",
-            "from runtime.npu.emulator import serve; serve()",
-            json.dumps(request),
-            str(answer),
-        ]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
-        try:
-            result = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                env=environment,
-                cwd=folder,
-                timeout=_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise DataError(f"{what} was given up after {_TIMEOUT_S} s") from error
-        if not answer.exists():
-            last = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}"]
-            raise DataError(f"{what} failed: {last[0]}")
-        found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-    if "error" in found:
-        raise DataError(f"{what} failed: {found['error']}")
-    return found
+def compile_here(source: str, out: str, soc_model: int, arch: int) -> dict[str, Any]:
+    """`compile_context` in this process; its result as `Placement.to_dict` gives it."""
+    return _compile(Path(source), Path(out), {"soc_model": str(soc_model), "htp_arch": str(arch)}).to_dict()
 
 
-def serve() -> None:
-    """The process of `compile_context`."""
-    request, answer = json.loads(sys.argv[1]), Path(sys.argv[2])
-    try:
-        found = _compile(Path(request["source"]), Path(request["out"]), request).to_dict()
-    except Exception as error:  # ONNX Runtime's have no other base in common
-        found = {"error": " ".join(str(error).split())}
-    answer.write_text(json.dumps(found), encoding="utf-8")
-
-
-def _compile(source: Path, out: Path, chip: dict[str, str]) -> Placement:
+def _compile(source: Path, out: Path, provider: dict[str, str]) -> Placement:
     options = _options()
     # Embedded, the binary is part of the file whose hash the manifest has.
     for key, value in {
@@ -144,7 +110,7 @@ def _compile(source: Path, out: Path, chip: dict[str, str]) -> Placement:
         "session.record_ep_graph_assignment_info": "1",
     }.items():
         options.add_session_config_entry(key, value)
-    session = _session(source, options, {"soc_model": chip["soc_model"], "htp_arch": chip["arch"]})
+    session = _session(source, options, provider)
     nodes = [
         (part.ep_name, node.name, node.op_type)
         for part in session.get_provider_graph_assignment_info()
@@ -205,20 +171,17 @@ def _session(path: Path, options: Any, provider: dict[str, str]) -> Any:
     return ort.InferenceSession(os.fspath(path), options)
 
 
-class HexagonRunner(OnnxSessionRunner):
-    """An ONNX file in the emulator, all of it: a node that only the CPU can run is an error.
+def npu_session(path: Path, soc: str | None) -> Any:
+    """A session of ONNX Runtime in which the emulator runs every node; `soc`: see `runtime.runners.NpuRunner`.
 
-    The arithmetic differs a little from chip to chip. A compiled file has its own (`soc` None); for any other, `soc` is
-    a name in `SNAPDRAGONS`.
+    Raises:
+        ValueError: a node can run on the CPU only, or the file does not load.
     """
-
-    def __init__(self, path: Path, soc: str | None) -> None:
-        chip = SNAPDRAGONS[soc] if soc else None
-        provider = {"soc_model": str(chip.soc_model), "htp_arch": str(chip.arch)} if chip else {}
-        options = _options()
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        try:
-            session = _session(path, options, provider)
-        except Exception as error:
-            raise ValueError(" ".join(str(error).split())) from error
-        super().__init__(session)
+    chip = SNAPDRAGONS[soc] if soc else None
+    provider = {"soc_model": str(chip.soc_model), "htp_arch": str(chip.arch)} if chip else {}
+    options = _options()
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        return _session(path, options, provider)
+    except Exception as error:  # its exceptions have no other base in common
+        raise ValueError(" ".join(str(error).split())) from error

@@ -16,9 +16,9 @@ from benchmarks.studies import artifacts as artifacts_module
 from benchmarks.studies.ablation import CONDITIONS, ablation_table, draw, draw_confusions, per_class
 from benchmarks.studies.artifacts import answer, choose_recordings, open_artifacts
 from console.plot import draw_confusion_matrix
-from model.config import Label
 from model.evaluation import Evaluation, draw_confusion
 from preprocess.errors import AnswerIsNo
+from runtime.manifest import Label
 from runtime.metrics import wilson_interval
 
 CASES = st.integers(1, 25).flatmap(

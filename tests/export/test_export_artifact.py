@@ -22,11 +22,11 @@ from benchmarks.graph.file_cost import graph_cost
 from export.__main__ import main
 from export.targets import TARGETS
 from export.tflite_file import read_tflite_graph
-from model.config import Label, preset_config
+from model.config import preset_config
 from preprocess.heatmaps import skeleton_to_heatmaps
 from preprocess.logmel import waveform_to_logmel
 from preprocess.spec import PreprocessSpec
-from runtime.manifest import read_artifact
+from runtime.manifest import Label, read_artifact
 from runtime.runners import open_here, open_model
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,6 @@ from export.search import Budget, Candidate, Comparison, search
 from export.targets import TARGETS
 from model.checkpoint import Checkpoint
 from model.classes import label_indices
-from model.config import Label
 from model.recogniser import build_recogniser
 from preprocess.errors import AnswerIsNo
 from quantize.prepare import CalibrationOptions, prepare
@@ -28,7 +27,7 @@ from recordings.batches import Batch
 from recordings.calibration import CalibrationSet
 from recordings.catalogue import scan
 from recordings.sources import DataSource
-from runtime.manifest import read_artifact
+from runtime.manifest import Label, read_artifact
 
 HEAD = "fusion/norm,fusion/pool,logits"
 PATTERNS = ["visual/stage3/block0*", HEAD, *(f"audio/stage2/block{i}*" for i in range(18))]

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from kit.tiny import tiny_spec
 
-from model.config import Label
 from preprocess.spec import PreprocessSpec
 from recordings.actions import action_code, action_name
 from recordings.synthetic.actions import SYNTHETIC_ACTIONS
-from runtime.manifest import MANIFEST_NAME, Manifest, file_sha256
+from runtime.manifest import MANIFEST_NAME, Label, Manifest, file_sha256
 
 SYNTHETIC_LABELS = tuple(Label(action_code("ntu", n), action_name("ntu", n)) for n in SYNTHETIC_ACTIONS)
 
@@ -31,7 +30,7 @@ def make_manifest(
         "recipe": "float32",
         "target": "xnnpack",
         "preprocess": (spec or tiny_spec()).to_dict(),
-        "labels": tuple({"code": label.code, "name": label.name} for label in labels),
+        "labels": labels,
         **dict.fromkeys(("inputs", "outputs", "golden"), ()),
         **{key: {} for key in ("cost", "verification", "checkpoint", "versions")},
         **dict.fromkeys(("calibration", "search", "measurement")),

@@ -17,9 +17,8 @@ import numpy.typing as npt
 import pytest
 from kit.fakes import make_manifest
 
-from model.config import Label
 from preprocess import HeatmapSpec, LogMelSpec, PreprocessSpec
-from runtime.manifest import TensorInfo
+from runtime.manifest import Label, TensorInfo
 
 Array = npt.NDArray[Any]
 

@@ -6,8 +6,9 @@ from typing import Literal
 
 from hypothesis import strategies as st
 
-from model.config import ConvNeXtConfig, ConvNeXtStage, FusionConfig, Label, ModelConfig, ResNetConfig, ResNetStage
+from model.config import ConvNeXtConfig, ConvNeXtStage, FusionConfig, ModelConfig, ResNetConfig, ResNetStage
 from preprocess.spec import HeatmapSpec, LogMelSpec, PreprocessSpec
+from runtime.manifest import Label
 
 THREE_LABELS = tuple(Label(f"A{number:03d}", f"action {number}") for number in (1, 2, 3))
 

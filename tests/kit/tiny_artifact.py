@@ -8,9 +8,8 @@ import numpy as np
 from kit.fakes import describe
 from kit.tiny import tiny_spec
 
-from model.config import Label
 from preprocess import PreprocessSpec, skeleton_to_heatmaps, waveform_to_logmel
-from runtime.manifest import TensorInfo
+from runtime.manifest import Label, TensorInfo
 
 CLASSES = 3
 SPEC = tiny_spec()

@@ -12,19 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit.tiny import THREE_LABELS, tiny_config
 
-from model.config import (
-    PRESETS,
-    ConvNeXtStage,
-    FusionConfig,
-    Label,
-    ModelConfig,
-    ResNetStage,
-    convnext,
-    preset_config,
-    resnet,
-)
+from model.config import PRESETS, ConvNeXtStage, FusionConfig, ModelConfig, ResNetStage, convnext, preset_config, resnet
 from preprocess.errors import DataError
 from preprocess.spec import PreprocessSpec
+from runtime.manifest import Label
 
 
 def test_paper_is_the_published_network():

@@ -32,7 +32,7 @@ from quantize.gate.rules import GateResult
 from quantize.prepare import CalibrationOptions, Prepared, prepare
 from quantize.recipes import FLOAT32, STATIC_WI8_AI8, Recipe
 from recordings.sources import DataSource
-from runtime.manifest import MANIFEST_NAME, read_artifact
+from runtime.manifest import MANIFEST_NAME, Label, read_artifact
 from runtime.runners import open_model
 
 pytestmark = pytest.mark.slow
@@ -263,9 +263,9 @@ def test_artifacts_that_do_not_fit_are_refused(float_artifact, good, tmp_path, c
     spec = json.loads(json.dumps(manifest.preprocess))
     spec["audio"]["fmax_hz"] -= 100
     cases = {
-        "fewer": ({"labels": labels[:-1]}, f"have different labels: {labels[-1]['code']} differ"),
+        "fewer": ({"labels": labels[:-1]}, f"have different labels: {labels[-1].code} differ"),
         "order": ({"labels": labels[::-1]}, "have different labels: their order differs"),
-        "renamed": ({"labels": ({**labels[0], "name": "x"}, *labels[1:])}, f"{labels[0]['code']} differ"),
+        "renamed": ({"labels": (Label(labels[0].code, "x"), *labels[1:])}, f"{labels[0].code} differ"),
         "spec": ({"preprocess": spec}, "have different inputs: audio.fmax_hz differ"),
     }
     for name, (changes, message) in cases.items():
