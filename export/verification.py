@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from console.progress import Progress
 from model.config import INPUTS_OF, Stream
-from model.evaluation import keras_predictor
+from model.evaluation import keras_model
 from model.recogniser import Recogniser
 from preprocess.spec import PreprocessSpec
 from quantize.recipes import Recipe
@@ -149,14 +149,14 @@ def run_all(
     title: str = "verifying",
 ) -> tuple[Array, npt.NDArray[np.int32], dict[str, Array]]:
     """Logits of the float model, labels, and logits of every runner, in one pass over the recordings."""
-    predictor = keras_predictor(recogniser.stream(stream), stream, drop=None, spec=recogniser.config.spec)
+    model = keras_model(recogniser, stream)
     reference, truth = [], []
     answers: dict[str, list[Array]] = {name: [] for name in runners}
     with Progress(title, recordings) as progress:
         for batch in held_out.epoch(0):
             assert batch.skeleton is not None
             assert batch.audio is not None
-            reference.append(predictor(batch))
+            reference.append(model(batch.tensors))
             truth.append(batch.labels)
             for index in range(len(batch.labels)):
                 tensors = {"skeleton": batch.skeleton[index : index + 1], "audio": batch.audio[index : index + 1]}

@@ -23,7 +23,7 @@ from .checkpoint import DEMO_CHECKPOINT, load_checkpoint, save_checkpoint
 from .classes import label_indices, labels_of
 from .config import preset_config
 from .cost import model_cost
-from .evaluation import Evaluation, draw_confusion, evaluate, keras_predictor
+from .evaluation import Evaluation, draw_confusion, evaluate, keras_model
 from .recogniser import build_recogniser
 from .settings import TrainingSettings
 
@@ -99,7 +99,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
     recogniser = build_recogniser(config)
     recogniser.set_weights(checkpoint.weights)
     inputs: dict[str, tuple[Input, ...]] = {"fused": INPUTS, "visual": ("skeleton",), "audio": ("audio",)}
-    predictor = keras_predictor(recogniser.stream(options.stream), options.stream, drop=options.drop, spec=config.spec)
+    model = keras_model(recogniser, options.stream, drop=options.drop)
     with FeatureLoader(
         refs,
         label_indices(refs, config.labels),
@@ -109,7 +109,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         inputs=inputs[options.stream],
         on_error=options.on_error,
     ) as loader:
-        evaluation = evaluate(predictor, loader, config.labels, label="evaluating")
+        evaluation = evaluate(model, loader.epoch(0), config.labels, recordings=len(refs), title="evaluating")
         problems = loader.problems
     title = options.stream if not options.drop else f"fused without {options.drop}"
     document = {

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from console.plot import draw_confusion_matrix
-from console.progress import track
 from preprocess.logmel import waveform_to_logmel
 from preprocess.spec import PreprocessSpec
-from recordings.batches import Batch, FeatureLoader
+from runtime.answers import Array, Batch, Model, ask
 from runtime.manifest import Label
 from runtime.metrics import Score, confusion_matrix, score
 
-from .config import Stream
+from .config import INPUTS_OF, Stream
+
+if TYPE_CHECKING:
+    from .recogniser import Recogniser
 
 Modality = Literal["skeleton", "audio"]
-Predictor = Callable[[Batch], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -64,43 +65,35 @@ class Evaluation:
         return {**self.score.to_dict(), "classes": per_class, "confusion": confusion.tolist()}
 
 
-def evaluate(predictor: Predictor, loader: FeatureLoader, labels: tuple[Label, ...], *, label: str) -> Evaluation:
-    """Runs `predictor` over one epoch of `loader`.
-
-    Raises:
-        AnswerIsNo: a logit is not finite.
-    """
-    logits, truth = [], []
-    names: list[str] = []
-    for batch in track(loader.epoch(0), label, loader.steps_per_epoch):
-        logits.append(predictor(batch))
-        truth.append(batch.labels)
-        names.extend(batch.names)
-    return Evaluation(labels, np.concatenate(logits), np.concatenate(truth), tuple(names))
+def evaluate(
+    model: Model, batches: Iterable[Batch], labels: tuple[Label, ...], *, recordings: int, title: str
+) -> Evaluation:
+    """Asks a model about all recordings of `batches`; `recordings` is their number, for the progress bar."""
+    answers = ask({title: model}, batches, title=title, recordings=recordings)
+    return Evaluation(labels, answers.logits[title], answers.labels, answers.names)
 
 
-def keras_predictor(model: Any, stream: Stream, *, drop: Modality | None, spec: PreprocessSpec) -> Predictor:
-    """Batches → logits with a Keras model of the recogniser.
+def keras_model(recogniser: Recogniser, stream: Stream = "fused", *, drop: Modality | None = None) -> Model:
+    """A stream of the recogniser in inference: tensors by the name of the input → logits.
 
-    With `drop`, the fused model gets what it would get where that sensor fails: the tensor of silence, or an
-    empty heatmap.
+    With `drop`, the fused model reads what it would read where that sensor fails: the tensor of silence, or an empty
+    heatmap. Tensors that the stream does not read are ignored.
     """
     import tensorflow as tf
 
-    call = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
-    silence = silent_audio(spec)
+    model = recogniser.stream(stream)
+    infer = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+    absent: dict[str, Array] = {"skeleton": np.zeros((), np.float32), "audio": silent_audio(recogniser.config.spec)}
 
-    def run(batch: Batch) -> npt.NDArray[np.float32]:
-        skeleton, audio = batch.skeleton, batch.audio
-        if skeleton is not None and drop == "skeleton":
-            skeleton = np.zeros_like(skeleton)
-        if audio is not None and drop == "audio":
-            audio = np.broadcast_to(silence, audio.shape)
-        inputs = {"fused": [skeleton, audio], "visual": skeleton, "audio": audio}[stream]
-        result: npt.NDArray[np.float32] = call(inputs).numpy()
-        return result
+    def answer(tensors: Mapping[str, Array]) -> Array:
+        inputs = [
+            np.broadcast_to(absent[name], tensors[name].shape) if name == drop else tensors[name]
+            for name in INPUTS_OF[stream]
+        ]
+        logits: Array = infer(inputs if len(inputs) > 1 else inputs[0]).numpy()
+        return logits
 
-    return run
+    return answer
 
 
 def silent_audio(spec: PreprocessSpec) -> npt.NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from kit.tiny import THREE_LABELS, tiny_config
 
 from model.classes import label_indices, labels_of
 from model.commands import evaluation_table
-from model.evaluation import Evaluation, draw_confusion, evaluate, keras_predictor, silent_audio
+from model.evaluation import Evaluation, draw_confusion, evaluate, keras_model, silent_audio
 from model.recogniser import build_recogniser
 from preprocess.errors import AnswerIsNo
 from preprocess.logmel import waveform_to_logmel
@@ -58,8 +59,9 @@ def batch():
 
 def test_evaluation_equals_a_naive_count(recogniser, refs, loader):
     config = recogniser.config
-    predictor = keras_predictor(recogniser.fused, "fused", drop=None, spec=config.spec)
-    evaluation = evaluate(predictor, loader, config.labels, label="evaluating")
+    evaluation = evaluate(
+        keras_model(recogniser), loader.epoch(0), config.labels, recordings=len(refs), title="evaluating"
+    )
     assert evaluation.names == tuple(ref.name for ref in refs)
 
     right, counts, confusion = 0, [0] * config.classes, [[0] * config.classes for _ in config.labels]
@@ -149,8 +151,9 @@ def test_a_dropped_input_reaches_the_model_as_silence_or_an_empty_heatmap(batch,
     def flattened(inputs, training):
         return tf.concat([tf.reshape(tensor, (3, -1)) for tensor in inputs], axis=1)
 
-    seen = keras_predictor(flattened, "fused", drop=drop, spec=spec)(batch)
-    skeleton, audio = seen[:, :count].reshape(batch.skeleton.shape), seen[:, count:].reshape(batch.audio.shape)
+    recogniser = SimpleNamespace(stream=lambda name: flattened, config=tiny_config())
+    inputs = keras_model(recogniser, drop=drop)(batch.tensors)
+    skeleton, audio = inputs[:, :count].reshape(batch.skeleton.shape), inputs[:, count:].reshape(batch.audio.shape)
     if drop == "audio":
         np.testing.assert_array_equal(skeleton, batch.skeleton)
         np.testing.assert_array_equal(audio, np.stack([silent_audio(spec)] * 3))
@@ -161,17 +164,17 @@ def test_a_dropped_input_reaches_the_model_as_silence_or_an_empty_heatmap(batch,
 
 def test_dropping_audio_equals_computing_with_silence(recogniser, loader):
     config = recogniser.config
-    predictor = keras_predictor(recogniser.fused, "fused", drop="audio", spec=config.spec)
+    model = keras_model(recogniser, drop="audio")
     batch = next(iter(loader.epoch(0)))
     silence = waveform_to_logmel(np.zeros(config.spec.audio.samples, np.float32), config.spec.audio)
     expected = recogniser.fused([batch.skeleton, np.stack([silence] * len(batch.labels))]).numpy()
-    np.testing.assert_allclose(predictor(batch), expected, atol=1e-4)
-    assert np.abs(predictor(batch) - recogniser.fused([batch.skeleton, batch.audio]).numpy()).max() > 1e-3
+    np.testing.assert_allclose(model(batch.tensors), expected, atol=1e-4)
+    assert np.abs(model(batch.tensors) - recogniser.fused([batch.skeleton, batch.audio]).numpy()).max() > 1e-3
 
 
 @pytest.mark.parametrize("stream", ["visual", "audio"])
 def test_a_single_stream_reads_its_own_input(recogniser, loader, stream):
     batch = next(iter(loader.epoch(0)))
-    predictor = keras_predictor(recogniser.stream(stream), stream, drop=None, spec=recogniser.config.spec)
-    own = {"visual": batch.skeleton, "audio": batch.audio}[stream]
-    np.testing.assert_allclose(predictor(batch), recogniser.stream(stream)(own).numpy(), atol=1e-5)
+    model = keras_model(recogniser, stream)
+    tensor = {"visual": batch.skeleton, "audio": batch.audio}[stream]
+    np.testing.assert_allclose(model(batch.tensors), recogniser.stream(stream)(tensor).numpy(), atol=1e-5)
