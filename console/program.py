@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 from preprocess.errors import AnswerIsNo, MissingComponentError, PocketHarError, UsageError
 
+_ROOT = Path(__file__).resolve().parents[1]
 EXIT_DEFECT = 70
 EXIT_INTERRUPTED = 130
 
@@ -55,8 +56,8 @@ class Command:
 
 
 def make_program(package: str, description: str, commands: Sequence[Command]) -> argparse.ArgumentParser:
-    """The parser of `python -m package COMMAND`. Every command has `--json` and `--debug`."""
-    program = _Parser(prog=f"python -m {package}", description=description)
+    """The parser of `python -m package COMMAND`. Every command gets `--json` and `--debug`."""
+    program = _Parser(prog=_program_name(package), description=description)
     parsers = program.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for command in commands:
         parser = parsers.add_parser(command.name, help=command.help, description=command.description or command.help)
@@ -65,6 +66,13 @@ def make_program(package: str, description: str, commands: Sequence[Command]) ->
         # The parser travels with the options: `console.options.command_line` reads it.
         parser.set_defaults(handler=_handler(command.handler), parser=parser)
     return program
+
+
+def _program_name(package: str) -> str:
+    """As the user calls it: `python -m export`, or `pocket-har export` by the console script."""
+    if Path(sys.argv[0]).name != "pocket-har":
+        return f"python -m {package}"
+    return "pocket-har" if package == "pocket_har" else f"pocket-har {package}"
 
 
 def _handler(name: str) -> Callable[[argparse.Namespace], None]:
@@ -136,10 +144,8 @@ def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
     except ModuleNotFoundError as error:
-        remedy = 'pip install -e ".[plots]"' if (error.name or "").startswith("matplotlib") else "pip install -e ."
-        missing = MissingComponentError(f"Python package {error.name!r} is not installed; run `{remedy}`")
-        _say("error", str(missing), debug=debug)
-        return missing.exit_code
+        _say("error", _missing_module(error.name or ""), debug=debug)
+        return MissingComponentError.exit_code
     except OSError as error:
         _say("error", f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", debug=debug)
         return 4
@@ -148,11 +154,22 @@ def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
         return EXIT_DEFECT
 
 
-def run_as_main(parser: argparse.ArgumentParser) -> NoReturn:
+def _missing_module(name: str) -> str:
+    """What to do about a module that cannot be imported."""
+    package = name.partition(".")[0]
+    if package != name and (other := sys.modules.get(package)) is not None:
+        place = Path(next(iter(getattr(other, "__path__", [])), getattr(other, "__file__", None) or "")).resolve()
+        if place.exists() and place.parent != _ROOT and (_ROOT / package).is_dir():
+            return f"{place} hides the package {package!r} of pocket-har; run `pocket-har` instead of `python -m`"
+    remedy = 'pip install -e ".[plots]"' if package == "matplotlib" else "pip install -e ."
+    return f"Python package {name!r} is not installed; run `{remedy}`"
+
+
+def run_as_main(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> NoReturn:
     """`run_program` for a `__main__` module: native libraries are kept quiet unless --debug is given."""
     if "--debug" not in sys.argv:
         _silence_native_libraries()
-    sys.exit(run_program(parser))
+    sys.exit(run_program(parser, argv))
 
 
 def _silence_native_libraries() -> None:

@@ -24,8 +24,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_terminal_summary(terminalreporter, config):
+    if config.option.markexpr == "not slow and not toolchains":
+        terminalreporter.write_line('left out: tests marked slow or toolchains; `python -m pytest -m ""` runs them all')
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
+def _cache_folder(tmp_path_factory):
     """No test touches the user's cache; child processes inherit this."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POCKET_HAR_CACHE", str(tmp_path_factory.mktemp("cache")))

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from console.files import atomic_file, atomic_folder
-from console.program import add_common_options, make_parser, run_program, show, show_json
+from console.program import add_common_options, make_program, run_program, show, show_json
 from preprocess.errors import AnswerIsNo, DataError, MissingComponentError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(handler, *arguments):
-    parser = make_parser("demo", "A program.")
+    parser = make_program("demo", "A program.", [])
     add_common_options(parser)
     parser.set_defaults(handler=handler)
     return run_program(parser, list(arguments))
@@ -118,8 +118,8 @@ def test_json_with_a_non_finite_number_is_a_defect(capsys):
 def test_a_reader_that_went_away_is_no_error_message(start):
     code = """
 import sys
-from console.program import make_parser, run_as_main, show
-parser = make_parser("demo", "")
+from console.program import make_program, run_as_main, show
+parser = make_program("demo", "", [])
 parser.set_defaults(handler=lambda options: [show("x" * 1000) for _ in range(1000)])
 run_as_main(parser)
 """
@@ -132,13 +132,13 @@ run_as_main(parser)
 
 NOISE = """
 import os, sys, logging, warnings
-from console.program import add_common_options, log, make_parser, run_as_main
+from console.program import add_common_options, log, make_program, run_as_main
 def handler(options):
     os.write(2, b"native noise\\n")
     warnings.warn("python noise")
     logging.getLogger("library").warning("logged noise")
     log("progress")
-parser = make_parser("demo", "")
+parser = make_program("demo", "", [])
 add_common_options(parser)
 parser.set_defaults(handler=handler)
 run_as_main(parser)
@@ -160,7 +160,7 @@ INTERRUPTED = """
 import sys, time
 from pathlib import Path
 from console.files import atomic_file, atomic_folder
-from console.program import make_parser, run_as_main, show
+from console.program import make_program, run_as_main, show
 root = Path(sys.argv.pop())
 def handler(options):
     with atomic_folder(root / "folder") as folder, atomic_file(root / "file.bin") as file:
@@ -168,7 +168,7 @@ def handler(options):
         file.write_bytes(b"new")
         print("ready", flush=True)
         time.sleep(60)
-parser = make_parser("demo", "")
+parser = make_program("demo", "", [])
 parser.set_defaults(handler=handler)
 run_as_main(parser)
 """
