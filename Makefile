@@ -11,7 +11,7 @@ test:
 lint:
 	ruff check .
 	ruff format --check .
-	mypy preprocess console recordings model runtime quantize export benchmarks android_bench
+	mypy preprocess console recordings runtime model quantize export benchmarks android_bench pocket_har
 
 # The accuracy gate on the demo: its INT8 file against its float file and against the answers of an earlier commit.
 gate:
