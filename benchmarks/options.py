@@ -6,64 +6,30 @@ import argparse
 from pathlib import Path
 from typing import TypeAlias
 
-from console.program import finish_command
+from console.program import Command, finish_command
+
+from .measure.commands import COMPARE, LATENCY
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Parser: TypeAlias = argparse.ArgumentParser
 RESULTS = Path(__file__).parent / "results"
 
 
+def _add(commands: Commands, command: Command) -> None:
+    parser = commands.add_parser(command.name, help=command.help, description=command.description)
+    command.options(parser)
+    parser.set_defaults(parser=parser)
+    finish_command(parser, *command.handler.split(":"))
+
+
 def add_latency(commands: Commands) -> None:
     """Adds the command `latency`."""
-    parser = commands.add_parser(
-        "latency",
-        help="latency and memory of artefacts side by side",
-        description="Time artefacts in turn, each in its own process, and measure their memory.",
-    )
-    parser.add_argument(
-        "artifacts", nargs="+", metavar="ARTIFACT", help="folder that `python -m export` wrote, or NAME=FOLDER"
-    )
-    parser.add_argument(
-        "--runtime",
-        nargs="+",
-        choices=("litert", "tflite-runtime", "onnxruntime"),
-        metavar="NAME",
-        help="litert, tflite-runtime, onnxruntime: those that can read the file (default: its first)",
-    )
-    parser.add_argument("--threads", type=int, nargs="+", default=[1], metavar="N", help="threads (default 1)")
-    parser.add_argument("--rounds", type=int, default=50, metavar="N", help="timed rounds, 10 or more (default 50)")
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="recordings to feed (default: the golden ones of the first artefact)"
-    )
-    parser.add_argument("--recordings", type=int, default=10, metavar="N", help="recordings of --data (default 10)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of order and choice (default 0)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the record there, for `compare`")
-    finish_command(parser, "benchmarks.measure.latency", "latency_command")
+    _add(commands, LATENCY)
 
 
 def add_compare(commands: Commands) -> None:
     """Adds the command `compare`."""
-    parser = commands.add_parser(
-        "compare",
-        help="what changed between two records of `latency`",
-        description="Compare two records of one machine, subject by subject.",
-    )
-    parser.add_argument("before", type=Path, metavar="BEFORE", help="record that `latency --out` wrote")
-    parser.add_argument("after", type=Path, metavar="AFTER", help="another, of another commit")
-    parser.add_argument(
-        "--max-slowdown",
-        type=float,
-        metavar="X",
-        help="exit code 1 when a subject takes, with 95 %% confidence, more than X times as long; 1.1 allows 10 %%",
-    )
-    parser.add_argument(
-        "--noise",
-        type=float,
-        default=0.05,
-        metavar="X",
-        help="difference that two runs of one file show on this machine and that means nothing (default 0.05)",
-    )
-    finish_command(parser, "benchmarks.measure.compare", "compare_command")
+    _add(commands, COMPARE)
 
 
 def add_table1(commands: Commands) -> None:

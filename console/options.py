@@ -18,35 +18,41 @@ _WITHOUT_EFFECT = {"help", "json", "debug", "out", "force", "workers", "resume",
 
 def whole(text: str) -> int:
     """Argument type: a whole number, 0 or more."""
-    return _checked(text, int, lambda value: value >= 0, "a whole number, 0 or more")
+    return checked(text, int, lambda value: value >= 0, "a whole number, 0 or more")
 
 
 def positive(text: str) -> int:
     """Argument type: a whole number, 1 or more."""
-    return _checked(text, int, lambda value: value >= 1, "a whole number, 1 or more")
+    return checked(text, int, lambda value: value >= 1, "a whole number, 1 or more")
 
 
 def seed(text: str) -> int:
     """Argument type: a seed that NumPy and TensorFlow accept."""
-    return _checked(text, int, lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
+    return checked(text, int, lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
 
 
 def share(text: str) -> float:
     """Argument type: a number above 0 and at most 1."""
-    return _checked(text, float, lambda value: 0 < value <= 1, "a share, above 0 and at most 1")
+    return checked(text, float, lambda value: 0 < value <= 1, "a share, above 0 and at most 1")
 
 
 def points(text: str) -> float:
     """Argument type: percentage points, 0 or more."""
-    return _checked(text, float, lambda value: 0 <= value < math.inf, "a number of percentage points, 0 or more")
+    return checked(text, float, lambda value: 0 <= value < math.inf, "a number of percentage points, 0 or more")
 
 
 def amount(text: str) -> float:
     """Argument type: a finite number above 0."""
-    return _checked(text, float, lambda value: 0 < value < math.inf, "a number above 0")
+    return checked(text, float, lambda value: 0 < value < math.inf, "a number above 0")
 
 
-def _checked(text: str, kind: Callable[[str], _Number], accept: Callable[[_Number], bool], wanted: str) -> _Number:
+def rounds(text: str) -> int:
+    """Argument type: a number of timed rounds, of which a median needs at least ten."""
+    return checked(text, int, lambda value: value >= 10, "a whole number, 10 or more")
+
+
+def checked(text: str, kind: Callable[[str], _Number], accept: Callable[[_Number], bool], wanted: str) -> _Number:
+    """A number that `accept` takes, for an argument type; the message says what is `wanted`."""
     try:
         value = kind(text)
     except ValueError:
@@ -118,11 +124,11 @@ def add_settings(parser: Parser, example: str) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
 
 
-def add_timing(parser: Parser, *, rounds: int = 50) -> None:
+def add_timing(parser: Parser, *, count: int = 50) -> None:
     """`--threads N` and `--rounds N`."""
     parser.add_argument("--threads", type=positive, default=1, metavar="N", help="threads (default 1)")
     parser.add_argument(
-        "--rounds", type=positive, default=rounds, metavar="N", help=f"timed rounds, 10 or more (default {rounds})"
+        "--rounds", type=rounds, default=count, metavar="N", help=f"timed rounds, 10 or more (default {count})"
     )
 
 
@@ -139,7 +145,7 @@ def command_line(options: argparse.Namespace) -> str:
     """The command that gives the same result again.
 
     It has every option that differs from its default and changes the result. Files stand by their names and folders
-    as `DIR`, so that no path of this machine gets into a record.
+    as `DIR`, so that no path of this machine and no serial number of a device gets into a record.
     """
     words = _words(options, _without_paths, lambda name: name not in _WITHOUT_EFFECT)
     return shlex.join([*options.parser.prog.split(), *words])
@@ -170,6 +176,8 @@ def _without_paths(value: Any, metavar: Any) -> str:
         return f"{value:g}"
     if isinstance(value, Path):
         return "DIR" if metavar == "DIR" else value.name
+    if metavar == "DEVICE":
+        return f"{value.partition('://')[0]}://DEVICE"
     if metavar == "[NAME=]DIR":
         name, sign, _ = value.partition("=")
         return f"{name if sign else Path(name).name}=DIR"

@@ -10,7 +10,7 @@ from typing import Any
 
 from console.program import show, show_json, warn
 from console.table import format_table
-from preprocess.errors import AnswerIsNo, DataError, UsageError
+from preprocess.errors import AnswerIsNo, DataError
 
 from .records import Measurement, Record, Timing, read_record
 from .statistics import Ratio, Summary, Verdict, ratio_of_medians, reasons_for_doubt, summarize, verdict
@@ -69,15 +69,10 @@ def compare_command(options: argparse.Namespace) -> None:
     """Compares and shows.
 
     Raises:
-        UsageError: a limit that cannot be.
         DataError: a file is no record, the machines differ, no subject is in both, or the machine was too noisy to tell
             whether a subject is slower than --max-slowdown allows.
         AnswerIsNo: a subject became slower than --max-slowdown allows.
     """
-    if options.max_slowdown is not None and not options.max_slowdown >= 1:
-        raise UsageError(f"--max-slowdown is {options.max_slowdown:g}; use 1 or more, 1.1 allows 10 % more time")
-    if not 0 <= options.noise < 1:
-        raise UsageError(f"--noise is {options.noise:g}; use 0 or more and less than 1")
     before, after = read_record(options.before), read_record(options.after)
     _require_same_machine(before, after, options.before, options.after)
     found = compare(before, after, noise=options.noise)

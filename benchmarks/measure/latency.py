@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from console.options import command_line
 from console.program import named_path, show, show_json, warn
 from console.table import format_table
 from preprocess.errors import UsageError
@@ -20,8 +21,6 @@ from .statistics import ratio_of_medians, reasons_for_doubt, summarize, verdict
 PACKAGES = ("numpy", "ai-edge-litert", "tflite-runtime", "onnxruntime")
 SAME_RUN_NOISE = 0.02  # what one file in two processes of a run may differ by, as where its memory came to lie
 
-_FEWEST_ROUNDS = 10
-
 
 def latency_command(options: argparse.Namespace) -> None:
     """Measures, writes the record, shows it.
@@ -31,7 +30,6 @@ def latency_command(options: argparse.Namespace) -> None:
         MissingComponentError: a runtime is not installed.
         DataError: a folder is no artefact, or a process failed.
     """
-    _check(options)
     folders = [named_path(word) for word in options.artifacts]
     threads = sorted(set(options.threads))
     contenders = artifact_contenders(
@@ -43,7 +41,7 @@ def latency_command(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     measurements = measure_all(contenders, rounds=options.rounds, seed=options.seed)
-    origin = environment(_command(options, threads), packages=PACKAGES)
+    origin = environment(command_line(options), packages=PACKAGES)
     unsteady = doubts(measurements)
     crowded = tuple(
         f"{count} threads ran on {origin.machine.cores} cores" for count in threads if count > origin.machine.cores
@@ -62,17 +60,6 @@ def latency_command(options: argparse.Namespace) -> None:
         show(latency_table(record))
 
 
-def _check(options: argparse.Namespace) -> None:
-    if options.rounds < _FEWEST_ROUNDS:
-        raise UsageError(f"--rounds is {options.rounds}; a median needs at least {_FEWEST_ROUNDS}")
-    if min(options.threads) < 1:
-        raise UsageError(f"--threads has {min(options.threads)}; use positive numbers")
-    if options.recordings < 1:
-        raise UsageError(f"--recordings is {options.recordings}; use a positive number")
-    if options.seed < 0:
-        raise UsageError(f"--seed is {options.seed}; use 0 or more")
-
-
 def _runtimes_for(folder: Path, wanted: Sequence[str] | None) -> tuple[str, ...]:
     file_format = read_artifact(folder)[0].format
     able = RUNTIMES_OF_FORMAT[file_format]
@@ -83,15 +70,6 @@ def _runtimes_for(folder: Path, wanted: Sequence[str] | None) -> tuple[str, ...]
     for name in chosen:
         require_installed(name)
     return chosen
-
-
-def _command(options: argparse.Namespace, threads: Sequence[int]) -> str:
-    names = [name or folder.name for name, folder in map(named_path, options.artifacts)]
-    words = ["python -m benchmarks latency", *names]
-    words += [f"--runtime {' '.join(options.runtime)}"] if options.runtime else []
-    words += [f"--threads {' '.join(map(str, threads))} --rounds {options.rounds}"]
-    words += [f"--data DIR --recordings {options.recordings}"] if options.data else []
-    return " ".join([*words, f"--seed {options.seed}"])
 
 
 def doubts(measurements: Sequence[Measurement]) -> tuple[str, ...]:

@@ -209,18 +209,11 @@ def test_warnings_of_the_records_are_repeated(compare):
     assert err == "warning: before.json carries a warning: times spread (and 1 more)\n"
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--max-slowdown", "0.1"], "error: --max-slowdown is 0.1; use 1 or more, 1.1 allows 10 % more time\n"),
-        (["--max-slowdown", "nan"], "error: --max-slowdown is nan; use 1 or more, 1.1 allows 10 % more time\n"),
-        (["--noise", "1"], "error: --noise is 1; use 0 or more and less than 1\n"),
-    ],
-)
-def test_limits_that_cannot_be_are_refused(compare, words, message):
-    own = record(measurement("a", 1, seed=1))
-    code, _, err = compare(own, own, *words)
-    assert (code, err) == (2, message)
+@pytest.mark.parametrize("words", [["--max-slowdown", "0.9"], ["--max-slowdown", "nan"], ["--noise", "1"]])
+def test_limits_that_cannot_be_are_refused(compare, words):
+    code, _, err = compare(record(), record(), *words)
+    assert code == 2
+    assert f"argument {words[0]}" in err
 
 
 def test_a_record_that_is_not_there_is_named(tmp_path, capsys):
