@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -124,3 +124,16 @@ def reasons_for_doubt(samples_ms: Sequence[float]) -> tuple[str, ...]:
         if verdict(change) != "no difference seen" and not 1 / (1 + WIDE_DRIFT) <= change.value <= 1 + WIDE_DRIFT:
             reasons.append(f"the second half took {change.value:.2f}× the time of the first")
     return tuple(reasons)
+
+
+def timing_entry(samples_ms: Sequence[float], base_ms: Sequence[float] | None = None) -> dict[str, Any]:
+    """One timing in a result file; `ratio` is that of the medians to `base_ms`, timed in the same rounds."""
+    summary = summarize(samples_ms)
+    ratio = None if base_ms is None else ratio_of_medians(samples_ms, base_ms, paired=True)
+    return {
+        "median_ms": summary.median_ms,
+        "p90_ms": summary.p90_ms,
+        "ratio": ratio and ratio.value,
+        "ratio_interval95": ratio and [ratio.low, ratio.high],
+        "samples_ms": list(samples_ms),
+    }

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from console.plot import new_figure, save_png, style
 from runtime.blocks import block_of
 
 from ..graph.layer_time import LayerTime
 from ..studies.variants import PRECISIONS, STREAMS
-from .drawing import new_figure, save_png, style
 
 _PARTS = ("visual", "audio", "fusion")
 

@@ -16,7 +16,6 @@ from preprocess.errors import AnswerIsNo, DataError
 
 from ..studies.ablation import ablation_table
 from ..studies.accuracy import accuracy_table, export_table, noise_table
-from ..studies.int8 import gemm_table, latency_table
 from ..studies.native import native_table
 from ..studies.npu import npu_table
 from ..studies.peers import peers_text
@@ -37,10 +36,6 @@ def _accuracy(document: dict[str, Any]) -> str:
 
 def _noise(document: dict[str, Any]) -> str:
     return f"{_accuracy(document)}\n\n{noise_table(document)}"
-
-
-def _int8(document: dict[str, Any]) -> str:
-    return f"{latency_table(document)}\n\n{gemm_table(document)}"
 
 
 def _table1(document: dict[str, Any]) -> str:
@@ -65,7 +60,6 @@ TABLES: dict[Path, dict[str, Callable[[dict[str, Any]], str]]] = {
         "table2": table2_text,
         "table2-paper": table2_text,
         "paper": _noise,
-        "int8": _int8,
         "peers": peers_text,
         "demo-layer": export_table,
         "demo-layer-qat": export_table,

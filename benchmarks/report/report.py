@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from console.files import atomic_file
+from console.plot import require_matplotlib
 from console.program import log, show, show_json
 from runtime.manifest import read_artifact
 
@@ -22,7 +23,6 @@ from ..measure.result_files import write_result
 from ..studies import robustness, table1
 from ..studies.ablation import ablation_table
 from ..studies.variants import Variant, make_variants
-from .drawing import require_matplotlib
 from .page import Cell, Page
 from .plots import block_shares, draw_blocks, draw_pareto
 

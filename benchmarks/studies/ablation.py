@@ -7,19 +7,19 @@ confusion matrices, as in its Figures 5 and 6. A missing input is what arrives w
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from console.plot import draw_confusion_matrix
+from console.plot import draw_confusion_matrix, new_figure, require_matplotlib, save_png, style
 from console.program import show, show_json
 from console.table import format_table
 from runtime.metrics import Labels, Logits, Score, confusion_matrix, score
 
 from ..measure.provenance import provenance
 from ..measure.result_files import PACKAGES, data_words, interval_text, refuse_png, write_result
-from ..report.drawing import new_figure, require_matplotlib, save_png, style
 from .artifacts import answer_as_asked, artifact_words, open_artifacts
 from .conditions import CLEAN, Condition
 
@@ -53,7 +53,7 @@ def ablation_command(options: argparse.Namespace) -> None:
         "recordings": len(answers.labels),
         "skipped": list(answers.skipped),
         "artifact": artifact.to_dict(),
-        "labels": list(artifact.manifest.labels),
+        "labels": [asdict(label) for label in artifact.manifest.labels],
         "conditions": {
             name: per_class(logits, answers.labels) for name, logits in zip(CONDITIONS, answers.logits[0], strict=True)
         },

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from console.files import atomic_file
+from console.plot import require_matplotlib
 from console.program import add_common_options, make_parser, run_as_main, show, show_json
 from console.table import format_table
 from preprocess.errors import UsageError
@@ -22,8 +23,7 @@ from ..commands import call
 from ..measure.provenance import provenance
 from ..measure.result_files import claim_folder, write_result
 from ..measure.runner import Contender, time_in_turn
-from ..report.drawing import require_matplotlib
-from .int8 import summary
+from ..measure.statistics import timing_entry
 
 RESULT = Path(__file__).parents[1] / "results" / "pruning.json"
 SHARES = (0.75, 0.5, 0.35, 0.25, 0.2)
@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> None:
     base = latencies[1]  # the unpruned INT8 file
     for index, point in enumerate(points):
         for offset, name in enumerate(PRECISIONS):
-            point["exports"][name]["latency"] = summary(latencies[2 * index + offset], base)
+            point["exports"][name]["latency"] = timing_entry(latencies[2 * index + offset], base)
     document = {
         "schema_version": SCHEMA_VERSION,
         "benchmark": "pruning",

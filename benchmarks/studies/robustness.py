@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from console.plot import new_figure, require_matplotlib, save_png, style
 from console.program import show, show_json
 from console.table import format_table
 from runtime.metrics import agreement, score
 
 from ..measure.provenance import provenance
 from ..measure.result_files import PACKAGES, data_words, interval_text, refuse_png, write_result
-from ..report.drawing import new_figure, require_matplotlib, save_png, style
 from .artifacts import Answers, Artifact, answer_as_asked, artifact_words, open_artifacts
 from .conditions import ALL_CONDITIONS, CLEAN, KINDS, Condition
 

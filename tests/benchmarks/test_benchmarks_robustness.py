@@ -14,11 +14,11 @@ from kit.tiny import tiny_config, tiny_spec
 from matplotlib.image import imread
 
 from benchmarks.__main__ import build_parser, main
-from benchmarks.report.drawing import style
 from benchmarks.studies import artifacts as artifacts_module
 from benchmarks.studies.artifacts import Answers, HeldOut, answer, choose_recordings, open_artifacts
 from benchmarks.studies.conditions import ALL_CONDITIONS, CLEAN, KINDS, Condition
 from benchmarks.studies.robustness import condition_entries, draw, robustness_table
+from console.plot import style
 from preprocess.errors import DataError, UsageError
 from preprocess.heatmaps import skeleton_to_heatmaps
 from preprocess.logmel import waveform_to_logmel

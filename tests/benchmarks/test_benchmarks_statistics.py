@@ -17,6 +17,7 @@ from benchmarks.measure.statistics import (
     ratio_of_medians,
     reasons_for_doubt,
     summarize,
+    timing_entry,
     verdict,
 )
 from preprocess.errors import DataError
@@ -168,3 +169,13 @@ def test_a_wide_spread_and_a_drift_are_told():
     assert reasons_for_doubt(hot) == (f"the second half took {drift(hot).value:.2f}× the time of the first",)
     # A drift that can be told from chance but matters little.
     assert reasons_for_doubt(steady * np.where(np.arange(40) < 20, 1.0, 1 + WIDE_DRIFT / 2)) == ()
+
+
+def test_a_timing_has_its_ratio_to_the_same_rounds_of_the_base():
+    base = np.random.default_rng(3).gamma(9, 10, 40)
+    entry = timing_entry((base / 2).tolist(), base.tolist())
+    assert entry["median_ms"] == pytest.approx(np.median(base) / 2)
+    assert entry["p90_ms"] == pytest.approx(np.percentile(base, 90) / 2)
+    assert entry["ratio"] == pytest.approx(0.5)
+    assert entry["ratio_interval95"] == pytest.approx([0.5, 0.5])
+    assert timing_entry([1.0, 2.0, 3.0])["ratio"] is None

@@ -15,13 +15,13 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 from hypothesis import HealthCheck, given, settings
+from kit.published import convertible_layers, write_onnx_by_tf2onnx
 from kit.tiny import model_configs, tiny_config, tiny_spec
 from kit.tiny_files import INT8, randomise, write_file
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.graph.file_cost import PARTS, graph_cost
 from benchmarks.graph.tflite_graph import TfliteFile, TfliteOperator, TfliteTensor, peak_bytes
-from benchmarks.studies import plain
 from export.targets import TARGETS
 from export.tflite_file import converter_of
 from model.config import convnext, resnet
@@ -43,7 +43,7 @@ def write_both(model: keras.Model, folder: Path) -> dict[str, Path]:
     paths = {name: folder / f"model.{name}" for name in ("tflite", "onnx")}
     with converter_of(model) as converter:
         paths["tflite"].write_bytes(converter.convert())
-    plain._write_onnx(serve, paths["onnx"])
+    write_onnx_by_tf2onnx(serve, paths["onnx"])
     return paths
 
 
@@ -55,7 +55,7 @@ def resnet50(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def convnext_tiny(tmp_path_factory):
-    with plain.convertible_layers():
+    with convertible_layers():
         model = keras.applications.ConvNeXtTiny(
             weights=None, include_preprocessing=False, input_tensor=keras.Input(IMAGE[1:], batch_size=1)
         )
@@ -151,21 +151,27 @@ def test_layers_of_both_formats_have_the_names_and_costs_of_the_configuration(mo
 # --- single operations
 
 
-@pytest.fixture(scope="module")
-def gemms(tmp_path_factory):
-    return plain.write_gemm(tmp_path_factory.mktemp("gemm"))
-
-
-def test_one_product_of_matrices_in_every_type(gemms):
-    kernel = plain.GEMM_DEPTH * plain.GEMM_COLUMNS
-    sizes = {"float32": 4, "int8": 1, "uint8": 1}
-    for path in gemms:
-        cost = graph_cost(path)
-        # TFLite's convolution has a bias in any case.
-        assert cost.parameters == kernel + (plain.GEMM_COLUMNS if path.suffix == ".tflite" else 0)
-        assert cost.macs == plain.GEMM_ROWS * kernel
-        layer = next(layer for layer in cost.layers if layer.macs)
-        assert layer.activation_bytes == plain.GEMM_ROWS * plain.GEMM_COLUMNS * sizes[path.stem]
+@pytest.mark.parametrize(("dtype", "bytes_each"), [("float32", 4), ("int8", 1), ("uint8", 1)])
+def test_one_product_of_matrices_in_every_type(tmp_path, dtype, bytes_each):
+    rows, depth, columns = 12, 40, 24
+    weights = np.zeros((depth, columns), "float32" if dtype == "float32" else "int8")
+    constants = {"b": weights}
+    operator, inputs = "MatMul", ["a", "b"]
+    if dtype != "float32":
+        operator, inputs = "QLinearMatMul", ["a", "one", "a_zero", "b", "one", "b_zero", "one", "a_zero"]
+        constants |= {"b_zero": np.int8(0), "a_zero": np.dtype(dtype).type(0), "one": np.float32(1)}
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    graph = helper.make_graph(
+        [helper.make_node(operator, inputs, ["y"])],
+        "product",
+        [helper.make_tensor_value_info("a", element, (rows, depth))],
+        [helper.make_tensor_value_info("y", element, (rows, columns))],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    cost = graph_cost(tmp_path / "m.onnx")
+    assert (cost.parameters, cost.macs) == (depth * columns, rows * depth * columns)
+    assert next(layer for layer in cost.layers if layer.macs).activation_bytes == rows * columns * bytes_each
 
 
 def write_onnx(path: Path, nodes: list, inputs: dict, output: tuple, constants: dict) -> Path:
