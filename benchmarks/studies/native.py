@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from console.program import make_parser, show, show_json
 from console.table import format_table
 from preprocess.errors import AnswerIsNo
-from runtime.native import NativeLibrary, manifest_text
+from runtime.native import Har, NativeLibrary, manifest_text
 
 from ..measure.provenance import provenance
 from ..measure.result_files import write_result
@@ -125,7 +125,7 @@ def _groups(native: NativeLibrary, spec: PreprocessSpec, runs: int, seed: int) -
         TensorInfo("skeleton", (1, *spec.skeleton.shape), "int8", *_SKELETON_STEP),
         TensorInfo("audio", (1, *spec.audio.shape), "int8", step, round(-128 - float(decibels.min()) / step)),
     )
-    native.open(manifest_text(spec, inputs))
+    har = native.open(manifest_text(spec, inputs))
 
     def numpy_heatmaps() -> Array:
         return skeleton_to_heatmaps(joints, confidence, spec.skeleton).tensor
@@ -139,28 +139,28 @@ def _groups(native: NativeLibrary, spec: PreprocessSpec, runs: int, seed: int) -
     groups: dict[tuple[str, str], Group] = {
         ("heatmaps", "float32"): {
             "NumPy": lambda: (numpy_heatmaps(),),
-            "C++": lambda: (native.heatmaps(joints, confidence, maps),),
+            "C++": lambda: (har.heatmaps(joints, confidence, maps),),
         },
         ("log-Mel", "float32"): {
             "NumPy": lambda: (numpy_logmel(),),
-            "C++": lambda: (native.logmel(waveform, rate, sound),),
+            "C++": lambda: (har.logmel(waveform, rate, sound),),
         },
         ("heatmaps", "int8"): {
             "NumPy": lambda: (quantize(numpy_heatmaps(), inputs[0]),),
-            "C++": lambda: (native.heatmaps(joints, confidence, maps8),),
+            "C++": lambda: (har.heatmaps(joints, confidence, maps8),),
         },
         ("log-Mel", "int8"): {
             "NumPy": lambda: (quantize(numpy_logmel(), inputs[1]),),
-            "C++": lambda: (native.logmel(waveform, rate, sound8),),
+            "C++": lambda: (har.logmel(waveform, rate, sound8),),
         },
     }
     for bodies, people in ((1, "1 body"), (2, "2 bodies")):
-        groups[f"update of a stream, {people}", "int8"] = _stream_group(native, spec, inputs, bodies, runs, seed)
+        groups[f"update of a stream, {people}", "int8"] = _stream_group(har, spec, inputs, bodies, runs, seed)
     return groups
 
 
 def _stream_group(
-    native: NativeLibrary,
+    har: Har,
     spec: PreprocessSpec,
     inputs: tuple[TensorInfo, ...],
     bodies: int,
@@ -181,19 +181,19 @@ def _stream_group(
     filling = max(_WINDOW_FRAMES, -(-(length + hop) // piece))  # frames until the window is full
     waveform = noise((filling + 2 * runs) * piece, seed)
     maps, sound = np.empty(spec.skeleton.shape, np.int8), np.empty(spec.audio.shape, np.int8)
-    stream = native.stream(_WINDOW_FRAMES, bodies)
+    stream = har.stream(_WINDOW_FRAMES, bodies)
     now = 0
 
     def push() -> None:
         nonlocal now
         own = now % len(joints)
-        stream.push(now, joints[own], confidence[own], waveform[now * piece : (now + 1) * piece], rate)
+        stream.push_frame(now, joints[own], confidence[own])
+        stream.push_audio(waveform[now * piece : (now + 1) * piece], rate)
         now += 1
 
     def update() -> tuple[Array, ...]:
         push()
-        stream.read(maps, sound)
-        return maps, sound
+        return stream.heatmaps(maps), stream.logmel(sound)
 
     def anew() -> tuple[Array, ...]:
         """What the window holds after the next frame."""

@@ -10,15 +10,15 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit.native import BAD_DATA, INT8, Har, HarError, library, manifest_json, spec_of
-from test_preprocess_logmel import SIGNALS
+from kit.inputs import PARITY_DB, SIGNALS
+from kit.native import BAD_DATA, INT8, Har, library, manifest_json, spec_of
 
 from preprocess import LogMelSpec, PreprocessSpec, waveform_to_logmel
 from runtime.manifest import TensorInfo
+from runtime.native import HarError
 from runtime.runners import quantize
 
 Array = npt.NDArray[Any]
-PARITY_DB = 1e-3
 KERNELS = {"best": (), "baseline": ("-DHAR_AVX2=OFF",)}
 
 

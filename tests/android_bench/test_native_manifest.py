@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kit.native import BAD_DATA, Har, HarError, library, manifest_json, nano
+from kit.native import BAD_DATA, Har, library, manifest_json, nano
 
 from preprocess import PreprocessSpec
+from runtime.native import HarError
 
 Json = dict[str, Any]
 
@@ -27,19 +28,19 @@ def test_sizes_and_labels_are_the_manifest_s() -> None:
     assert tuple(sizes.audio) == nano().audio.shape
     assert (sizes.skeleton_is_int8, sizes.audio_is_int8) == (1, 0)
     assert (sizes.joints, sizes.sample_rate_hz, sizes.audio_samples) == (25, 32_000, nano().audio.samples)
-    assert har.labels() == ["drink water", "sich kämmen 🪥"]
+    assert har.labels == ["drink water", "sich kämmen 🪥"]
 
 
 def test_escapes_spaces_and_order_do_not_matter() -> None:
     data = json.loads(manifest_json(nano()))
     text = json.dumps(dict(reversed(data.items())), ensure_ascii=True, indent=7)
     assert "\\ud83e" in text
-    assert Har(library(), text).labels() == ["drink water", "sich kämmen 🪥"]
+    assert Har(library(), text).labels == ["drink water", "sich kämmen 🪥"]
 
 
 def test_a_file_compiled_for_a_chip_is_read_like_any_other() -> None:
     compiled = changed(lambda d: d.update(npu={"soc": "SM8650", "placement": {"npu_ops": 186, "full": True}}))
-    assert Har(library(), compiled).labels() == ["drink water", "sich kämmen 🪥"]
+    assert Har(library(), compiled).labels == ["drink water", "sich kämmen 🪥"]
 
 
 @pytest.mark.parametrize("inputs", [("skeleton",), ("audio",)])
@@ -118,4 +119,4 @@ def test_a_huge_text_is_refused() -> None:
 
 def test_integers_at_their_ends_are_read() -> None:
     text = changed(lambda d: d.update(size_bytes=-(2**63), verification={"n": 2**63 - 1, "x": -0, "y": -1.5e-300}))
-    assert Har(library(), text).labels()
+    assert Har(library(), text).labels

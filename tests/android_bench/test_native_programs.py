@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from kit.inputs import HEATMAP_TOLERANCE, PARITY_DB, body, scene
 from kit.native import INT8, SOURCE, Har, build, library, manifest_json, nano, require_program, run
-from test_native_logmel import PARITY_DB
-from test_preprocess_heatmaps import TOLERANCE, body, scene
 
 from preprocess import MSR20, PreprocessSpec, skeleton_to_heatmaps, waveform_to_logmel
 
@@ -64,7 +63,7 @@ class Golden:
         logmel = waveform_to_logmel(self.waveform, self.spec.audio)
         for start in ("", "stream_"):
             found = self.written(f"{start}heatmaps", np.float32).reshape(heatmaps.shape)
-            np.testing.assert_allclose(found, heatmaps, rtol=0, atol=TOLERANCE)
+            np.testing.assert_allclose(found, heatmaps, rtol=0, atol=HEATMAP_TOLERANCE)
             difference = self.written(f"{start}logmel", np.float32).reshape(logmel.shape) - logmel
             assert np.abs(difference * np.array(self.spec.audio.std)).max() <= PARITY_DB
         for name in ("heatmaps", "logmel"):

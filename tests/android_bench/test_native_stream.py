@@ -9,9 +9,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit.native import BAD_DATA, INT8, WRONG_USE, Har, HarError, Stream, library, manifest_json, nano
+from kit.native import BAD_DATA, FLOAT32, INT8, WRONG_USE, Har, Stream, library, manifest_json, nano
 
 from preprocess import MSR20, NTU25, HeatmapSpec, LogMelSpec, PreprocessSpec
+from runtime.native import HarError
 
 Array = npt.NDArray[Any]
 SMALL = PreprocessSpec(
@@ -96,7 +97,7 @@ def test_skeleton_equals_batch_after_every_frame(seed: int, length: int, bodies:
         window = stream.window()
         assert (window.frames, window.first_index, window.last_index) == (len(content), content[0][0], index)
         batch = [np.stack(part) for part in list(zip(*content, strict=True))[1:]]
-        for kind in (0, INT8):
+        for kind in (FLOAT32, INT8):
             np.testing.assert_array_equal(
                 stream.heatmaps(type=kind), native.heatmaps(*batch, layout=layout.name, type=kind)
             )

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.inputs import HEATMAP_TOLERANCE as TOLERANCE
+from kit.inputs import body, scene
 from kit.references import distance_to_segment, reference_heatmaps
 
 from preprocess import MSR20, NTU25, DataError, HeatmapSpec, PreprocessSpec, SkeletonLayout, skeleton_to_heatmaps
@@ -28,24 +30,6 @@ from preprocess.heatmaps import (
 Array = npt.NDArray[Any]
 
 SMALL = HeatmapSpec(size=32, sigma_px=1.3, sampled_frames=3)
-# Pixels are float64, distances float32: 1.2e-7 of at most 224 px, times the Gaussian's steepest slope 0.61 / σ, is
-# below 2e-5. The cut-off adds at most exp(−CUTOFF_SIGMA² / 2) for each limb that ends near the pixel.
-TOLERANCE = 1e-4
-
-
-def body(layout: SkeletonLayout, frames: int, *, seed: int, at: tuple[float, float, float] = (0.2, 0.1, 3.0)) -> Array:
-    """A body of human size that moves: float32 [frames, joints, 3]."""
-    rng = np.random.default_rng(seed)
-    rest = rng.normal(0, 0.35, (layout.joint_count, 3))
-    rest[layout.pelvis] = 0
-    rest[layout.shoulder_center] = (0, 0.5, 0.05)
-    steps = rng.normal(0, 0.03, (frames, layout.joint_count, 3)).cumsum(axis=0)
-    return (rest + steps + np.array(at)).astype(np.float32)
-
-
-def scene(*bodies: Array, confidence: float = 1.0) -> tuple[Array, Array]:
-    joints = np.stack(bodies, axis=1)
-    return joints, np.full(joints.shape[:-1], confidence, np.float32)
 
 
 def reference(joints: Array, confidence: Array, spec: HeatmapSpec, layout: SkeletonLayout = NTU25) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.inputs import PARITY_DB, SIGNALS
 from kit.references import librosa_logmel
 
 from preprocess import DataError, LogMelSpec, PreprocessSpec, fit_length, log_mel, stack_deltas, to_mono
@@ -20,47 +20,7 @@ from preprocess.logmel import mel_filters
 
 Array = npt.NDArray[Any]
 
-PARITY_DB = 1e-3  # both sides hold powers in float32; a decibel value is then known to about 1e-5
 PRESETS = {name: PreprocessSpec.preset(name).audio for name in ("paper", "nano")}
-
-
-def _noise(count: int, level: float = 0.1) -> Array:
-    return np.random.default_rng(0).normal(0, level, count)
-
-
-def _impulses(count: int) -> Array:
-    signal = np.zeros(count)
-    signal[[0, 1, count // 2, -2, -1]] = (1, -0.5, 1, 0.5, -1)
-    return signal
-
-
-def _chirp(count: int) -> Array:
-    t = np.arange(count) / 32_000
-    return 0.5 * np.sin(2 * np.pi * (20 * t + 0.5 * (15_900 - 20) / t[-1] * t**2))
-
-
-def _speech_like(count: int) -> Array:
-    """A voice of 120 Hz with harmonics, on and off four times a second, over faint noise."""
-    t = np.arange(count) / 32_000
-    voice = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 40))
-    return 0.2 * voice * np.clip(np.sin(2 * np.pi * 4 * t), 0, None) ** 2 + _noise(count, 1e-4)
-
-
-SIGNALS: dict[str, Callable[[int], Array]] = {
-    "white noise": _noise,
-    "silence": np.zeros,
-    "near silence": lambda count: _noise(count, 1e-6),
-    "one small step": lambda count: np.where(np.arange(count) < count // 3, 0, 2**-15),
-    "constant": lambda count: np.full(count, 0.25),
-    "impulses at the edges": _impulses,
-    "sine": lambda count: 0.8 * np.sin(2 * np.pi * 997 * np.arange(count) / 32_000),
-    "sine at the highest frequency": lambda count: np.cos(np.pi * np.arange(count)),
-    "chirp": _chirp,
-    "clipped and loud": lambda count: np.clip(_noise(count, 5.0), -1, 1),
-    "16-bit scale": lambda count: np.round(_noise(count, 8000.0)),
-    "speech-like bursts": _speech_like,
-    "loud then silent": lambda count: np.where(np.arange(count) < count // 2, _noise(count), 0),
-}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -96,7 +56,7 @@ def test_equals_librosa(preset: str, signal: str, length: str) -> None:
 )
 @pytest.mark.filterwarnings("ignore:Empty filters")
 def test_equals_librosa_at_other_specifications(spec: LogMelSpec) -> None:
-    waveform = _speech_like(spec.samples).astype(np.float32)
+    waveform = SIGNALS["speech-like bursts"](spec.samples).astype(np.float32)
     np.testing.assert_allclose(logmel(waveform, spec), librosa_logmel(waveform, spec), rtol=0, atol=PARITY_DB)
 
 
@@ -125,7 +85,7 @@ def test_mel_filters_equal_librosa_s(preset: str) -> None:
 
 def test_stages_compose_and_standardise() -> None:
     spec = replace(PRESETS["nano"], mean=(-40.0, 0.5, -0.25), std=(15.0, 2.0, 0.5))
-    waveform = _speech_like(50_000)
+    waveform = SIGNALS["speech-like bursts"](50_000)
     decibel = log_mel(fit_length(waveform, spec), spec)
     np.testing.assert_array_equal(logmel(waveform, spec), stack_deltas(decibel, spec))
     plain = logmel(waveform, PRESETS["nano"])
@@ -156,7 +116,7 @@ def test_length_is_trimmed_or_padded_with_zeros_at_the_end() -> None:
 
 def test_inputs_stay_as_they_are_and_results_are_new() -> None:
     spec = PRESETS["nano"]
-    waveform = _noise(spec.samples).astype(np.float32)
+    waveform = SIGNALS["white noise"](spec.samples).astype(np.float32)
     copy = waveform.copy()
     fitted = fit_length(waveform, spec)
     decibel = log_mel(fitted, spec)
