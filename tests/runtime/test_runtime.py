@@ -4,47 +4,33 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from importlib import metadata
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.fakes import describe, make_manifest
 
 from preprocess.errors import DataError, MissingComponentError
 from preprocess.spec import PreprocessSpec
-from runtime.manifest import MANIFEST_NAME, Manifest, TensorInfo, file_sha256, read_artifact
+from runtime.manifest import Label, Manifest, TensorInfo, read_artifact
 from runtime.runners import LocalRunner, dequantize, open_model, quantize
 
 HEATMAP = TensorInfo("skeleton", (1, 8, 8, 13), "int8", 1 / 255, -128)
 
 
-def make_manifest(**changes):
-    manifest = Manifest(
-        name="some-int8-tflite",
-        format="tflite",
-        model_file="model.tflite",
-        sha256="",
-        size_bytes=3,
-        preset="nano",
-        recipe="static_wi8_ai8",
-        target="xnnpack",
-        preprocess=PreprocessSpec.preset("nano").to_dict(),
-        labels=({"code": "A001", "name": "drink water"}, {"code": "A002", "name": "eat meal"}),
-        inputs=(HEATMAP,),
-        outputs=(TensorInfo("logits", (1, 2), "int8", 0.1, 3),),
-        calibration={"size": 2},
-        cost={"fused": {"parameters": 1, "macs": 2}},
-        search={"max_drop_points": 1.0, "time_limit_s": 60.0, "tried": [{"recipe": "static_wi8_ai8"}]},
-        verification={"verified": True},
-        measurement=None,
-        checkpoint={"name": "demo", "sha256": "0"},
-        golden=("golden/a.npz",),
-        versions={"numpy": "1.26.4"},
-        command="python -m export tflite --int8",
-    )
-    return replace(manifest, **changes)
+MANIFEST = make_manifest(
+    labels=(Label("A001", "drink water"), Label("A002", "eat meal")),
+    spec=PreprocessSpec.preset("nano"),
+    inputs=(HEATMAP,),
+    outputs=(TensorInfo("logits", (1, 2), "int8", 0.1, 3),),
+    calibration={"size": 2},
+    cost={"fused": {"parameters": 1, "macs": 2}},
+    search={"max_drop_points": 1.0, "tried": [{"recipe": "static_wi8_ai8"}]},
+    golden=("golden/a.npz",),
+    versions={"numpy": "1.26.4"},
+)
 
 
 @given(st.floats(0, 1))
@@ -76,24 +62,24 @@ def test_float_tensors_pass_unchanged():
 
 
 def test_manifest_round_trip():
-    manifest = make_manifest()
-    assert Manifest.from_dict(json.loads(manifest.to_json())) == manifest
-    assert manifest.spec == PreprocessSpec.preset("nano")
+    assert Manifest.from_dict(json.loads(MANIFEST.to_json())) == MANIFEST
+    assert MANIFEST.spec == PreprocessSpec.preset("nano")
+    assert MANIFEST.codes == ["A001", "A002"]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.pop("recipe"), "missing or unknown field"),
-        (lambda d: d.pop("target"), "missing or unknown field"),
-        (lambda d: d.pop("search"), "missing or unknown field"),
-        (lambda d: d.update(extra=1), "missing or unknown field"),
-        (lambda d: d.update(version=99), "version is 99"),
-        (lambda d: d.pop("version"), "damaged"),
+        (lambda d: d.pop("recipe"), "missing field 'recipe'"),
+        (lambda d: d.update(extra=1), "unknown field 'extra'"),
+        (lambda d: d.update(labels=["A001"]), r"labels\.0 is 'A001'; it must be an object"),
+        (lambda d: d["inputs"][0].update(scale="x"), r"inputs\.0\.scale"),
+        (lambda d: d.update(version=99), "version 99"),
+        (lambda d: d.pop("version"), "version None"),
     ],
 )
-def test_manifest_of_another_kind_is_refused(change, message):
-    data = json.loads(make_manifest().to_json())
+def test_a_manifest_that_does_not_fit_is_refused(change, message):
+    data = json.loads(MANIFEST.to_json())
     change(data)
     with pytest.raises(DataError, match=message):
         Manifest.from_dict(data)
@@ -107,7 +93,7 @@ def test_manifest_refuses_non_finite_numbers():
 def test_artifact_with_a_changed_model_is_refused(tmp_path):
     model = tmp_path / "model.tflite"
     model.write_bytes(b"abc")
-    (tmp_path / MANIFEST_NAME).write_text(make_manifest(sha256=file_sha256(model)).to_json(), encoding="utf-8")
+    describe(model)
     assert read_artifact(tmp_path)[1] == model
     model.write_bytes(b"abd")
     with pytest.raises(DataError, match="changed since the export"):
