@@ -1,1 +1,1 @@
-"""What every program shares: exit codes, streams, tables, progress, whole files. Standard library only."""
+"""Parts of every program: commands, options, exit codes, streams, child processes, files, tables, progress, plots."""

@@ -34,7 +34,7 @@ def run_function(function: str, *arguments: Any, what: str, timeout_s: float | N
     Args:
         function: `package.module:name`.
         arguments: JSON values.
-        what: what the process does, for messages: `measuring model.tflite`.
+        what: the work, for messages: `measuring model.tflite`.
         timeout_s: seconds until the process is killed.
 
     Returns:
@@ -68,7 +68,7 @@ def run_function(function: str, *arguments: Any, what: str, timeout_s: float | N
 
 
 def run_command(package: str, *words: str, may_answer_no: bool = False) -> Any:
-    """The JSON that `python -m package words… --json` prints; what it reports stands on standard error.
+    """Runs `python -m package words… --json` and returns the JSON it prints; its standard error passes through.
 
     Args:
         package: `export`, `quantize`, …
@@ -97,7 +97,7 @@ class Server:
             function: `package.module:name` of a function that takes `arguments` and returns the function that answers
                 a message. Arguments, messages and answers are pickled.
             arguments: of the function.
-            what: what the process is, for messages: `the process of model.tflite`.
+            what: the process, for messages: `the process of model.tflite`.
             environment: further variables.
         """
         self._what = what
@@ -193,8 +193,8 @@ def _reason(child: subprocess.CompletedProcess[str]) -> str:
 
 def _find(function: str) -> Callable[..., Any]:
     module, _, name = function.partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), name)
-    return found
+    attribute: Callable[..., Any] = getattr(import_module(module), name)
+    return attribute
 
 
 def _run() -> None:

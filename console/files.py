@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from preprocess.errors import UsageError
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; when the block ends well, it takes the place of `path` in one step.
+    """Yields a temporary path beside `path`, which replaces `path` in one step when the block succeeds.
 
-    The block may fail or the process be killed at any time: `path` then holds what it held before. A kill that
-    cannot be caught may leave a file whose name starts with `.tmp-`, never one that looks finished.
+    When the block fails or the process is killed, `path` is unchanged. SIGKILL may leave a file whose name starts with
+    `.tmp-`, never one that looks finished.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
@@ -34,7 +34,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """Gives a temporary folder beside `path`; when the block ends well, it is renamed to `path`.
+    """Yields a temporary folder beside `path`, which is renamed to `path` when the block succeeds.
 
     Raises:
         UsageError: `path` exists and `force` is not set (before any work is done).
@@ -55,15 +55,15 @@ def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """Where the project keeps what it can make again: `POCKET_HAR_CACHE`, else below the user's cache folder."""
-    if own := os.environ.get("POCKET_HAR_CACHE"):
-        return Path(own)
+    """Folder of files that can be made again: `POCKET_HAR_CACHE`, else `pocket-har` in the user's cache folder."""
+    if folder := os.environ.get("POCKET_HAR_CACHE"):
+        return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "pocket-har"
 
 
 def check_free(path: Path, *, force: bool) -> None:
-    """Raises UsageError when `path` exists and may not be replaced. A folder that is empty counts as free."""
+    """Raises UsageError when `path` exists and `force` is not set. An empty folder counts as free."""
     if force or not path.exists():
         return
     if path.is_dir() and not any(path.iterdir()):
@@ -73,7 +73,7 @@ def check_free(path: Path, *, force: bool) -> None:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Renames `new` to `path`; what stood there comes back when that fails or is interrupted."""
+    """Renames `new` to `path`; the old folder comes back when that fails or is interrupted."""
     aside = Path(tempfile.mkdtemp(prefix=f".tmp-old-{path.name}-", dir=path.parent))
     old = aside / path.name
     try:

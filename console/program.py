@@ -1,4 +1,4 @@
-"""The frame of a program: parse, run, and turn every outcome into one line and an exit code.
+"""The frame of a program: parse the options, run the command, turn every outcome into one line and an exit code.
 
 Results go to standard output; progress, warnings and errors go to standard error.
 """
@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _no_options(parser: argparse.ArgumentParser) -> None:
-    """For a command without options of its own."""
+    """Options of a command that has none."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Command:
     """A sub-command of a program.
 
     Attributes:
-        name: as it is typed.
+        name: the word on the command line.
         help: one line for the program's help.
         handler: `package.module:function`, loaded when the command runs; it takes the parsed options.
         options: adds the command's options to its parser.
-        description: the first paragraph of the command's own help; without one, `help` is used.
+        description: first paragraph of the command's help; without one, `help` is used.
     """
 
     name: str
@@ -173,7 +173,7 @@ def run_as_main(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
 
 
 def _silence_native_libraries() -> None:
-    """Sends file descriptor 2 to nowhere and Python's standard error to where it pointed.
+    """Points file descriptor 2 at /dev/null and Python's standard error at the old descriptor 2.
 
     TensorFlow, its converter and the runtimes write dozens of lines there that no setting turns off.
     """

@@ -1,4 +1,4 @@
-"""A progress bar with an estimate; plain lines now and then where standard error is not a terminal."""
+"""A progress bar with an estimate of the time left; a plain line every 15 s where standard error is not a terminal."""
 
 from __future__ import annotations
 

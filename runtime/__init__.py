@@ -1,1 +1,1 @@
-"""Artefacts as they lie on disk: what they say of themselves, how they are run and measured in every runtime."""
+"""Artifacts on disk: their manifest, how they run and are measured in every runtime, and what they answer."""

@@ -1,4 +1,4 @@
-"""What models answer on recordings: one question for float models, artifacts, emulators and corrupted inputs alike."""
+"""Answers of models on recordings: one function for float models, artifacts, emulators and corrupted inputs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Batch(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What models answered on the same recordings.
+    """Logits of several models on the same recordings.
 
     Attributes:
         names: of the recordings, N of them.
@@ -78,7 +78,7 @@ def ask(
     """Asks every model about every recording, in one pass over the batches.
 
     Args:
-        models: by a key of the caller's.
+        models: by any key.
         batches: one after another; each is released before the next.
         title: of the progress bar.
         recordings: how many there are, for the progress bar.

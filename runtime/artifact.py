@@ -1,4 +1,4 @@
-"""An artifact in a runtime: what every command opens, runs and compares."""
+"""An artifact in a runtime: every command opens, runs and compares this type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The blocks that tensors and layers of every model file belong to, by their names."""
+"""Names of the blocks of the network that tensors and layers belong to."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _BLOCK = re.compile(r"(visual|audio)/(stem|stage\d+/(?:block\d+|downsample))")
 
 def block_of(tensor: str) -> str:
     """The block that an activation or a weight belongs to: `audio/stage0/block1`, `fusion/attention`, `visual/head`."""
-    if found := _BLOCK.match(tensor):
-        return found.group()
+    if match := _BLOCK.match(tensor):
+        return match.group()
     if tensor in ("skeleton", "audio"):
         return f"{'visual' if tensor == 'skeleton' else 'audio'}/stem"
     stream, _, rest = tensor.partition("/")

@@ -1,4 +1,4 @@
-"""The manifest of an artefact: what the model file is, how to feed it, and what was measured. Standard library only."""
+"""The manifest of an artifact: the model file, its inputs and outputs, and its measurements."""
 
 from __future__ import annotations
 
@@ -44,32 +44,32 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything about an artefact that a device, a benchmark or a reader needs.
+    """Everything about an artifact that a device, a benchmark or a reader needs.
 
     Attributes:
-        name: name of the artefact.
+        name: name of the artifact.
         format: `tflite` or `onnx`.
         model_file: name of the model file in the folder.
         sha256, size_bytes: of the model file.
         preset, recipe: size of the model and precision recipe.
-        stream: `fused`, or the single stream that the file is: `visual` or `audio`.
-        backbones: names of the networks in it, by stream.
+        stream: `fused`, `visual` or `audio`.
+        backbones: names of its networks, by stream.
         target: kind of device that the graph was written for.
-        preprocess: the specification as `PreprocessSpec.to_dict` gives it.
+        preprocess: the specification, from `PreprocessSpec.to_dict`.
         labels: code and name of every class, in the order of the logits.
         inputs, outputs: tensors of the model file.
-        calibration: hash, size, class balance and seed of the calibration set, and how ranges were found; None where
-            no range is fixed.
-        cost: `parameters` as trained, `deployed_parameters` left in the file, and `macs`, of the parts, and of the
-            whole by the name of the stream.
-        search: budget and recipes tried, where the recipe was searched for; else None.
-        verification: what was compared and what came out.
+        calibration: hash, size, class balance and seed of the calibration set, and the method; None where no range
+            is fixed.
+        cost: `parameters` as trained, `deployed_parameters` in the file, and `macs`: of each part, and of the model
+            under the name of its stream.
+        search: budget and recipes tried by `--max-drop`; else None.
+        verification: comparison with the float model.
         measurement: latency and memory on the machine that exported, or None.
         checkpoint: origin and hash of the weights.
         golden: files under `golden/`.
-        versions: libraries involved.
-        command: what made it.
-        npu: of a compiled file: its chip, its compiler, and what runs on the NPU; else None.
+        versions: of the libraries involved.
+        command: the export command.
+        npu: chip, compiler and placement of a compiled file; else None.
     """
 
     name: str
@@ -129,18 +129,18 @@ class Manifest:
 
 
 def read_artifact(folder: Path) -> tuple[Manifest, Path]:
-    """The manifest of an artefact and the path of its model file, whose hash is checked.
+    """Reads the manifest of an artifact; returns it with the path of the model file, whose hash is checked.
 
     Raises:
-        DataError: the folder is no artefact, or the model file is not the one that was exported.
+        DataError: the folder is not an artifact, or the model file is not the exported one.
     """
     path = folder / MANIFEST_NAME
     if not path.is_file():
-        raise DataError(f"{folder} holds no {MANIFEST_NAME}; name a folder that `python -m export` wrote")
+        raise DataError(f"{folder} has no {MANIFEST_NAME}; name a folder that `python -m export` wrote")
     manifest = Manifest.from_dict(read_json(path, "manifest"), f"manifest {path}")
     model = folder / manifest.model_file
     if not model.is_file() or file_sha256(model) != manifest.sha256:
-        raise DataError(f"{model} is missing or was changed since the export; export the artefact again")
+        raise DataError(f"{model} is missing or has changed since the export; export the artifact again")
     return manifest, model
 
 

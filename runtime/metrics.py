@@ -1,4 +1,4 @@
-"""Measures of a classifier and of the distance between two of them. Pure functions of arrays."""
+"""Accuracy of a classifier, and the distance between two classifiers: pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Score:
         return f"{100 * self.accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def wilson_interval(correct: int, count: int, z: float = _Z95) -> tuple[float, float]:
+def wilson_interval(correct: int, count: int) -> tuple[float, float]:
     """Wilson's score interval of a proportion.
 
     Raises:
         DataError: `count` is not positive or `correct` is outside [0, count].
     """
     _require_proportion(correct, count)
-    p = correct / count
+    p, z = correct / count, _Z95
     centre = (p + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
     # The bounds of p only matter for rounding: at p = 0 and 1 the interval ends there exactly.
@@ -92,7 +92,7 @@ def agreement(a: Logits, b: Logits) -> float:
 def snr_db(reference: Logits, test: Logits) -> float:
     """10·log10 of the reference's power over the power of the difference.
 
-    At most 200 dB, which equal arrays give: far more than float32 can tell apart.
+    At most 200 dB, the value of equal arrays: more than float32 can resolve.
     """
     require_finite(reference, "reference values")
     require_finite(test, "tested values")
@@ -109,7 +109,7 @@ def power_ratio_db(signal: float, noise: float) -> float:
 
 
 def require_finite(values: npt.NDArray[Any], what: str) -> None:
-    """Raises AnswerIsNo when a number is not finite: such a result is a failure wherever it appears."""
+    """Raises AnswerIsNo when a number is not finite."""
     broken = int(values.size - np.isfinite(values).sum())
     if broken:
         raise AnswerIsNo(f"{broken} of {values.size} {what} are not finite; the model is broken")

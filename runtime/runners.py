@@ -1,6 +1,6 @@
-"""Running a model file with the runtimes that people deploy: LiteRT, tflite-runtime, ONNX Runtime.
+"""Model files in the runtimes that people deploy: LiteRT, tflite-runtime, ONNX Runtime.
 
-Every runner takes float32 tensors and gives float32 logits; quantizing and dequantizing at the border is its work.
+Every runner takes float32 tensors and returns float32 logits; it quantizes inputs and dequantizes outputs itself.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from preprocess.errors import DataError, MissingComponentError
 from .manifest import TensorInfo
 
 Array = npt.NDArray[Any]
-EMULATOR = "qnn-htp"  # Hexagon's, see `runtime.npu.emulator`
+EMULATOR = "qnn-htp"  # of Snapdragon's NPU, see `runtime.npu.emulator`
 RUNTIMES = {
     "litert": "ai_edge_litert",
     "tflite-runtime": "tflite_runtime",
     "onnxruntime": "onnxruntime",
     EMULATOR: "onnxruntime_qnn",
 }
-# The emulator is not among them: it takes a second for what a processor does in one millisecond.
+# Without the emulator, which is a thousand times slower than a processor.
 RUNTIMES_OF_FORMAT = {"tflite": ("litert", "tflite-runtime"), "onnx": ("onnxruntime",)}
 _ISOLATED = ("tflite-runtime", EMULATOR)
 
@@ -55,12 +55,12 @@ def require_installed(runtime: str) -> None:
 
 
 def distribution_of(runtime: str) -> str:
-    """The name under which pip knows a runtime."""
+    """Name of a runtime's package for pip."""
     return RUNTIMES[runtime].replace("_", "-")
 
 
 def open_model(path: Path, runtime: str, *, threads: int = 1, soc: str | None = None) -> Runner:
-    """Loads a model file; `soc` is the chip whose NPU is emulated, None for that which the file is compiled for.
+    """Loads a model file; `soc` is the chip whose NPU is emulated, None for the chip of a compiled file.
 
     Raises:
         DataError: the runtime cannot read the file.
@@ -89,22 +89,22 @@ def open_here(
 
 
 class LocalRunner(abc.ABC):
-    """A model file loaded in this process: a call in its three steps, of which a clock measures the second."""
+    """A model file in this process. A call has three steps, so that a clock can measure the second alone."""
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
 
     @abc.abstractmethod
     def load(self, tensors: dict[str, Array]) -> None:
-        """Puts {name: [1, ...]} where the runtime reads them, float32 or as the file stores them."""
+        """Copies {name: [1, ...]} into the runtime's inputs, float32 or in the type of the file."""
 
     @abc.abstractmethod
     def invoke(self) -> None:
-        """Computes."""
+        """Runs the model."""
 
     @abc.abstractmethod
     def output(self) -> Array:
-        """The logits of the last computation, float32 [classes]."""
+        """Logits of the last run, float32 [classes]."""
 
     def __call__(self, tensors: dict[str, Array]) -> Array:
         self.load(tensors)
@@ -137,10 +137,10 @@ class TfliteRunner(LocalRunner):
 
 
 class MappedRunner(LocalRunner):
-    """A TFLite file in LiteRT whose weights are held once, in pages that the system may drop.
+    """A TFLite file in LiteRT that holds its weights once, in pages that the system may drop.
 
-    XNNPACK reorders weights for its kernels. Here the reordered ones go to a file that is mapped, and those of the
-    model file are not read again; otherwise both sit in memory. The cache is written at the first use and belongs to
+    XNNPACK reorders weights for its kernels. Here the reordered weights lie in a mapped file, and those of the model
+    file are not read again; otherwise both are in memory. The cache file is written at the first use and belongs to
     this model, this release of LiteRT and this kind of processor.
     """
 
@@ -176,12 +176,12 @@ class MappedRunner(LocalRunner):
 
 
 class OnnxSessionRunner(LocalRunner):
-    """A session of ONNX Runtime, whatever computes its nodes."""
+    """A session of ONNX Runtime on any execution provider."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        self.inputs = tuple(_onnx_tensor(own) for own in session.get_inputs())
-        self.outputs = tuple(_onnx_tensor(own) for own in session.get_outputs())
+        self.inputs = tuple(map(_onnx_tensor, session.get_inputs()))
+        self.outputs = tuple(map(_onnx_tensor, session.get_outputs()))
         self._feed: dict[str, Array] = {}
         self._logits: Array = np.zeros(0, np.float32)
 
@@ -205,7 +205,7 @@ class OnnxRunner(OnnxSessionRunner):
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Else its threads spin for some 30 ms after every inference, which costs battery, and cores that others need.
+        # Otherwise its threads spin for about 30 ms after every inference and block cores that other processes need.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -245,13 +245,13 @@ class IsolatedRunner:
 
 
 def serve_runner(path: str, runtime: str, threads: int, soc: str | None) -> Callable[[Any], Any]:
-    """What the isolated process answers: tensors with logits, None with the tensors of the file."""
+    """The function of the isolated process: tensors to logits, None to the tensors of the file."""
     runner = open_here(Path(path), runtime, threads=threads, soc=soc)
     return lambda tensors: (runner.inputs, runner.outputs) if tensors is None else runner(tensors)
 
 
 def quantize(values: Array, info: TensorInfo) -> Array:
-    """Float values in the representation of the tensor: round to nearest, saturate. What is stored so passes."""
+    """Converts float values to the type of the tensor: round to nearest, saturate. Values of that type pass unchanged."""
     if values.dtype == info.dtype:
         return values
     if info.dtype == "float32":
@@ -262,7 +262,7 @@ def quantize(values: Array, info: TensorInfo) -> Array:
 
 
 def dequantize(stored: Array, info: TensorInfo) -> Array:
-    """Inverse of `quantize` up to rounding, float32."""
+    """Converts stored values to float32, the inverse of `quantize` up to rounding."""
     if info.dtype == "float32":
         return stored
     values: Array = (stored.astype(np.float32) - info.zero_point) * np.float32(info.scale)
@@ -270,18 +270,20 @@ def dequantize(stored: Array, info: TensorInfo) -> Array:
 
 
 def _quantization(path: Path) -> list[tuple[float, int]]:
-    """Scale and zero point of every tensor by index, 0 and 0 where it has none; reads a few pages of the file."""
+    """Scale and zero point of every tensor by index, (0, 0) for a float tensor; reads a few pages of the file."""
     from ai_edge_litert import schema_py_generated as schema
 
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
-        found = [_scale(graph.Tensors(i).Quantization()) for i in range(graph.TensorsLength())]
+        scales = [_scale(graph.Tensors(i).Quantization()) for i in range(graph.TensorsLength())]
         del graph  # it refers to the mapping
-    return found
+    return scales
 
 
-def _scale(own: Any) -> tuple[float, int]:
-    return (own.Scale(0), own.ZeroPoint(0)) if own is not None and own.ScaleLength() else (0.0, 0)
+def _scale(quantization: Any) -> tuple[float, int]:
+    if quantization is None or not quantization.ScaleLength():
+        return 0.0, 0
+    return quantization.Scale(0), quantization.ZeroPoint(0)
 
 
 def _tflite_tensor(detail: dict[str, Any]) -> TensorInfo:

@@ -101,7 +101,7 @@ def test_artifact_with_a_changed_model_is_refused(tmp_path):
 
 
 def test_folder_without_manifest_is_no_artifact(tmp_path):
-    with pytest.raises(DataError, match=r"holds no manifest\.json"):
+    with pytest.raises(DataError, match=r"has no manifest\.json"):
         read_artifact(tmp_path)
 
 
