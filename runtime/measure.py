@@ -85,7 +85,7 @@ def _run(model: Runner, before: int, runtime: str, threads: int, warmup: int, ru
 
 
 def random_input(info: TensorInfo) -> Array:
-    """A random input in the type of the file, as a device would write it: a conversion would count as the model's memory.
+    """A random input in the type of the file, since a conversion would count as the model's memory.
 
     Float values are uniform in [0, 1), integers uniform over their type; the same at every call.
     """

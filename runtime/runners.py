@@ -251,7 +251,7 @@ def serve_runner(path: str, runtime: str, threads: int, soc: str | None) -> Call
 
 
 def quantize(values: Array, info: TensorInfo) -> Array:
-    """Converts float values to the type of the tensor: round to nearest, saturate. Values of that type pass unchanged."""
+    """Converts float values to the type of the tensor: rounds to nearest, saturates. Stored values pass unchanged."""
     if values.dtype == info.dtype:
         return values
     if info.dtype == "float32":
