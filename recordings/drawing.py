@@ -89,10 +89,10 @@ def _draw_poses(figure: Any, recording: Recording, frames: npt.NDArray[np.intp])
     )
     joints, confidence = recording.joints[frames], recording.confidence[frames]
     confidence = np.where(np.isfinite(joints).all(-1), confidence, 0)
-    centre, half_width, half_height = _frame_of(joints[confidence > 0][:, :2])
+    centre, half_width, half_height = view_of(joints[confidence > 0][:, :2])
     for t, axes in enumerate(figure.subplots(1, len(frames), sharey=True)):
         for body, weight in zip(joints[t], confidence[t], strict=True):
-            _draw_body(axes, body, weight, recording.layout)
+            draw_body(axes, body, weight, recording.layout)
         axes.set_title(f"frame {frames[t]}", fontsize=10)
         axes.set_xlim(centre[0] - half_width, centre[0] + half_width)
         axes.set_ylim(centre[1] - half_height, centre[1] + half_height)
@@ -101,21 +101,30 @@ def _draw_poses(figure: Any, recording: Recording, frames: npt.NDArray[np.intp])
         axes.tick_params(labelsize=8)
 
 
-def _frame_of(points: FloatArray) -> tuple[FloatArray, float, float]:
-    """Centre, half width and half height of a picture with all points [N, 2], about as wide as a panel."""
+def view_of(points: FloatArray) -> tuple[FloatArray, float, float]:
+    """Centre, half width and half height of a view of all points [N, 2], about as wide as a panel."""
     low, high = (points.min(0), points.max(0)) if len(points) else (np.full(2, -1.0), np.full(2, 1.0))
     half_width, half_height = (high - low) / 2 + _VIEW_MARGIN_M
     return (low + high) / 2, float(max(half_width, half_height * 0.85)), float(max(half_height, half_width * 0.85))
 
 
-def _draw_body(axes: Any, joints: FloatArray, confidence: FloatArray, layout: SkeletonLayout) -> None:
+def draw_body(
+    axes: Any,
+    joints: FloatArray,
+    confidence: FloatArray,
+    layout: SkeletonLayout,
+    *,
+    line_width: float = 2.6,
+    joint_area: float = 10,
+) -> None:
+    """Draws a body in the XY plane: [J, 3] metres and [J] confidences, sizes in points and square points."""
     for a, b in layout.limbs:
         certainty = min(confidence[a], confidence[b])
         if certainty > 0:
-            width = 2.6 if certainty == 1 else 1.0
+            width = line_width if certainty == 1 else line_width * 0.4
             axes.plot(*joints[[a, b], :2].T, color=_colour(a, b, layout), linewidth=width, solid_capstyle="round")
     shown = confidence > 0
-    axes.scatter(*joints[shown, :2].T, s=10 * confidence[shown], color="black", zorder=3)
+    axes.scatter(*joints[shown, :2].T, s=joint_area * confidence[shown], color="black", zorder=3)
 
 
 def _colour(a: int, b: int, layout: SkeletonLayout) -> str:
