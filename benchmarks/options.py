@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TypeAlias
 
+from console.options import add_checkpoint
 from console.program import Command, finish_command
 
 from .measure.commands import COMPARE, LATENCY
@@ -115,6 +116,32 @@ def add_report(commands: Commands) -> None:
     finish_command(parser, "benchmarks.report.report", "report_command")
 
 
+def add_figure(commands: Commands) -> None:
+    """Adds the command `figure`."""
+    _add(commands, FIGURE)
+
+
+def _figure_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--recording",
+        default="S003C002P019R001A003",
+        metavar="NAME",
+        help="name of the recording (default S003C002P019R001A003)",
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="your recordings (default: synthetic ones, cached)")
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/figure"), metavar="DIR", help="artifacts, kept for the next time"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the PNG file")
+
+
+FIGURE = Command(
+    "figure",
+    "picture of one recording: files, model inputs, and answers of each stream alone and of both",
+    "benchmarks.studies.figure:figure_command",
+    _figure_options,
+)
 COMMANDS = (
     add_table1,
     add_table2,
@@ -122,6 +149,7 @@ COMMANDS = (
     add_robustness,
     add_peers,
     add_report,
+    add_figure,
     add_latency,
     add_compare,
 )

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from console.child import run_command
+from console.files import atomic_file
+from console.plot import new_figure, require_matplotlib
 from console.program import show, show_json
 from console.table import format_table
 from preprocess.errors import UsageError
@@ -23,11 +25,8 @@ from recordings.recording import Recording, RecordingRef
 from runtime.artifact import Artifact
 from runtime.manifest import MANIFEST_NAME
 
-from ..report.drawing import new_figure, require_matplotlib
-
 Tensors: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
 
-RECORDING = "S003C002P019R001A003"
 RECORDINGS = 1000  # as many as `python -m export` verifies on, so that they are in the cache already
 STREAMS = {"skeleton alone": "visual", "sound alone": "audio", "both together": "fused"}
 LABELS = 3
@@ -38,17 +37,6 @@ _FONT = 25.0  # points: legible when the picture is 400 pixels wide
 _NARROW = 0.71  # width of a pose or a heatmap in the picture to its height
 _INK, _TRUTH = "#222222", "#00734f"
 _TRUTH_BAR, _OTHER_BAR = "#5cc9a0", "#c9ced3"
-
-
-def add_figure_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `figure`."""
-    parser.add_argument("--recording", default=RECORDING, metavar="NAME", help=f"which one (default {RECORDING})")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="your recordings (default: held-out synthetic ones)")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
-    parser.add_argument(
-        "--folder", type=Path, default=Path("runs/figure"), metavar="DIR", help="where the artifacts are kept"
-    )
-    parser.add_argument("--out", type=Path, default=Path("recognise.png"), metavar="FILE", help="the PNG file")
 
 
 def figure_command(options: argparse.Namespace) -> None:
@@ -64,9 +52,9 @@ def figure_command(options: argparse.Namespace) -> None:
     if options.out.suffix.lower() != ".png":
         raise UsageError(f"--out is {options.out}; give a name that ends in .png")
     require_matplotlib()
+    ref = _find(options.recording, options.data)
     artifacts = export_streams(options.folder, options.checkpoint)
     manifest = artifacts["both together"].manifest
-    ref = _find(options.recording, options.data)
     recording = read_recording(ref, sample_rate_hz=manifest.spec.audio.sample_rate_hz)
     tensors = preprocess_recording(recording, manifest.spec)
     answers = {name: probabilities(artifact, tensors) for name, artifact in artifacts.items()}
@@ -117,7 +105,7 @@ def _find(name: str, data: Path | None) -> RecordingRef:
 
 def _best(probability: npt.NDArray[np.float64]) -> list[int]:
     """Indices of the most probable classes, best first."""
-    return np.argsort(-probability, kind="stable")[:LABELS].tolist()
+    return [int(index) for index in np.argsort(-probability, kind="stable")[:LABELS]]
 
 
 def draw_figure(
@@ -139,8 +127,6 @@ def draw_figure(
         truth: index of the true class.
         path: the PNG file, replaced if it exists.
     """
-    from console.files import atomic_file
-
     figure = new_figure(15, 10.4)
     figure.set_layout_engine("none")
     for x, title in ((0.015, "recording"), (0.335, "model inputs"), (0.66, "answers")):
