@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -91,6 +92,18 @@ def test_debug_adds_the_traceback_and_keeps_the_exit_code(capsys, case):
     assert err.startswith("Traceback")
     assert "in handler" in err
     assert err.splitlines()[-1].startswith(message)
+
+
+@pytest.mark.parametrize("place", ["__path__", "__file__"])
+def test_a_folder_or_file_that_hides_a_package_is_named(tmp_path, monkeypatch, capsys, place):
+    (tmp_path / "model").mkdir()
+    other = ModuleType("model")
+    setattr(other, place, [str(tmp_path / "model")] if place == "__path__" else str(tmp_path / "model"))
+    monkeypatch.setitem(sys.modules, "model", other)
+    assert run(raising(ModuleNotFoundError("No module", name="model.checkpoint"))) == 3
+    message = capsys.readouterr().err
+    assert f"{tmp_path / 'model'} hides the package 'model'" in message
+    assert "run `pocket-har`" in message
 
 
 def test_an_answer_of_no_has_no_traceback(capsys):
