@@ -19,7 +19,6 @@ from model.cost import Cost, cost_by_part
 from model.recogniser import Recogniser, build_recogniser
 from quantize.prepare import CalibrationOptions, Prepared, prepare
 from quantize.recipes import Recipe
-from recordings.batches import preprocess_recording
 from recordings.calibration import CalibrationSet
 from recordings.reading import read_recording
 from recordings.recording import RecordingRef
@@ -186,7 +185,7 @@ def _write_golden(
     names = []
     for ref in refs:
         recording = read_recording(ref, sample_rate_hz=spec.audio.sample_rate_hz)
-        tensors = {name: array[None] for name, array in preprocess_recording(recording, spec).items()}
+        tensors = recording.tensors(spec)
         path = folder / f"{ref.name}.npz"
         np.savez_compressed(
             path,

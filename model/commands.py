@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from console.files import atomic_file
-from console.program import log, show, show_json, warn
+from console.program import log, show, show_json
 from console.table import format_table
 from preprocess.errors import UsageError
 from preprocess.spec import PreprocessSpec
-from recordings.batches import INPUTS, FeatureLoader, Input
-from recordings.catalogue import Catalogue, scan
-from recordings.protocols import split
-from recordings.recording import RecordingRef
+from recordings.batches import FeatureLoader
+from recordings.recording import INPUTS, Input
+from recordings.sources import DataSource
 
 from .checkpoint import DEMO_CHECKPOINT, load_checkpoint, save_checkpoint
 from .classes import label_indices, labels_of
@@ -33,8 +31,7 @@ def train_command(options: argparse.Namespace) -> None:
     from .train import TrainingPlan, train
 
     settings = TrainingSettings().with_overrides(options.set)
-    catalogue = read_catalogue(options)
-    parts = split(catalogue.refs, options.protocol, seed=options.seed)
+    parts = DataSource.of(options).split()
     config = preset_config(
         options.preset,
         labels_of([*parts.train, *parts.validation, *parts.test]),
@@ -93,9 +90,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         raise UsageError(f"--drop {options.drop} needs --stream fused; the {options.stream} stream has one input")
     checkpoint = load_checkpoint(options.checkpoint or DEMO_CHECKPOINT)
     config = checkpoint.config
-    refs: Sequence[RecordingRef] = read_catalogue(options).refs
-    if options.protocol:
-        refs = split(refs, options.protocol, seed=options.seed).test
+    refs = DataSource.of(options).to_test()
     recogniser = build_recogniser(config)
     recogniser.set_weights(checkpoint.weights)
     inputs: dict[str, tuple[Input, ...]] = {"fused": INPUTS, "visual": ("skeleton",), "audio": ("audio",)}
@@ -163,17 +158,3 @@ def init_command(options: argparse.Namespace) -> None:
         show_json({"checkpoint": str(options.out), "parameters": total.parameters, "macs": total.macs})
         return
     show(f"checkpoint: {options.out} ({total.parameters / 1e6:.2f} M parameters, {total.macs / 1e9:.3f} G MACs)")
-
-
-def read_catalogue(options: argparse.Namespace) -> Catalogue:
-    """Scans --data and reports what was left out."""
-    catalogue = scan(
-        options.data, audio_root=options.audio, missing_list=options.missing_list, on_error=options.on_error
-    )
-    if catalogue.excluded:
-        log(f"{len(catalogue.excluded)} recordings with missing skeletons are excluded")
-    for problem in catalogue.problems[:5]:
-        warn(problem)
-    if len(catalogue.problems) > 5:
-        warn(f"and {len(catalogue.problems) - 5} more; `python -m recordings inspect` lists them")
-    return catalogue

@@ -13,10 +13,10 @@ import tensorflow as tf
 
 from console.program import log
 from preprocess.errors import DataError
-from recordings.batches import FeatureLoader, Input
+from recordings.batches import FeatureLoader
 from recordings.catalogue import OnError
 from recordings.protocols import Split
-from recordings.recording import RecordingRef
+from recordings.recording import Input, RecordingRef
 from recordings.statistics import audio_statistics
 
 from .checkpoint import Checkpoint, save_checkpoint

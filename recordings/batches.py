@@ -9,97 +9,20 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from preprocess.errors import DataError, PocketHarError, UsageError
-from preprocess.heatmaps import skeleton_to_heatmaps
-from preprocess.logmel import fit_length, log_mel, stack_deltas
 from preprocess.spec import PreprocessSpec
 
-from .augment import AudioAugmentation, SkeletonAugmentation, augment_skeleton, augment_waveform, spec_augment
+from .augment import AudioAugmentation, SkeletonAugmentation
 from .catalogue import OnError
-from .reading import READERS, read_recording
-from .recording import Recording, RecordingRef
-from .sound import read_waveform
-from .workers import Arrays, WorkerPool, run_here
-
-Input: TypeAlias = Literal["skeleton", "audio"]
-
-INPUTS: tuple[Input, ...] = ("skeleton", "audio")
-
-
-def preprocess_recording(
-    recording: Recording,
-    spec: PreprocessSpec,
-    *,
-    inputs: Sequence[Input] = INPUTS,
-    rng: np.random.Generator | None = None,
-    skeleton_augmentation: SkeletonAugmentation | None = None,
-    audio_augmentation: AudioAugmentation | None = None,
-) -> Arrays:
-    """The recogniser's inputs for one recording.
-
-    An input without augmentation is computed as for evaluation. With it, the augmentation and, for the skeleton, the
-    frames drawn inside their segments come from `rng`. Skeleton and audio draw from separate streams, so that either
-    is the same with and without the other.
-
-    Args:
-        recording: at `spec.audio.sample_rate_hz`.
-        spec: sizes and constants.
-        inputs: which of `skeleton` and `audio` to compute.
-        rng: needed where an augmentation is given.
-        skeleton_augmentation, audio_augmentation: variations for training, or None.
-
-    Returns:
-        float32 `skeleton` [S, S, channels] in [0, 1] and `audio` [bands, frames, 3], those of `inputs`.
-
-    Raises:
-        DataError: the recording lacks an input or cannot be preprocessed; the message starts with its name.
-    """
-    skeleton_rng, audio_rng = rng.spawn(2) if rng is not None else (None, None)
-    arrays: Arrays = {}
-    try:
-        if "skeleton" in inputs:
-            arrays["skeleton"] = _heatmaps(recording, spec, skeleton_augmentation, skeleton_rng)
-        if "audio" in inputs:
-            arrays["audio"] = _log_mel_stack(recording, spec, audio_augmentation, audio_rng)
-    except DataError as error:
-        raise DataError(f"{recording.ref.name}: {error}") from error
-    return arrays
-
-
-def _heatmaps(
-    recording: Recording,
-    spec: PreprocessSpec,
-    augmentation: SkeletonAugmentation | None,
-    rng: np.random.Generator | None,
-) -> npt.NDArray[np.float32]:
-    joints, confidence, layout = recording.joints, recording.confidence, recording.layout
-    if augmentation is None:
-        return skeleton_to_heatmaps(joints, confidence, spec.skeleton, layout=layout).tensor
-    assert rng is not None, "augmentation needs rng"
-    joints, confidence = augment_skeleton(
-        joints, confidence, layout, augmentation, rng, min_frames=spec.skeleton.sampled_frames
-    )
-    return skeleton_to_heatmaps(joints, confidence, spec.skeleton, layout=layout, rng=rng).tensor
-
-
-def _log_mel_stack(
-    recording: Recording, spec: PreprocessSpec, augmentation: AudioAugmentation | None, rng: np.random.Generator | None
-) -> npt.NDArray[np.float32]:
-    waveform, audio = recording.waveform, spec.audio
-    assert recording.sample_rate_hz == audio.sample_rate_hz
-    if not waveform.size:
-        raise DataError("the recording has no sound; add its WAV file or leave the recording out")
-    if augmentation is None:
-        return stack_deltas(log_mel(fit_length(waveform, audio), audio), audio)
-    assert rng is not None, "augmentation needs rng"
-    varied = augment_waveform(waveform, audio.sample_rate_hz, augmentation, rng, needed_samples=audio.samples)
-    return stack_deltas(spec_augment(log_mel(fit_length(varied, audio), audio), augmentation, rng), audio)
+from .reading import read_recording
+from .recording import INPUTS, Arrays, Input, RecordingRef, preprocess_recording
+from .workers import WorkerPool, run_here
 
 
 @dataclass(frozen=True)
@@ -151,7 +74,7 @@ class _SampleMaker:
 
     def __call__(self, task: _Task) -> Arrays:
         try:
-            recording = self._read(task.ref)
+            recording = read_recording(task.ref, sample_rate_hz=self.spec.audio.sample_rate_hz, inputs=self.inputs)
         except OSError as error:
             raise DataError(f"{task.ref.name} cannot be read: {error}") from error
         return preprocess_recording(
@@ -162,20 +85,6 @@ class _SampleMaker:
             skeleton_augmentation=self.skeleton_augmentation,
             audio_augmentation=self.audio_augmentation,
         )
-
-    def _read(self, ref: RecordingRef) -> Recording:
-        """Reads only the files that the inputs need."""
-        rate_hz = self.spec.audio.sample_rate_hz
-        if "audio" not in self.inputs:
-            return read_recording(replace(ref, audio_path=None), sample_rate_hz=rate_hz)
-        if "skeleton" in self.inputs:
-            return read_recording(ref, sample_rate_hz=rate_hz)
-        layout = READERS[ref.format][1]
-        joints = np.zeros((0, 0, layout.joint_count, 3), np.float32)
-        waveform = np.zeros(0, np.float32)
-        if ref.audio_path is not None:
-            waveform = read_waveform(ref.audio_path, sample_rate_hz=rate_hz)
-        return Recording(ref, joints, joints[..., 0], waveform, rate_hz, layout)
 
 
 def recording_rng(seed: int, number: int, name: str) -> np.random.Generator:

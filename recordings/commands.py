@@ -64,13 +64,15 @@ def _inspect(options: argparse.Namespace) -> None:
 def _draw(options: argparse.Namespace, catalogue: Catalogue) -> None:
     from preprocess.spec import PreprocessSpec
 
+    from .actions import action_code, action_name
     from .drawing import draw_recording
     from .reading import read_recording
 
     ref = _find(catalogue, options.draw)
     spec = PreprocessSpec.preset("paper")
     recording = read_recording(ref, sample_rate_hz=spec.audio.sample_rate_hz)
-    notes = draw_recording(recording, spec, options.out)
+    action = f"{action_code(ref.format, ref.action)} {action_name(ref.format, ref.action)}"
+    notes = draw_recording(recording, action, spec, options.out)
     for note in notes:
         warn(note)
     if options.json:

@@ -17,8 +17,7 @@ from preprocess.errors import UsageError
 
 from .acoustics import LEVEL_BLOCK_S, Array, block_powers, decaying_noise, fast_length, pink_noise
 from .augment import hide_joints
-from .batches import INPUTS, Input
-from .recording import Recording
+from .recording import INPUTS, Input, Recording
 
 ACTIVE_RANGE_DB = 10.0  # with more, the background of most recordings would count as sound
 DIRECT_TO_REVERBERANT_DB = 0.0

@@ -15,7 +15,6 @@ from preprocess.layouts import SkeletonLayout
 from preprocess.logmel import fit_length, log_mel, mel_filters
 from preprocess.spec import HeatmapSpec, LogMelSpec, PreprocessSpec
 
-from .actions import action_code, action_name
 from .recording import Recording
 
 FloatArray = npt.NDArray[np.float32]
@@ -34,11 +33,12 @@ _VIEW_MARGIN_M = 0.15
 _DPI = 110
 
 
-def draw_recording(recording: Recording, spec: PreprocessSpec, path: Path) -> tuple[str, ...]:
+def draw_recording(recording: Recording, action: str, spec: PreprocessSpec, path: Path) -> tuple[str, ...]:
     """Draws a recording: poses at the sampled frames, heatmaps of the middle one, motion map, log-Mel spectrogram.
 
     Args:
         recording: what to draw; its waveform at the rate of `spec`. An empty waveform leaves the spectrogram out.
+        action: its name, for the title.
         spec: the inputs' specification.
         path: the PNG file, replaced if it exists.
 
@@ -64,21 +64,15 @@ def draw_recording(recording: Recording, spec: PreprocessSpec, path: Path) -> tu
     engine = ConstrainedLayoutEngine(h_pad=0.08, hspace=0.04)
     figure: Any = Figure(figsize=(15, 10.5 if with_sound else 7), dpi=_DPI, layout=engine)
     FigureCanvasAgg(figure)
-    figure.suptitle(_title(recording), fontsize=15, fontweight="bold")
+    figure.suptitle(f"{recording.name}    {action}    {len(recording.joints)} frames", fontsize=15, fontweight="bold")
     poses, maps, *sound = figure.subfigures(2 + with_sound, 1, height_ratios=[1.15, 0.9, 1][: 2 + with_sound])
     _draw_poses(poses, recording, frames)
     _draw_heatmaps(maps, heatmaps.tensor, frames, spec.skeleton)
     if with_sound:
         _draw_sound(sound[0], recording.waveform, spec.audio)
     with atomic_file(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Title": recording.ref.name})
+        figure.savefig(temporary, format="png", metadata={"Title": recording.name})
     return heatmaps.notes
-
-
-def _title(recording: Recording) -> str:
-    ref = recording.ref
-    action = f"{action_code(ref.format, ref.action)} {action_name(ref.format, ref.action)}"
-    return f"{ref.name}    {action}    {len(recording.joints)} frames"
 
 
 def _draw_poses(figure: Any, recording: Recording, frames: npt.NDArray[np.intp]) -> None:

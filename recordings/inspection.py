@@ -90,9 +90,9 @@ def count_contents(refs: tuple[RecordingRef, ...]) -> ContentCounts:
     unreadable: list[str] = []
     for ref in track(refs, "reading", len(refs)):
         try:
-            joints, _ = READERS[ref.format][0](ref.skeleton_path)
-            frames.append(joints.shape[0])
-            bodies[joints.shape[1]] += 1
+            length, people = READERS[ref.format][0](ref.skeleton_path)[1].shape[:2]
+            frames.append(length)
+            bodies[people] += 1
         except MissingSkeletonError:
             missing.append(ref.name)
         except DataError as error:

@@ -1,32 +1,101 @@
-"""Reads a recording whole: skeleton and sound, in whichever format it came."""
+"""Reads recordings: skeleton and sound from their two files, or both from an artifact's golden file."""
 
 from __future__ import annotations
 
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
-from preprocess.layouts import MSR20, NTU25
+from preprocess.errors import DataError
+from preprocess.layouts import LAYOUTS, MSR20, NTU25
 
 from . import msr, ntu
-from .recording import Recording, RecordingRef
+from .recording import INPUTS, Input, Recording, RecordingRef
 from .sound import read_waveform
 
-READERS = {"ntu": (ntu.read_skeleton, NTU25), "msr": (msr.read_skeleton, MSR20)}
+# Of each format: the reader of its skeleton files, their joints, and the end of their names.
+READERS = {
+    "ntu": (ntu.read_skeleton, NTU25, ntu.SUFFIX),
+    "msr": (msr.read_skeleton, MSR20, msr.SUFFIX),
+}
 
 
-def read_recording(ref: RecordingRef, *, sample_rate_hz: int) -> Recording:
-    """Reads the two files of a recording.
+def read_recording(
+    source: RecordingRef | Path | str,
+    audio: Path | str | None = None,
+    *,
+    sample_rate_hz: int,
+    inputs: Sequence[Input] = INPUTS,
+) -> Recording:
+    """Reads a recording into memory.
+
+        recording = read_recording("S001C001P001R001A001.skeleton", sample_rate_hz=spec.audio.sample_rate_hz)
+        tensors = recording.tensors(spec)
 
     Args:
-        ref: the recording; without an `audio_path` its waveform is empty.
+        source: a skeleton file, or a recording that `recordings.catalogue.scan` lists. The end of the file's name is
+            its format: `.skeleton` (NTU RGB+D) or `_skeleton.txt` (MSR Daily Activity 3D); the rest may be anything.
+        audio: the WAV file; None: the one of the same name beside the skeleton file, or the one that the catalogue
+            lists. Without one, the waveform is empty.
         sample_rate_hz: rate that the waveform gets.
+        inputs: which of `skeleton` and `audio` to read; the arrays of the other are empty.
 
     Raises:
         MissingSkeletonError: no frame has a body.
-        DataError: a file is missing or not valid; the message names it.
+        DataError: a file is missing or not valid, or its format is unknown; the message names it.
     """
-    read_skeleton, layout = READERS[ref.format]
-    joints, confidence = read_skeleton(ref.skeleton_path)
-    waveform = np.zeros(0, np.float32)
-    if ref.audio_path is not None:
-        waveform = read_waveform(ref.audio_path, sample_rate_hz=sample_rate_hz)
-    return Recording(ref, joints, confidence, waveform, sample_rate_hz, layout)
+    if isinstance(source, RecordingRef):
+        name, format, path = source.name, source.format, source.skeleton_path
+        audio = audio or source.audio_path
+    else:
+        path = Path(source)
+        name, format = _name_and_format(path)
+        if audio is None and "audio" in inputs:
+            audio = _sound_beside(path, name)
+    read_skeleton, layout, _ = READERS[format]
+    joints = np.zeros((0, 0, layout.joint_count, 3), np.float32)
+    confidence, waveform = joints[..., 0], np.zeros(0, np.float32)
+    if "skeleton" in inputs:
+        joints, confidence = read_skeleton(path)
+    if "audio" in inputs and audio is not None:
+        waveform = read_waveform(Path(audio), sample_rate_hz=sample_rate_hz)
+    return Recording(name, joints, confidence, waveform, sample_rate_hz, layout)
+
+
+def _name_and_format(path: Path) -> tuple[str, str]:
+    for format, (_, _, suffix) in READERS.items():
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix), format
+    raise DataError(f"{path} is no skeleton file; their names end in {' or '.join(row[2] for row in READERS.values())}")
+
+
+def _sound_beside(path: Path, name: str) -> Path | None:
+    if not path.parent.is_dir():
+        return None
+    wavs = sorted(file for file in os.listdir(path.parent) if file[:-4] == name and file[-4:].lower() == ".wav")
+    if len(wavs) > 1:
+        raise DataError(f"{path}: its sound is there twice, {' and '.join(wavs[:2])}; name one of them")
+    return path.parent / wavs[0] if wavs else None
+
+
+def read_golden(path: Path, *, sample_rate_hz: int) -> Recording:
+    """Reads the recording in a golden file of an artifact.
+
+    Args:
+        path: a `.npz` file with `joints`, `confidence` and `waveform`.
+        sample_rate_hz: rate of the waveform, in the artifact's manifest.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds an unknown set of joints.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            joints, confidence, waveform = (arrays[name] for name in ("joints", "confidence", "waveform"))
+            layouts = {layout.joint_count: layout for layout in LAYOUTS.values()}  # the file says no more than this
+            layout = layouts[joints.shape[2]]
+    except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is missing or damaged: {error}; export the artifact again") from error
+    return Recording(path.stem, joints, confidence, waveform, sample_rate_hz, layout)

@@ -1,15 +1,28 @@
-"""What a recording is, on disk and in memory, whatever format it came in."""
+"""A recording, on disk and in memory, whatever its format, and the recogniser's inputs made from it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from preprocess.errors import DataError
+from preprocess.heatmaps import skeleton_to_heatmaps
 from preprocess.layouts import SkeletonLayout
+from preprocess.logmel import fit_length, log_mel, stack_deltas
+from preprocess.spec import PreprocessSpec
+
+from .augment import AudioAugmentation, SkeletonAugmentation, augment_skeleton, augment_waveform, spec_augment
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+Arrays: TypeAlias = dict[str, FloatArray]
+Input: TypeAlias = Literal["skeleton", "audio"]
+
+INPUTS: tuple[Input, ...] = ("skeleton", "audio")
 
 
 class MissingSkeletonError(DataError):
@@ -18,7 +31,7 @@ class MissingSkeletonError(DataError):
 
 @dataclass(frozen=True, slots=True)
 class RecordingRef:
-    """A recording on disk: its name's meaning and where its two files are. Holds no data.
+    """A recording on disk: the meaning of its name and the paths of its two files. Holds no data.
 
     Attributes:
         name: the stem that both files share, e.g. `S001C001P001R001A001`.
@@ -45,20 +58,107 @@ class RecordingRef:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording in memory.
+    """A recording in memory; `recordings.reading.read_recording` reads one.
 
     Attributes:
-        ref: where it came from.
+        name: the stem of its files.
         joints: float32 [T, P, J, 3], metres, camera space, y up. Absent bodies and joints are zero.
         confidence: float32 [T, P, J] in [0, 1]; zero where a body is absent.
         waveform: float32 [N], mono, at `sample_rate_hz`; empty when the recording has no sound.
         sample_rate_hz: rate of the waveform.
-        layout: which joints these are.
+        layout: of the joints.
     """
 
-    ref: RecordingRef
-    joints: npt.NDArray[np.float32]
-    confidence: npt.NDArray[np.float32]
-    waveform: npt.NDArray[np.float32]
+    name: str
+    joints: FloatArray
+    confidence: FloatArray
+    waveform: FloatArray
     sample_rate_hz: int
     layout: SkeletonLayout
+
+    def tensors(self, spec: PreprocessSpec, inputs: Sequence[Input] = INPUTS) -> Arrays:
+        """The recogniser's inputs for this recording, as for evaluation, with a batch axis.
+
+        Args:
+            spec: sizes and constants; its sample rate is that of the recording.
+            inputs: which of `skeleton` and `audio` to compute.
+
+        Returns:
+            float32 `skeleton` [1, S, S, channels] in [0, 1] and `audio` [1, bands, frames, 3], as far as in `inputs`.
+
+        Raises:
+            DataError: the recording lacks an input, has another sample rate or cannot be preprocessed; the message
+                starts with its name.
+        """
+        return {name: array[None] for name, array in preprocess_recording(self, spec, inputs=inputs).items()}
+
+
+def preprocess_recording(
+    recording: Recording,
+    spec: PreprocessSpec,
+    *,
+    inputs: Sequence[Input] = INPUTS,
+    rng: np.random.Generator | None = None,
+    skeleton_augmentation: SkeletonAugmentation | None = None,
+    audio_augmentation: AudioAugmentation | None = None,
+) -> Arrays:
+    """`Recording.tensors` without the batch axis, and with augmentation for training.
+
+    An input without augmentation is computed as for evaluation. With it, the augmentation and, for the skeleton, the
+    frames drawn inside their segments come from `rng`. Skeleton and audio draw from separate streams, so that either
+    is the same with and without the other.
+
+    Args:
+        recording: at `spec.audio.sample_rate_hz`.
+        spec: sizes and constants.
+        inputs: which of `skeleton` and `audio` to compute.
+        rng: needed with an augmentation.
+        skeleton_augmentation, audio_augmentation: variations for training, or None.
+
+    Returns:
+        float32 `skeleton` [S, S, channels] in [0, 1] and `audio` [bands, frames, 3], as far as in `inputs`.
+
+    Raises:
+        DataError: as `Recording.tensors`.
+    """
+    skeleton_rng, audio_rng = rng.spawn(2) if rng is not None else (None, None)
+    arrays: Arrays = {}
+    try:
+        if "skeleton" in inputs:
+            arrays["skeleton"] = _heatmaps(recording, spec, skeleton_augmentation, skeleton_rng)
+        if "audio" in inputs:
+            arrays["audio"] = _log_mel_stack(recording, spec, audio_augmentation, audio_rng)
+    except DataError as error:
+        raise DataError(f"{recording.name}: {error}") from error
+    return arrays
+
+
+def _heatmaps(
+    recording: Recording,
+    spec: PreprocessSpec,
+    augmentation: SkeletonAugmentation | None,
+    rng: np.random.Generator | None,
+) -> FloatArray:
+    joints, confidence, layout = recording.joints, recording.confidence, recording.layout
+    if augmentation is None:
+        return skeleton_to_heatmaps(joints, confidence, spec.skeleton, layout=layout).tensor
+    assert rng is not None, "augmentation needs rng"
+    joints, confidence = augment_skeleton(
+        joints, confidence, layout, augmentation, rng, min_frames=spec.skeleton.sampled_frames
+    )
+    return skeleton_to_heatmaps(joints, confidence, spec.skeleton, layout=layout, rng=rng).tensor
+
+
+def _log_mel_stack(
+    recording: Recording, spec: PreprocessSpec, augmentation: AudioAugmentation | None, rng: np.random.Generator | None
+) -> FloatArray:
+    waveform, audio = recording.waveform, spec.audio
+    if recording.sample_rate_hz != audio.sample_rate_hz:
+        raise DataError(f"the sound has {recording.sample_rate_hz} Hz; read it at {audio.sample_rate_hz} Hz")
+    if not waveform.size:
+        raise DataError("the recording has no sound; add its WAV file or leave the recording out")
+    if augmentation is None:
+        return stack_deltas(log_mel(fit_length(waveform, audio), audio), audio)
+    assert rng is not None, "augmentation needs rng"
+    varied = augment_waveform(waveform, audio.sample_rate_hz, augmentation, rng, needed_samples=audio.samples)
+    return stack_deltas(spec_augment(log_mel(fit_length(varied, audio), audio), augmentation, rng), audio)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from console.program import log, warn
 from preprocess.errors import UsageError
 from preprocess.spec import PreprocessSpec
 
@@ -15,11 +16,13 @@ from .actions import action_code, class_indices
 from .batches import FeatureLoader
 from .calibration import CalibrationSet, balanced_order, calibration_set
 from .catalogue import OnError, scan
-from .protocols import split
+from .protocols import Split, split
 from .recording import RecordingRef
 from .synthetic.cached import CALIBRATION_SEED, HELD_OUT_SEED, cached_recordings
 
 Refs = Sequence[RecordingRef]
+
+_SHOWN = 5  # warnings about single recordings
 
 
 class ModelInputs(Protocol):
@@ -38,27 +41,30 @@ class DataSource:
 
     Attributes:
         folder: recordings of the user, or None for synthetic ones.
-        audio: folder of their sound, where it lies elsewhere.
-        protocol: calibrate on its training part and verify on its test part; None: draw both from all recordings.
+        audio: folder of their sound, if it is elsewhere.
+        protocol: calibrate on its training part and compare on its test part; None: draw both from all recordings.
+        missing_list: file with names of recordings to leave out.
         on_error: `raise` or `skip`.
         seed: of every choice.
         workers: processes that prepare inputs.
     """
 
-    folder: Path | None
-    audio: Path | None
-    protocol: str | None
-    on_error: OnError
-    seed: int
-    workers: int
+    folder: Path | None = None
+    audio: Path | None = None
+    protocol: str | None = None
+    missing_list: Path | None = None
+    on_error: OnError = "raise"
+    seed: int = 0
+    workers: int = 2
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> DataSource:
-        """From `--data`, `--audio`, `--protocol` (where the command has it), `--on-error`, `--seed` and `--workers`."""
+        """From the options that `console.options.add_recordings` adds."""
         return cls(
             folder=options.data,
             audio=options.audio,
             protocol=getattr(options, "protocol", None),
+            missing_list=getattr(options, "missing_list", None),
             on_error=options.on_error,
             seed=options.seed,
             workers=options.workers,
@@ -67,6 +73,31 @@ class DataSource:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise UsageError(f"--seed is {self.seed}; use 0 or more")
+
+    def recordings(self) -> Refs:
+        """All recordings of the folder; those that are left out are reported.
+
+        Raises:
+            DataError: as `scan`.
+        """
+        assert self.folder is not None
+        catalogue = scan(self.folder, audio_root=self.audio, missing_list=self.missing_list, on_error=self.on_error)
+        if catalogue.excluded:
+            log(f"{len(catalogue.excluded)} recordings with missing skeletons are excluded")
+        for problem in catalogue.problems[:_SHOWN]:
+            warn(problem)
+        if len(catalogue.problems) > _SHOWN:
+            warn(f"and {len(catalogue.problems) - _SHOWN} more; `python -m recordings inspect` lists them")
+        return catalogue.refs
+
+    def split(self) -> Split:
+        """The parts of the protocol. Raises as `protocols.split`."""
+        assert self.protocol is not None
+        return split(self.recordings(), self.protocol, seed=self.seed)
+
+    def to_test(self) -> Refs:
+        """The test part of the protocol; without a protocol, all recordings."""
+        return self.split().test if self.protocol else self.recordings()
 
     def draw(self, config: ModelInputs, *, calibration: int, held_out: int) -> tuple[CalibrationSet | None, Refs]:
         """A calibration set of at most `calibration` recordings (None for 0), and at most `held_out` others.
@@ -92,10 +123,7 @@ class DataSource:
         """
         if self.folder is None:
             return self._synthetic(codes, count, HELD_OUT_SEED)
-        refs = scan(self.folder, audio_root=self.audio, on_error=self.on_error).refs
-        if self.protocol:
-            refs = split(refs, self.protocol, seed=self.seed).test
-        return self._balanced(refs, codes, count)
+        return self._balanced(self.to_test(), codes, count)
 
     def two_sets(self, config: ModelInputs, calibration: int, held_out: int) -> tuple[CalibrationSet, CalibrationSet]:
         """A calibration set and another set to compare on, both preprocessed and in memory.
@@ -131,10 +159,10 @@ class DataSource:
         if self.folder is None:
             first = self._synthetic(config.codes, calibration, CALIBRATION_SEED) if calibration else ()
             return first, self._synthetic(config.codes, held_out, HELD_OUT_SEED)
-        refs = scan(self.folder, audio_root=self.audio, on_error=self.on_error).refs
         if self.protocol:
-            parts = split(refs, self.protocol, seed=self.seed)
+            parts = self.split()
             return parts.train, parts.test
+        refs = self.recordings()
         order = balanced_order(class_indices(refs, config.codes).tolist(), seed=self.seed)
         count = min(calibration, max(1, len(refs) // 2))
         return [refs[i] for i in order[:count]], [refs[i] for i in order[count:]]

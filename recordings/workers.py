@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,9 @@ import numpy.typing as npt
 from console.environment import changed_environment
 from preprocess.errors import MissingComponentError, PocketHarError
 
+from .recording import Arrays
+
 Task = TypeVar("Task")
-Arrays: TypeAlias = dict[str, npt.NDArray[np.float32]]
 
 _MAX_QUEUED_PER_WORKER = 32  # so many messages fit the buffer of a pipe: neither of its ends can block the other
 _SHARED_MEMORY_FOLDER = Path("/dev/shm")

@@ -18,7 +18,6 @@ from android_bench.__main__ import main as bench_main
 from export.__main__ import main as export_main
 from model.__main__ import main as model_main
 from model.checkpoint import DEMO_CHECKPOINT, load_checkpoint
-from recordings.batches import preprocess_recording
 from recordings.catalogue import scan
 from recordings.reading import read_recording
 from recordings.synthetic.cached import HELD_OUT_SEED, cached_recordings
@@ -93,8 +92,7 @@ def answers(artifact, recordings_folder):
         arrays = {"joints": raw.joints, "confidence": raw.confidence, "waveform": raw.waveform}
         name = f"own-{ref.name}"  # golden recordings may have the same names
         np.savez_compressed(artifact / "golden" / f"{name}.npz", **arrays)
-        tensors = preprocess_recording(raw, manifest.spec)
-        expected[name] = python({key: array[None] for key, array in tensors.items()})
+        expected[name] = python(raw.tensors(manifest.spec))
         heatmaps = native.heatmaps(raw.joints, raw.confidence, **kind)
         exact[name] = python({"skeleton": heatmaps[None], "audio": native.logmel(raw.waveform, **kind)[None]})
     return {key: np.float32(own) for key, own in run_har(artifact).logits.items()}, expected, exact

@@ -21,11 +21,13 @@ import numpy as np
 
 from console.progress import Progress
 from preprocess.errors import DataError, UsageError
+from recordings.catalogue import scan
+from recordings.reading import read_golden, read_recording
+from recordings.recording import Recording
 from runtime.manifest import Manifest, file_sha256, read_artifact
 from runtime.measure import MAPPED, measure
 from runtime.runners import distribution_of
 
-from .inputs import RawInput, golden_inputs, recorded_inputs
 from .provenance import package_version
 from .records import Measurement, Memory, Subject, Timing
 from .worker import THREAD_VARIABLES, Answer, Job
@@ -56,7 +58,7 @@ class Contender:
     runtime: str
     threads: int = 1
     manifest: Manifest | None = None
-    inputs: tuple[RawInput, ...] = field(default=(), repr=False)
+    inputs: tuple[Recording, ...] = field(default=(), repr=False)
 
     def subject(self) -> Subject:
         """What a record says of it."""
@@ -112,16 +114,16 @@ def artifact_contenders(
         DataError: a folder is no artefact, or there are no recordings.
         UsageError: two contenders could not be told apart.
     """
-    inputs: dict[int, tuple[RawInput, ...]] = {}
+    inputs: dict[int, tuple[Recording, ...]] = {}
     contenders = []
     for (name, folder), own in zip(folders, runtimes, strict=True):
         manifest, model = read_artifact(folder)
         rate_hz = manifest.spec.audio.sample_rate_hz
         if rate_hz not in inputs:
             inputs[rate_hz] = (
-                golden_inputs(folder, manifest)
+                golden_recordings(folder, manifest)
                 if data is None
-                else recorded_inputs(data, rate_hz, limit=recordings, seed=seed)
+                else drawn_recordings(data, rate_hz, limit=recordings, seed=seed)
             )
         contenders += [
             Contender(name or manifest.name, model, runtime, count, manifest, inputs[rate_hz])
@@ -133,6 +135,29 @@ def artifact_contenders(
         if found.count((name, runtime, count)) > 1:
             raise UsageError(f"two artefacts are called {name!r}; write NAME=DIR for one of them")
     return contenders
+
+
+def golden_recordings(folder: Path, manifest: Manifest) -> tuple[Recording, ...]:
+    """The recordings in the golden files of an artifact.
+
+    Raises:
+        DataError: there are none, or one is damaged.
+    """
+    if not manifest.golden:
+        raise DataError(f"{folder} has no golden recordings; name a folder of recordings with --data")
+    rate_hz = manifest.spec.audio.sample_rate_hz
+    return tuple(read_golden(folder / name, sample_rate_hz=rate_hz) for name in manifest.golden)
+
+
+def drawn_recordings(folder: Path, sample_rate_hz: int, *, limit: int, seed: int) -> tuple[Recording, ...]:
+    """At most `limit` recordings below a folder, drawn at random.
+
+    Raises:
+        DataError: the folder has no recordings, or one is not valid.
+    """
+    refs = scan(folder).refs
+    order = np.random.default_rng(seed).permutation(len(refs))[:limit].tolist()
+    return tuple(read_recording(refs[index], sample_rate_hz=sample_rate_hz) for index in order)
 
 
 def measure_all(contenders: Sequence[Contender], *, rounds: int, seed: int) -> tuple[Measurement, ...]:
@@ -172,7 +197,7 @@ def memory_of(contender: Contender) -> Memory:
 
 def _conditions(contender: Contender) -> dict[str, str]:
     cores = pick_cores(contender.threads)
-    names = ", ".join(raw.name for raw in contender.inputs)
+    names = ", ".join(recording.name for recording in contender.inputs)
     return {
         "inputs": f"{len(contender.inputs)} recordings: {names}" if names else "random tensors",
         "cores": ", ".join(map(str, cores)) if cores else "not pinned",

@@ -15,10 +15,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from preprocess import PreprocessSpec
+from recordings.recording import INPUTS, Recording
 from runtime.measure import random_input
 from runtime.runners import Array, LocalRunner, open_here
-
-from .inputs import RawInput, tensors_of
 
 # What libraries read how many threads to use from; before they are loaded.
 THREAD_VARIABLES = (
@@ -44,7 +43,7 @@ class Job:
         threads: of the runtime.
         cores: to run on; None where the system cannot be told.
         spec: of the preprocessing; None where the model gets random tensors.
-        inputs: raw inputs; empty where the model gets random tensors.
+        inputs: recordings; empty where the model gets random tensors.
     """
 
     model: Path
@@ -52,7 +51,7 @@ class Job:
     threads: int
     cores: tuple[int, ...] | None
     spec: PreprocessSpec | None
-    inputs: tuple[RawInput, ...]
+    inputs: tuple[Recording, ...]
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,8 @@ def serve(handle: int) -> None:
 
 def _turn(job: Job, runner: LocalRunner) -> Callable[[int], Answer]:
     """The function that takes the number of a recording."""
-    names = tuple(tensor.name for tensor in runner.inputs)
+    names = {tensor.name for tensor in runner.inputs}
+    inputs = tuple(name for name in INPUTS if name in names)
     feed = {} if job.inputs else {tensor.name: random_input(tensor) for tensor in runner.inputs}
 
     def turn(index: int) -> Answer:
@@ -105,7 +105,7 @@ def _turn(job: Job, runner: LocalRunner) -> Callable[[int], Answer]:
         if job.inputs:
             assert job.spec is not None
             start = time.perf_counter()
-            runner.load(tensors_of(job.inputs[index % len(job.inputs)], job.spec, names))
+            runner.load(job.inputs[index % len(job.inputs)].tensors(job.spec, inputs))
             preprocessing_ms = 1e3 * (time.perf_counter() - start)
         else:
             runner.load(feed)

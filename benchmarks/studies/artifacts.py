@@ -18,10 +18,10 @@ from console.program import named_path, warn
 from console.progress import Progress
 from preprocess.errors import DataError, PocketHarError, UsageError
 from recordings.actions import class_indices
-from recordings.recording import RecordingRef
+from recordings.recording import Arrays, RecordingRef
 from recordings.sources import DataSource
 from recordings.synthetic.cached import HELD_OUT_SEED
-from recordings.workers import Arrays, WorkerPool, run_here
+from recordings.workers import WorkerPool, run_here
 from runtime.manifest import Manifest, read_artifact
 from runtime.runners import RUNTIMES_OF_FORMAT, distribution_of, open_model
 

@@ -9,11 +9,10 @@ import numpy as np
 
 from preprocess.errors import DataError
 from preprocess.spec import PreprocessSpec
-from recordings.batches import INPUTS, Input, preprocess_recording, recording_rng
+from recordings.batches import recording_rng
 from recordings.corruptions import add_noise, drop_joints, reverberate, shift_audio, without
 from recordings.reading import read_recording
-from recordings.recording import Recording, RecordingRef
-from recordings.workers import Arrays
+from recordings.recording import INPUTS, Arrays, Input, Recording, RecordingRef, preprocess_recording
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from model.train import CHECKPOINT_NAME, feature_loader
 from model.training import Trainer
 from model.unfolding import unfold
 from preprocess.errors import DataError
-from recordings.batches import INPUTS
 from recordings.catalogue import OnError
 from recordings.protocols import Split
+from recordings.recording import INPUTS
 
 from ..prepare import Prepared
 from .distillation import FEATURES, FineTuning, QatSettings, RecoverySettings

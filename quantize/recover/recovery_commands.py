@@ -13,13 +13,12 @@ from typing import Any
 from console.program import log, show, show_json
 from console.table import format_table
 from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
-from model.commands import read_catalogue
 from model.cost import model_cost
 from model.runs import open_run
 from model.settings import override
 from model.unfolding import UNFOLDED_FORM
 from preprocess.errors import DataError, UsageError
-from recordings.protocols import Split, split
+from recordings.protocols import Split
 from recordings.sources import DataSource
 
 from ..prepare import CalibrationOptions, prepare
@@ -211,7 +210,7 @@ def _samples(options: argparse.Namespace, checkpoint: Checkpoint) -> int:
 
 
 def _split(options: argparse.Namespace) -> Split:
-    parts = split(read_catalogue(options).refs, options.protocol, seed=options.seed)
+    parts = DataSource.of(options).split()
     log(f"{len(parts.train)} recordings to train on, {len(parts.validation)} to validate ({options.protocol})")
     return parts
 

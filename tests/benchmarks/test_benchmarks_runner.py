@@ -25,13 +25,14 @@ from kit.tiny_artifact import (
 )
 
 from benchmarks.__main__ import main
-from benchmarks.measure.inputs import golden_inputs, recorded_inputs, tensors_of
 from benchmarks.measure.records import read_record
 from benchmarks.measure.runner import (
     Contender,
     _rank_among_siblings,
     artifact_contenders,
     contender_process,
+    drawn_recordings,
+    golden_recordings,
     memory_of,
     pick_cores,
     time_in_turn,
@@ -61,7 +62,7 @@ def artifacts(tmp_path_factory):
 def contender(folder: Path, runtime: str, **changes) -> Contender:
     manifest, model = read_artifact(folder)
     return replace(
-        Contender(folder.name, model, runtime, manifest=manifest, inputs=golden_inputs(folder, manifest)), **changes
+        Contender(folder.name, model, runtime, manifest=manifest, inputs=golden_recordings(folder, manifest)), **changes
     )
 
 
@@ -175,7 +176,7 @@ def test_a_recording_that_cannot_be_preprocessed_is_an_error(artifacts):
     silent = replace(own.inputs[0], waveform=np.zeros(0, np.float32))
     with (
         contender_process(replace(own, inputs=(silent,))) as process,
-        pytest.raises(DataError, match=r"tiny-onnx .* failed: waveform is empty"),
+        pytest.raises(DataError, match=r"tiny-onnx .* failed: S0: the recording has no sound"),
     ):
         process.answer(0)
 
@@ -256,20 +257,22 @@ def test_recordings_of_a_folder_are_read_at_the_rate(tmp_path):
 
     synthesize(tmp_path / "data", count=4, seed=5, workers=1)
     rate_hz = SPEC.audio.sample_rate_hz
-    found = recorded_inputs(tmp_path / "data", rate_hz, limit=3, seed=1)
+    found = drawn_recordings(tmp_path / "data", rate_hz, limit=3, seed=1)
     assert len({raw.name for raw in found}) == 3
     assert {raw.sample_rate_hz for raw in found} == {rate_hz}
-    tensors = tensors_of(found[0], SPEC, ("skeleton", "audio"))
+    tensors = found[0].tensors(SPEC)
     assert {name: array.shape for name, array in tensors.items()} == SHAPES
-    assert [raw.name for raw in recorded_inputs(tmp_path / "data", rate_hz, limit=3, seed=1)] == [r.name for r in found]
+    assert [raw.name for raw in drawn_recordings(tmp_path / "data", rate_hz, limit=3, seed=1)] == [
+        r.name for r in found
+    ]
 
 
 def test_golden_recordings_that_are_not_there_are_an_error(artifacts, tmp_path):
     manifest, _ = read_artifact(artifacts / "tiny-onnx")
     with pytest.raises(DataError, match="no golden recordings; name a folder of recordings with --data"):
-        golden_inputs(tmp_path, replace(manifest, golden=()))
+        golden_recordings(tmp_path, replace(manifest, golden=()))
     with pytest.raises(DataError, match=r"S0\.npz is missing or damaged"):
-        golden_inputs(tmp_path, manifest)
+        golden_recordings(tmp_path, manifest)
 
 
 # --- memory

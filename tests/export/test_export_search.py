@@ -241,7 +241,7 @@ def test_manifest_says_what_was_searched(tmp_path, recordings_folder):
         held_out_count=16,
         command="",
     )
-    source = DataSource(recordings_folder, None, None, "raise", seed=0, workers=0)
+    source = DataSource(recordings_folder, workers=0)
     start = time.monotonic()
     manifest, _ = export_artifact(request, source, tmp_path / "a", force=False)
     assert read_artifact(tmp_path / "a")[0] == manifest

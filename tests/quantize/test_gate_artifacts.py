@@ -45,7 +45,7 @@ BUDGET = ["--max-drop", "2"]
 def prepared() -> Prepared:
     """The demo checkpoint, calibrated on 32 recordings."""
     checkpoint = load_checkpoint(DEMO_CHECKPOINT)
-    source = DataSource(folder=None, audio=None, protocol=None, on_error="raise", seed=0, workers=2)
+    source = DataSource()
     calibration, _ = source.draw(checkpoint.config, calibration=32, held_out=FEW)
     return prepare(checkpoint.config, checkpoint.weights, TARGETS["xnnpack"].form, calibration, CalibrationOptions())
 

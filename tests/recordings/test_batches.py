@@ -23,10 +23,10 @@ from preprocess.logmel import waveform_to_logmel
 from preprocess.spec import HeatmapSpec, LogMelSpec, PreprocessSpec
 from recordings import workers as workers_module
 from recordings.augment import AudioAugmentation, SkeletonAugmentation
-from recordings.batches import FeatureLoader, preprocess_recording
+from recordings.batches import FeatureLoader
 from recordings.catalogue import scan
 from recordings.reading import read_recording
-from recordings.recording import MissingSkeletonError
+from recordings.recording import MissingSkeletonError, preprocess_recording
 from recordings.synthetic.generate import synthesize
 from recordings.workers import WorkerPool
 
@@ -113,19 +113,6 @@ def test_the_number_of_threads_does_not_change_a_bit(refs):
         with FeatureLoader(refs[:3], range(3), nano, batch_size=3, workers=workers) as batches:
             digests.add(digest(batches.epoch(0)))
     assert len(digests) == 1
-
-
-def test_a_fresh_process_gives_the_same_epoch(refs):
-    code = (
-        "from test_batches import *\n"
-        f"refs = scan(Path({str(refs[0].skeleton_path.parent.parent)!r})).refs\n"
-        "with loader(refs, workers=0, shuffle=True, seed=5, skeleton_augmentation=SkeletonAugmentation()) as batches:\n"
-        "    sys.stdout.write(digest(batches.epoch(1)))\n"
-    )
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "PYTHONHASHSEED": "123"}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    with loader(refs, workers=0, shuffle=True, seed=5, skeleton_augmentation=SkeletonAugmentation()) as batches:
-        assert run.stdout == digest(batches.epoch(1))
 
 
 def test_every_epoch_has_its_own_permutation(refs):
@@ -342,32 +329,39 @@ def heavy_modules(task):
 
 
 INTERRUPTED = """
-from test_batches import *
+import multiprocessing, sys
+from recordings import workers
+from recordings.workers import WorkerPool
+
+class Noted(workers.SharedMemory):
+    def __init__(self, **options):
+        super().__init__(**options)
+        print(self.name, flush=True)
+
+def job(task):
+    return {"value": [task]}
+
 if __name__ == "__main__":
-    refs = scan(Path(sys.argv[1])).refs
-    with loader(refs, workers=2, batch_size=2, inputs=("audio",)) as batches:
-        for number in range(10**6):
-            for batch in batches.epoch(number):
-                if number == 1:
-                    pids = [process.pid for process in multiprocessing.active_children()]
-                    sys.stdout.write(f"{batches._pool._finalizer.peek()[2][2].name} {pids}\\n")
-                    sys.stdout.flush()
+    workers.SharedMemory = Noted
+    with WorkerPool(job, {"value": (1,)}, workers=2, prefetch=4) as pool:
+        for number, _ in enumerate(pool.imap(iter(int, 1))):
+            if number == 10:
+                print(*(process.pid for process in multiprocessing.active_children()), flush=True)
 """
 
 
-def test_ctrl_c_ends_the_workers_and_frees_the_memory(refs, tmp_path):
+def test_ctrl_c_ends_the_workers_and_frees_the_memory(tmp_path):
     script = tmp_path / "consumer.py"
     script.write_text(INTERRUPTED)
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     process = subprocess.Popen(
-        [sys.executable, str(script), str(refs[0].skeleton_path.parent.parent)],
-        env=environment,
+        [sys.executable, str(script)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    segment, pids = process.stdout.readline().split(maxsplit=1)
+    segment, pids = process.stdout.readline().strip(), process.stdout.readline().split()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and workers alike
     _, errors = process.communicate(timeout=20)
     assert process.returncode != 0
@@ -377,6 +371,6 @@ def test_ctrl_c_ends_the_workers_and_frees_the_memory(refs, tmp_path):
     with pytest.raises(FileNotFoundError):
         SharedMemory(segment)
     deadline = time.monotonic() + 5
-    while any(Path(f"/proc/{pid}").exists() for pid in pids.strip("[]\n").split(", ")):
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)
