@@ -46,7 +46,7 @@ def figure_command(options: argparse.Namespace) -> None:
         UsageError: there is no such recording, or --out is not a PNG file.
         DataError: a stream could not be exported, or the recording cannot be read.
     """
-    from recordings.batches import preprocess_recording
+    from recordings.recording import preprocess_recording
     from recordings.reading import read_recording
 
     if options.out.suffix.lower() != ".png":
@@ -139,7 +139,7 @@ def draw_figure(
     _say(figure, 0.015, 0.075, f"truth: {names[truth]}", color=_TRUTH, weight="bold")
     _arrow(figure, 0.155)
     with atomic_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=_PIXELS_PER_INCH, metadata={"Title": recording.ref.name})
+        figure.savefig(temporary, format="png", dpi=_PIXELS_PER_INCH, metadata={"Title": recording.name})
 
 
 def _draw_skeleton(figure: Any, recording: Recording, heatmaps: npt.NDArray[np.float32]) -> None:
