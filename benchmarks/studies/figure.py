@@ -46,8 +46,8 @@ def figure_command(options: argparse.Namespace) -> None:
         UsageError: there is no such recording, or --out is not a PNG file.
         DataError: a stream could not be exported, or the recording cannot be read.
     """
-    from recordings.recording import preprocess_recording
     from recordings.reading import read_recording
+    from recordings.recording import preprocess_recording
 
     if options.out.suffix.lower() != ".png":
         raise UsageError(f"--out is {options.out}; give a name that ends in .png")

@@ -10,9 +10,9 @@ from kit.tiny_artifact import SPEC, expected_logits, write_artifact, write_onnx
 
 from benchmarks.__main__ import main
 from benchmarks.studies.figure import STREAMS, probabilities
-from recordings.recording import preprocess_recording
 from recordings.catalogue import scan
 from recordings.reading import read_recording
+from recordings.recording import preprocess_recording
 from runtime.artifact import Artifact
 
 
