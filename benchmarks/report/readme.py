@@ -13,6 +13,7 @@ from typing import Any
 from console.files import atomic_file
 from console.program import make_parser, run_as_main, show
 from preprocess.errors import AnswerIsNo, DataError
+from runtime.metrics import Score
 
 from ..studies.ablation import ablation_table
 from ..studies.accuracy import accuracy_table, export_table, noise_table
@@ -52,10 +53,33 @@ def _preprocessing(document: dict[str, Any]) -> str:
     return format_table(["input", "code", "median", "first after a pause"], rows)
 
 
+def headline(document: dict[str, Any]) -> str:
+    """The fused model of Table 1 as a table in Markdown, with a line of origin below it."""
+    lines = ["| the paper's model, trained | file | latency | peak RAM | accuracy [95 %] |", "|---|---:|---:|---:|---:|"]
+    rows = [row for row in document["rows"] if row["stream"] == "fused"]
+    for row in rows:
+        score = Score(row["accuracy"]["correct"], row["accuracy"]["count"])
+        lines.append(
+            f"| {row['precision']} | {row['size_bytes'] / 1e6:.1f} MB | {row['latency_ms']:.0f} ms "
+            f"| {row['peak_bytes'] / 1e6:.0f} MB | {score} |"
+        )
+    record = document["record"]
+    machine, command = record["environment"]["machine"], record["environment"]["command"]
+    origin = (
+        f"LiteRT, {record['measurements'][0]['subject']['threads']} thread, on {machine['cpu']}, {machine['cores']} cores, "
+        f"{record['environment']['date'][:10]}; accuracy on {rows[0]['accuracy']['count']} synthetic recordings: "
+        f"`{command}`"
+    )
+    return "\n".join([*lines, "", *textwrap.wrap(origin, 120, break_long_words=False, break_on_hyphens=False)])
+
+
 # By page; the name of a block is that of the result file it comes from.
 TABLES: dict[Path, dict[str, Callable[[dict[str, Any]], str]]] = {
-    README: {"table1-paper": _table1, "pruning-paper": pruning_table, "demo": _accuracy, "pruning": pruning_table},
     DETAILS: {
+        "table1-paper": _table1,
+        "pruning-paper": pruning_table,
+        "demo": _accuracy,
+        "pruning": pruning_table,
         "table1": _table1,
         "table2": table2_text,
         "table2-paper": table2_text,
@@ -73,26 +97,36 @@ TABLES: dict[Path, dict[str, Callable[[dict[str, Any]], str]]] = {
 
 
 def render(page: Path, text: str) -> str:
-    """The page with every block between `<!-- NAME -->` and `<!-- /NAME -->` written anew.
+    """A page with every block between `<!-- NAME -->` and `<!-- /NAME -->` written anew.
 
     Raises:
         DataError: a block is missing.
     """
+    if page == README:
+        return _replaced(page, text, "headline", headline(_result("table1-paper")))
     for name, make in TABLES[page].items():
-        document = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        document = _result(name)
         origin = document["provenance"] if "provenance" in document else document["record"]["environment"]
         machine = origin["machine"]
         caption = f"`{origin['command']}` on {machine['cpu']}, {machine['cores']} cores, {origin['date'][:10]}:"
-        block = f"<!-- {name} -->\n{caption}\n\n```\n{make(document)}\n```\n<!-- /{name} -->"
-        found = re.findall(rf"<!-- {name} -->.*?<!-- /{name} -->", text, flags=re.DOTALL)
-        if len(found) != 1:
-            raise DataError(f"{page.name} has {len(found)} blocks named {name!r}; it needs one")
-        text = text.replace(found[0], block)
+        text = _replaced(page, text, name, f"{caption}\n\n```\n{make(document)}\n```")
     return text
 
 
+def _result(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return document
+
+
+def _replaced(page: Path, text: str, name: str, content: str) -> str:
+    blocks = re.findall(rf"<!-- {name} -->.*?<!-- /{name} -->", text, flags=re.DOTALL)
+    if len(blocks) != 1:
+        raise DataError(f"{page.name} has {len(blocks)} blocks named {name!r}; it needs one")
+    return text.replace(blocks[0], f"<!-- {name} -->\n{content}\n<!-- /{name} -->")
+
+
 def _run(options: argparse.Namespace) -> None:
-    for page, tables in TABLES.items():
+    for page in (README, *TABLES):
         before = page.read_text(encoding="utf-8")
         after = render(page, before)
         if options.check:
@@ -101,7 +135,7 @@ def _run(options: argparse.Namespace) -> None:
             continue
         with atomic_file(page) as temporary:
             temporary.write_text(after, encoding="utf-8")
-        show(f"{page.name}: {len(tables)} tables")
+        show(f"{page.name}: {len(TABLES.get(page, [README]))} tables")
 
 
 def build_parser() -> argparse.ArgumentParser:
