@@ -55,7 +55,7 @@ def _preprocessing(document: dict[str, Any]) -> str:
 
 def headline(document: dict[str, Any]) -> str:
     """The fused model of Table 1 as a table in Markdown, with a line of origin below it."""
-    lines = ["| the paper's model, trained | file | latency | peak RAM | accuracy [95 %] |", "|---|---:|---:|---:|---:|"]
+    lines = ["| the paper's model, trained | file | latency | peak RAM | accuracy [95 %] |", "|---|--:|--:|--:|--:|"]
     rows = [row for row in document["rows"] if row["stream"] == "fused"]
     for row in rows:
         score = Score(row["accuracy"]["correct"], row["accuracy"]["count"])
@@ -64,13 +64,13 @@ def headline(document: dict[str, Any]) -> str:
             f"| {row['peak_bytes'] / 1e6:.0f} MB | {score} |"
         )
     record = document["record"]
-    machine, command = record["environment"]["machine"], record["environment"]["command"]
-    origin = (
-        f"LiteRT, {record['measurements'][0]['subject']['threads']} thread, on {machine['cpu']}, {machine['cores']} cores, "
-        f"{record['environment']['date'][:10]}; accuracy on {rows[0]['accuracy']['count']} synthetic recordings: "
-        f"`{command}`"
+    origin, threads = record["environment"], record["measurements"][0]["subject"]["threads"]
+    text = (
+        f"LiteRT, threads: {threads}, on {origin['machine']['cpu']}, {origin['machine']['cores']} cores, "
+        f"{origin['date'][:10]}; accuracy on {rows[0]['accuracy']['count']} synthetic recordings. "
+        f"Made by `{origin['command']}`"
     )
-    return "\n".join([*lines, "", *textwrap.wrap(origin, 120, break_long_words=False, break_on_hyphens=False)])
+    return "\n".join([*lines, "", *textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)])
 
 
 # By page; the name of a block is that of the result file it comes from.
@@ -103,7 +103,7 @@ def render(page: Path, text: str) -> str:
         DataError: a block is missing.
     """
     if page == README:
-        return _replaced(page, text, "headline", headline(_result("table1-paper")))
+        return _replaced(page, text, "headline", f"\n{headline(_result('table1-paper'))}\n")
     for name, make in TABLES[page].items():
         document = _result(name)
         origin = document["provenance"] if "provenance" in document else document["record"]["environment"]
