@@ -70,7 +70,7 @@ def export_model(
     options: argparse.Namespace, recipe: Recipe, target: str, name: str, checkpoint: Checkpoint, out: Path
 ) -> Manifest:
     """Writes an artefact by the options of the command line."""
-    from model.initial import RANDOM
+    from model.checkpoint import RANDOM
     from quantize.commands import calibration_options
     from recordings.sources import DataSource
 
@@ -136,7 +136,7 @@ def _name(options: argparse.Namespace, preset: str, recipe: Recipe, target: str)
 
 def random_weights(options: argparse.Namespace, preset: str) -> Checkpoint:
     """What `--init random` asks for."""
-    from model.initial import random_checkpoint
+    from model.checkpoint import random_checkpoint
 
     return random_checkpoint(
         preset,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from preprocess.errors import UsageError
 
 if TYPE_CHECKING:
-    from model.deploy import DeployForm
+    from model.config import DeployForm
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Target:
         formats: file formats that make sense on it.
         note: why.
         deployed: our deploy form; else the training graph as the converters take it, and nothing below counts.
-        depthwise, layer_norm: how the deploy form is written, see `model.deploy.DeployForm`.
+        depthwise, layer_norm: how the deploy form is written, see `model.config.DeployForm`.
         activations: eight-bit type of ONNX activations; TFLite has int8 alone.
         seven_bit_weights: ONNX weights use 7 of their 8 bits.
         norm_weights: eight-bit type of layer norm's scale in ONNX.
@@ -38,7 +38,7 @@ class Target:
 
     @property
     def form(self) -> DeployForm:
-        from model.deploy import DeployForm
+        from model.config import DeployForm
 
         return DeployForm(self.depthwise, self.layer_norm)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,12 @@ import numpy as np
 
 from console.files import atomic_file
 from preprocess.errors import DataError
+from recordings.actions import NTU60_ACTIONS
+from runtime.manifest import Label
 
-from .config import ModelConfig
+from .config import ModelConfig, Norm, StrideOn, preset_config
 
+RANDOM = "random_weights"  # key of a checkpoint's history: its answers carry no meaning
 _CONFIG = "config.json"
 _HISTORY = "history.json"
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, TypeError, ValueError, OSError, EOFError)
@@ -24,7 +27,7 @@ DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "nano.npz"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Configuration, weights by name (float32) and how they came about (JSON)."""
+    """Configuration, weights by name (float32), and their history (JSON)."""
 
     config: ModelConfig
     weights: dict[str, np.ndarray[Any, np.dtype[np.float32]]]
@@ -32,7 +35,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes the file whole or not at all."""
+    """Writes the file completely or not at all."""
     arrays: dict[str, Any] = dict(checkpoint.weights)
     arrays[_CONFIG] = _encode(checkpoint.config.to_json())
     arrays[_HISTORY] = _encode(json.dumps(checkpoint.history, ensure_ascii=False))
@@ -74,6 +77,18 @@ def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
             return {name: archive[name] for name in archive.files}
     except _UNREADABLE as error:
         raise DataError(f"{path} is damaged or no file of arrays: {error}") from error
+
+
+def random_checkpoint(
+    preset: str, *, visual_depth: int = 50, audio_norm: Norm = "layer", stride_on: StrideOn = "3x3", seed: int = 0
+) -> Checkpoint:
+    """An untrained checkpoint of a preset for NTU's 60 classes, with the initial weights of a training."""
+    from .recogniser import build_recogniser
+
+    labels = tuple(Label(f"A{i:03d}", action) for i, action in enumerate(NTU60_ACTIONS, start=1))
+    config = preset_config(preset, labels, visual_depth=visual_depth, audio_norm=audio_norm)
+    config = replace(config, visual=replace(config.visual, stride_on=stride_on))
+    return Checkpoint(config, build_recogniser(config, seed=seed).weights(), {RANDOM: True})
 
 
 def _encode(text: str) -> np.ndarray[Any, np.dtype[np.uint8]]:

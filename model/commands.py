@@ -13,13 +13,13 @@ from console.program import log, show, show_json
 from console.table import format_table
 from preprocess.errors import UsageError
 from preprocess.spec import PreprocessSpec
+from recordings.actions import class_indices
 from recordings.batches import FeatureLoader
 from recordings.recording import INPUTS, Input
 from recordings.sources import DataSource
 
-from .checkpoint import DEMO_CHECKPOINT, load_checkpoint, save_checkpoint
-from .classes import label_indices, labels_of
-from .config import preset_config
+from .checkpoint import DEMO_CHECKPOINT, load_checkpoint, random_checkpoint, save_checkpoint
+from .config import labels_of, preset_config
 from .cost import model_cost
 from .evaluation import Evaluation, draw_confusion, evaluate, keras_model
 from .recogniser import build_recogniser
@@ -97,7 +97,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
     model = keras_model(recogniser, options.stream, drop=options.drop)
     with FeatureLoader(
         refs,
-        label_indices(refs, config.labels),
+        class_indices(refs, config.codes),
         config.spec,
         batch_size=options.batch_size,
         workers=options.workers,
@@ -143,8 +143,6 @@ def evaluation_table(evaluation: Evaluation, title: str) -> str:
 
 
 def init_command(options: argparse.Namespace) -> None:
-    from .initial import random_checkpoint
-
     if options.out.suffix != ".npz":
         raise UsageError(f"--out is {options.out}; a checkpoint ends in .npz")
     if options.seed < 0:

@@ -6,19 +6,27 @@ A model is always rebuilt from its configuration, never unpickled.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
+from console.strict_json import decode
 from preprocess.errors import DataError
 from preprocess.spec import PreprocessSpec
+from recordings.actions import action_code, action_name
+from recordings.recording import RecordingRef
 from runtime.manifest import Label
 
 CONFIG_VERSION = 1
-Stream = Literal["fused", "visual", "audio"]
+RESNET_EPSILON = 1.001e-5  # of batch norm, as in keras.applications
+CONVNEXT_EPSILON = 1e-3  # of batch norm
+LAYER_NORM_EPSILON = 1e-6
+Norm: TypeAlias = Literal["layer", "batch"]
+StrideOn: TypeAlias = Literal["3x3", "1x1"]
+NormForm: TypeAlias = Literal["convolutions", "layer"]
+Stream: TypeAlias = Literal["fused", "visual", "audio"]
 STREAMS: tuple[Stream, ...] = ("fused", "visual", "audio")
-INPUTS_OF: dict[Stream, tuple[str, ...]] = {
+INPUTS_OF: dict[Stream, tuple[Literal["skeleton", "audio"], ...]] = {
     "fused": ("skeleton", "audio"),
     "visual": ("skeleton",),
     "audio": ("audio",),
@@ -30,13 +38,31 @@ def _require(condition: bool, name: str, value: object, remedy: str) -> None:
         raise DataError(f"{name} is {value!r}; {remedy}")
 
 
-def _require_widths(name: str, widths: Iterable[object]) -> None:
-    wrong = [width for width in widths if type(width) is not int or width < 1]
+def _require_widths(name: str, widths: Iterable[int]) -> None:
+    wrong = [width for width in widths if width < 1]
     _require(not wrong, name, wrong, "use positive whole numbers")
 
 
 def _require_stages(name: str, blocks: list[int]) -> None:
     _require(len(blocks) == 4 and min(blocks) > 0, name, blocks, "give four stages of at least one block")
+
+
+@dataclass(frozen=True)
+class DeployForm:
+    """What an exported graph contains and how the target wants it written.
+
+    Attributes:
+        depthwise: `split` writes the 7 × 7 depthwise as the sum of three with at most 25 taps, the most that XNNPACK
+            has kernels for; `whole` leaves it.
+        layer_norm: `convolutions` takes mean and variance by 1 × 1 convolutions to one channel and folds scale and
+            offset into the next convolution, so that every operation has an integer kernel; `layer` keeps it as one
+            layer, for runtimes that have it as one operation.
+        stream: the complete recogniser, or one stream with its classifier.
+    """
+
+    depthwise: Literal["split", "whole"]
+    layer_norm: NormForm
+    stream: Stream = "fused"
 
 
 @dataclass(frozen=True)
@@ -53,6 +79,31 @@ class ResNetStage:
 
 
 @dataclass(frozen=True)
+class ResNetBlock:
+    """A block of a ResNet, in the names of its weights.
+
+    Attributes:
+        name: `visual/stage2/block0`.
+        level: index of its stage, from 0.
+        index: of the block in its stage, from 0.
+        inner: channels inside: two numbers for a bottleneck, one for a basic block.
+        residual: channels of the output.
+        stride: factor by which the resolution falls, 1 or 2.
+        shortcut: whether a 1 × 1 convolution `{name}/shortcut` adapts the input, instead of the identity.
+        convolutions: (name, kernel size, output channels, stride) in the order of computation.
+    """
+
+    name: str
+    level: int
+    index: int
+    inner: tuple[int, ...]
+    residual: int
+    stride: int
+    shortcut: bool
+    convolutions: tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True)
 class ResNetConfig:
     """A ResNet of basic blocks (18, 34) or bottlenecks (50).
 
@@ -65,7 +116,7 @@ class ResNetConfig:
 
     stem: int
     stages: tuple[ResNetStage, ...]
-    stride_on: Literal["3x3", "1x1"] = "3x3"
+    stride_on: StrideOn = "3x3"
 
     def __post_init__(self) -> None:
         _require_stages("number of ResNet blocks by stage", [len(stage.inner) for stage in self.stages])
@@ -73,7 +124,6 @@ class ResNetConfig:
         _require(kinds in ({1}, {2}), "ResNet inner widths", kinds, "give every block one or every block two widths")
         widths = [self.stem, *(s.residual for s in self.stages), *(w for s in self.stages for i in s.inner for w in i)]
         _require_widths("ResNet width", widths)
-        _require(self.stride_on in ("3x3", "1x1"), "stride_on", self.stride_on, "use 3x3 or 1x1")
 
     @property
     def bottleneck(self) -> bool:
@@ -84,6 +134,26 @@ class ResNetConfig:
         """By the number of layers with weights, as published: `ResNet-50`."""
         return f"ResNet-{2 + sum(len(inner) + 1 for stage in self.stages for inner in stage.inner)}"
 
+    def blocks(self) -> tuple[ResNetBlock, ...]:
+        """All blocks in the order of computation; the stem before them is `visual/stem`."""
+        blocks = []
+        width = self.stem
+        for level, stage in enumerate(self.stages):
+            for index, inner in enumerate(stage.inner):
+                name = f"visual/stage{level}/block{index}"
+                stride = 2 if level > 0 and index == 0 else 1
+                # A basic network's first stage keeps its identity shortcut when the widths agree, as published.
+                shortcut = index == 0 and (self.bottleneck or stride != 1 or width != stage.residual)
+                width = stage.residual
+                kernels = (1, 3, 1) if self.bottleneck else (3, 3)
+                strided = 1 if self.bottleneck and self.stride_on == "3x3" else 0
+                convolutions = tuple(
+                    (f"{name}/conv{step}", kernel, outputs, stride if step == strided else 1)
+                    for step, (kernel, outputs) in enumerate(zip(kernels, (*inner, width), strict=True))
+                )
+                blocks.append(ResNetBlock(name, level, index, inner, width, stride, shortcut, convolutions))
+        return tuple(blocks)
+
 
 @dataclass(frozen=True)
 class ConvNeXtStage:
@@ -91,6 +161,28 @@ class ConvNeXtStage:
 
     width: int
     expanded: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ConvNeXtBlock:
+    """A block of a ConvNeXt, in the names of its weights.
+
+    Attributes:
+        name: `audio/stage2/block0`.
+        level: index of its stage, from 0.
+        index: of the block in its stage, from 0.
+        width: channels of the residual stream.
+        expanded: channels between `{name}/expand` and `{name}/project`.
+        entry: what lowers the resolution before the first block of a stage: `audio/stem` (convolution, norm) or
+            `audio/stage1/downsample` (norm, convolution); empty before the other blocks.
+    """
+
+    name: str
+    level: int
+    index: int
+    width: int
+    expanded: int
+    entry: str
 
 
 @dataclass(frozen=True)
@@ -104,20 +196,28 @@ class ConvNeXtConfig:
     """
 
     stages: tuple[ConvNeXtStage, ...]
-    norm: Literal["layer", "batch"] = "layer"
+    norm: Norm = "layer"
     layer_scale_init: float = 1e-6
 
     def __post_init__(self) -> None:
         _require_stages("number of ConvNeXt blocks by stage", [len(stage.expanded) for stage in self.stages])
         _require_widths("ConvNeXt width", (w for stage in self.stages for w in (stage.width, *stage.expanded)))
-        _require(self.norm in ("layer", "batch"), "norm", self.norm, "use layer or batch")
-        _require(math.isfinite(self.layer_scale_init), "layer_scale_init", self.layer_scale_init, "use a finite number")
 
     @property
     def name(self) -> str:
         """By the number of blocks of every stage, as published: `ConvNeXt-T`."""
         depths = tuple(len(stage.expanded) for stage in self.stages)
         return "ConvNeXt-T" if depths == (3, 3, 9, 3) else f"ConvNeXt {'-'.join(map(str, depths))}"
+
+    def blocks(self) -> tuple[ConvNeXtBlock, ...]:
+        """All blocks in the order of computation."""
+        blocks = []
+        for level, stage in enumerate(self.stages):
+            entry = f"audio/stage{level}/downsample" if level else "audio/stem"
+            for index, expanded in enumerate(stage.expanded):
+                name = f"audio/stage{level}/block{index}"
+                blocks.append(ConvNeXtBlock(name, level, index, stage.width, expanded, "" if index else entry))
+        return tuple(blocks)
 
 
 @dataclass(frozen=True)
@@ -182,33 +282,35 @@ class ModelConfig:
         Raises:
             DataError: the document is not a configuration that this release reads.
         """
-        if not isinstance(data, dict) or data.get("version") != CONFIG_VERSION:
-            found = data.get("version") if isinstance(data, dict) else type(data).__name__
-            raise DataError(f"configuration version is {found!r}; this release reads {CONFIG_VERSION}")
-        try:
-            visual, audio = dict(data["visual"]), dict(data["audio"])
-            visual["stages"] = tuple(
-                ResNetStage(**{**s, "inner": tuple(tuple(b) for b in s["inner"])}) for s in visual["stages"]
-            )
-            audio["stages"] = tuple(ConvNeXtStage(**{**s, "expanded": tuple(s["expanded"])}) for s in audio["stages"])
-            parts = {
-                "visual": ResNetConfig(**visual),
-                "audio": ConvNeXtConfig(**audio),
-                "fusion": FusionConfig(**data["fusion"]),
-                "spec": PreprocessSpec.from_dict(data["spec"]),
-                "labels": tuple(Label(**label) for label in data["labels"]),
-            }
-            return cls(**{name: value for name, value in data.items() if name != "version"} | parts)
-        except DataError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"configuration has a missing, unknown or mistyped field: {error}") from error
+        version = data.get("version") if isinstance(data, dict) else type(data).__name__
+        if version != CONFIG_VERSION:
+            raise DataError(f"configuration version is {version!r}; this release reads {CONFIG_VERSION}")
+        spec = PreprocessSpec.from_dict(data.get("spec"))
+        document = _without_version({**data, "spec": _without_version(spec.to_dict())})
+        config: ModelConfig = decode(cls, document, "configuration")
+        return config
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
 
-def resnet(depth: int, *, width: float = 1.0, stride_on: Literal["3x3", "1x1"] = "3x3") -> ResNetConfig:
+def _without_version(document: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != "version"}
+
+
+def labels_of(refs: Sequence[RecordingRef]) -> tuple[Label, ...]:
+    """The classes that occur in `refs`, by code.
+
+    Raises:
+        DataError: there are fewer than two.
+    """
+    names = {action_code(ref.format, ref.action): action_name(ref.format, ref.action) for ref in refs}
+    if len(names) < 2:
+        raise DataError(f"the recordings hold {len(names)} class ({', '.join(names)}); training needs at least two")
+    return tuple(Label(code, names[code]) for code in sorted(names))
+
+
+def resnet(depth: int, *, width: float = 1.0, stride_on: StrideOn = "3x3") -> ResNetConfig:
     """ResNet-18, -34 or -50 with all widths multiplied by `width`.
 
     Raises:
@@ -230,7 +332,7 @@ def resnet(depth: int, *, width: float = 1.0, stride_on: Literal["3x3", "1x1"] =
 def convnext(
     widths: tuple[int, ...] = (96, 192, 384, 768),
     *,
-    norm: Literal["layer", "batch"] = "layer",
+    norm: Norm = "layer",
     layer_scale_init: float = 1e-6,
 ) -> ConvNeXtConfig:
     """ConvNeXt-Tiny's depths 3-3-9-3 with the given widths and fourfold expansion."""
@@ -244,7 +346,7 @@ PRESETS = ("nano", "paper")
 
 
 def preset_config(
-    name: str, labels: tuple[Label, ...], *, visual_depth: int = 50, audio_norm: Literal["layer", "batch"] = "layer"
+    name: str, labels: tuple[Label, ...], *, visual_depth: int = 50, audio_norm: Norm = "layer"
 ) -> ModelConfig:
     """The named preset for the given classes. `nano` has about an eighth of the width of `paper`.
 

@@ -3,19 +3,18 @@
 One MAC is one multiplication with its addition; what papers on ResNet and ConvNeXt call FLOPs are MACs. Convolutions,
 dense layers and the attention's two products count; norms, activations and additions do not.
 Parameters are the trained ones: kernels, biases, norm scales and offsets, LayerScale; no moving statistics. Deployed
-parameters are those left in the model file, where `model.folding` has put norms and LayerScale into convolutions.
+parameters are those left in the model file, after `model.folding` has put norms and LayerScale into convolutions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TypeAlias
 
-from .config import ConvNeXtConfig, ModelConfig, ResNetConfig, Stream
+from .config import ConvNeXtConfig, ModelConfig, NormForm, ResNetConfig, Stream
 
-Size = tuple[int, int]
-NormForm = Literal["convolutions", "layer"]  # see model.deploy.DeployForm.layer_norm
+Size: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class LayerCost:
         name: as its weights are named.
         parameters: trained ones.
         macs: multiply-accumulates.
-        deployed: parameters of the layer in the deploy form. What is folded counts where it went.
+        deployed: parameters of the layer in the deploy form; folded ones count in the layer that absorbed them.
     """
 
     name: str
@@ -78,13 +77,15 @@ def model_cost(config: ModelConfig, *, layer_norm: NormForm = "convolutions") ->
     `convolutions` takes by convolutions with constant kernels count as the norms that they are: not at all.
     """
     skeleton, audio = config.spec.skeleton, config.spec.audio
-    visual = resnet_cost(config.visual, (skeleton.size, skeleton.size), skeleton.channels)
-    heard = convnext_cost(config.audio, (audio.n_mels, audio.frames), 3, layer_norm=layer_norm)
-    return ModelCost(visual, heard, _fusion_cost(config, layer_norm))
+    return ModelCost(
+        resnet_cost(config.visual, (skeleton.size, skeleton.size), skeleton.channels),
+        convnext_cost(config.audio, (audio.n_mels, audio.frames), 3, layer_norm=layer_norm),
+        _fusion_cost(config, layer_norm),
+    )
 
 
 def cost_by_part(config: ModelConfig, stream: Stream, *, layer_norm: NormForm) -> dict[str, Cost]:
-    """Cost of the parts of an exported model, and of the whole by the name of the stream.
+    """Cost of the parts of an exported model, and of all of it by the name of the stream.
 
     `layer_norm`: see `model_cost`.
     """
@@ -122,22 +123,13 @@ def _resnet_layers(config: ResNetConfig, size: Size, channels: int, classes: int
     size = _shrink(size, 2)
     yield conv_bn("visual/stem", 7, channels, config.stem, size)
     size, width = _shrink(size, 2), config.stem
-    for level, stage in enumerate(config.stages):
-        for index, inner in enumerate(stage.inner):
-            name = f"visual/stage{level}/block{index}"
-            before = size
-            size = _shrink(size, 2) if level > 0 and index == 0 else size
-            if index == 0 and (config.bottleneck or before != size or width != stage.residual):
-                yield conv_bn(f"{name}/shortcut", 1, width, stage.residual, size)
-            if config.bottleneck:
-                early = size if config.stride_on == "1x1" else before
-                yield conv_bn(f"{name}/conv0", 1, width, inner[0], early)
-                yield conv_bn(f"{name}/conv1", 3, inner[0], inner[1], size)
-                yield conv_bn(f"{name}/conv2", 1, inner[1], stage.residual, size)
-            else:
-                yield conv_bn(f"{name}/conv0", 3, width, inner[0], size)
-                yield conv_bn(f"{name}/conv1", 3, inner[0], stage.residual, size)
-            width = stage.residual
+    for block in config.blocks():
+        if block.shortcut:
+            yield conv_bn(f"{block.name}/shortcut", 1, width, block.residual, _shrink(size, block.stride))
+        for name, kernel, out, stride in block.convolutions:
+            size = _shrink(size, stride)
+            yield conv_bn(name, kernel, width, out, size)
+            width = out
     if classes:
         yield _dense("visual/classifier", width, classes)
 
@@ -149,22 +141,21 @@ def _convnext_layers(
         return _norm(name, width, folded=config.norm == "batch" or (folded and layer_norm == "convolutions"))
 
     width = channels
-    for level, stage in enumerate(config.stages):
-        kernel = 2 if level else 4
-        size = (size[0] // kernel, size[1] // kernel)
-        prefix = f"audio/stage{level}/downsample" if level else "audio/stem"
-        # No convolution follows the stem's norm alone.
-        yield norm(f"{prefix}/norm", width if level else stage.width, folded=level > 0)
-        yield _conv(f"{prefix}/conv", kernel, width, stage.width, size)
-        width = stage.width
-        for index, expanded in enumerate(stage.expanded):
-            name = f"audio/stage{level}/block{index}"
-            weights = 49 * width + width
-            yield LayerCost(f"{name}/depthwise", weights, 49 * width * size[0] * size[1], weights)
-            yield norm(f"{name}/norm", width)
-            yield _conv(f"{name}/expand", 1, width, expanded, size)
-            yield _conv(f"{name}/project", 1, expanded, width, size)
-            yield LayerCost(f"{name}/scale", width, 0, 0)
+    for block in config.blocks():
+        name, stem = block.name, block.level == 0
+        if block.entry:
+            kernel = 4 if stem else 2
+            size = (size[0] // kernel, size[1] // kernel)
+            # No convolution follows the stem's norm alone.
+            yield norm(f"{block.entry}/norm", block.width if stem else width, folded=not stem)
+            yield _conv(f"{block.entry}/conv", kernel, width, block.width, size)
+        width = block.width
+        weights = 49 * width + width
+        yield LayerCost(f"{name}/depthwise", weights, 49 * width * size[0] * size[1], weights)
+        yield norm(f"{name}/norm", width)
+        yield _conv(f"{name}/expand", 1, width, block.expanded, size)
+        yield _conv(f"{name}/project", 1, block.expanded, width, size)
+        yield LayerCost(f"{name}/scale", width, 0, 0)
     if classes:
         yield norm("audio/norm", width)
         yield _dense("audio/classifier", width, classes)
@@ -173,18 +164,18 @@ def _convnext_layers(
 def _fusion_cost(config: ModelConfig, layer_norm: NormForm) -> Cost:
     f = config.fusion
     skeleton, audio = config.spec.skeleton, config.spec.audio
-    seen: Size = (-(-skeleton.size // 32), -(-skeleton.size // 32))
-    heard: Size = (audio.n_mels // 32, audio.frames // 32)
-    queries, keys = heard[0] * heard[1], seen[0] * seen[1]
+    visual_map: Size = (-(-skeleton.size // 32), -(-skeleton.size // 32))
+    audio_map: Size = (audio.n_mels // 32, audio.frames // 32)
+    queries, keys = audio_map[0] * audio_map[1], visual_map[0] * visual_map[1]
     return Cost(
         (
-            _conv("fusion/audio", 1, config.audio.stages[-1].width, f.audio_width, heard),
-            _conv("fusion/visual", 1, config.visual.stages[-1].residual, f.visual_width, seen),
-            _conv("fusion/query", 1, f.audio_width, f.heads * f.key_dim, heard),
-            _conv("fusion/key", 1, f.visual_width, f.heads * f.key_dim, seen),
-            _conv("fusion/value", 1, f.visual_width, f.heads * f.value_dim, seen),
+            _conv("fusion/audio", 1, config.audio.stages[-1].width, f.audio_width, audio_map),
+            _conv("fusion/visual", 1, config.visual.stages[-1].residual, f.visual_width, visual_map),
+            _conv("fusion/query", 1, f.audio_width, f.heads * f.key_dim, audio_map),
+            _conv("fusion/key", 1, f.visual_width, f.heads * f.key_dim, visual_map),
+            _conv("fusion/value", 1, f.visual_width, f.heads * f.value_dim, visual_map),
             LayerCost("fusion/attention", 0, queries * keys * f.heads * (f.key_dim + f.value_dim), 0),
-            _conv("fusion/output", 1, f.heads * f.value_dim, f.audio_width, heard),
+            _conv("fusion/output", 1, f.heads * f.value_dim, f.audio_width, audio_map),
             _norm("fusion/norm", f.audio_width, folded=layer_norm == "convolutions"),
             _dense("fusion/classifier", f.audio_width, config.classes),
         )

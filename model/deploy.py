@@ -2,61 +2,42 @@
 
 It is built over the same configuration as the training form and computes the same logits. Batch norm, LayerScale, the
 attention's scale and the affine parts of layer norm are folded into convolutions (`model.folding`), dense layers are
-1 × 1 convolutions, nothing has a dynamic shape but the batch. Targets disagree on two things, which a `DeployForm`
-names: the 7 × 7 depthwise convolution and layer norm.
+1 × 1 convolutions, nothing has a dynamic shape but the batch. Targets disagree on two things, which a
+`model.config.DeployForm` names: the 7 × 7 depthwise convolution and layer norm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, TypeAlias
 
 import tf_keras as keras
 
 from preprocess.errors import DataError
 
-from .config import ModelConfig, ResNetStage, Stream
-from .folding import BIASED_PART, PARTS, Weights, fold
+from .config import DeployForm, ModelConfig, ResNetBlock
+from .folding import BIASED_PART, PARTS, Weights
 from .layers import Gelu, Heads, JoinHeads, LayerNorm, MatMul, Rsqrt
 
-Tap = Callable[[Any, str], Any]
-
-
-@dataclass(frozen=True)
-class DeployForm:
-    """What is built, and what a target wants.
-
-    Attributes:
-        depthwise: `split` writes the 7 × 7 depthwise as the sum of three with at most 25 taps, the most that XNNPACK
-            has kernels for; `whole` leaves it.
-        layer_norm: `convolutions` takes mean and variance by 1 × 1 convolutions to one channel and folds scale and
-            offset into the next convolution, so that every operation has an integer kernel; `layer` keeps it as one
-            layer, for runtimes that have it as one operation.
-        stream: the whole recogniser, or one stream with its own classifier.
-    """
-
-    depthwise: Literal["split", "whole"]
-    layer_norm: Literal["convolutions", "layer"]
-    stream: Stream = "fused"
+Tap: TypeAlias = Callable[[Any, str], Any]
 
 
 def build_deploy(config: ModelConfig, form: DeployForm, tap: Tap | None = None) -> keras.Model:
     """A Keras model (skeleton [B, S, S, C], audio [B, bands, frames, 3]) → logits [B, classes], weights unset.
 
-    A single stream has its own input alone.
+    A single stream has only its input.
 
     Args:
         config: widths and sizes.
-        form: what the target wants.
-        tap: called with every activation that an integer graph stores and its name, in the order of computation; what
-            it returns takes the activation's place. Inputs have the names `skeleton` and `audio`, the output `logits`.
+        form: stream, and how the target wants depthwise convolutions and layer norm.
+        tap: called with every activation that an integer graph stores and its name, in the order of computation; its
+            result takes the activation's place. Inputs have the names `skeleton` and `audio`, the output `logits`.
     """
     return _Builder(config, form, tap or (lambda x, name: x)).model()
 
 
 def set_deploy_weights(model: keras.Model, weights: Weights) -> None:
-    """Copies weights that `model.folding.fold` gave into a model of `build_deploy`.
+    """Copies the weights of `model.folding.fold` into a model of `build_deploy`.
 
     Raises:
         DataError: a name or a shape does not fit.
@@ -71,13 +52,6 @@ def set_deploy_weights(model: keras.Model, weights: Weights) -> None:
         variable.assign(weights[name])
 
 
-def deploy_recogniser(config: ModelConfig, weights: Weights, form: DeployForm) -> keras.Model:
-    """The deploy form with the trained `weights` of a checkpoint."""
-    model = build_deploy(config, form)
-    set_deploy_weights(model, fold(config, weights, form))
-    return model
-
-
 class _Builder:
     def __init__(self, config: ModelConfig, form: DeployForm, tap: Tap) -> None:
         self._config, self._form, self._tap = config, form, tap
@@ -87,16 +61,16 @@ class _Builder:
         skeleton = keras.Input(spec.skeleton.shape, name="skeleton")
         audio = keras.Input(spec.audio.shape, name="audio")
         if self._form.stream != "audio":
-            seen = self._resnet(self._tap(skeleton, "skeleton"))
+            visual_features = self._resnet(self._tap(skeleton, "skeleton"))
         if self._form.stream == "visual":
-            return keras.Model([skeleton], self._classifier(seen, "visual"), name="recogniser")
-        heard = self._convnext(self._tap(audio, "audio"))
+            return keras.Model([skeleton], self._classifier(visual_features, "visual"), name="recogniser")
+        audio_features = self._convnext(self._tap(audio, "audio"))
         if self._form.stream == "audio":
-            return keras.Model([audio], self._classifier(heard, "audio"), name="recogniser")
-        return keras.Model([skeleton, audio], self._fusion(seen, heard), name="recogniser")
+            return keras.Model([audio], self._classifier(audio_features, "audio"), name="recogniser")
+        return keras.Model([skeleton, audio], self._fusion(visual_features, audio_features), name="recogniser")
 
     def _classifier(self, x: Any, stream: str) -> Any:
-        """A stream's own head: pooling, the norm of ConvNeXt's, a linear classifier."""
+        """The head of a single stream: pooling, for ConvNeXt a norm, and a linear classifier."""
         x = self._tap(keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{stream}/pool")(x), f"{stream}/pool")
         if stream == "audio":
             x = self._norm(x, "audio/norm")
@@ -111,40 +85,31 @@ class _Builder:
         x = self._conv(x, config.stem, 7, "visual/stem", stride=2, padding="valid", relu=True)
         x = keras.layers.ZeroPadding2D(1, name="visual/stem/pool_pad")(x)
         x = keras.layers.MaxPooling2D(3, 2, name="visual/stem/pool")(x)
-        for level, stage in enumerate(config.stages):
-            for index, inner in enumerate(stage.inner):
-                stride = 2 if level > 0 and index == 0 else 1
-                x = self._residual_block(x, stage, inner, stride, f"visual/stage{level}/block{index}", index == 0)
+        for block in config.blocks():
+            x = self._residual_block(x, block)
         return x
 
-    def _residual_block(
-        self, x: Any, stage: ResNetStage, inner: tuple[int, ...], stride: int, name: str, first: bool
-    ) -> Any:
-        config = self._config.visual
+    def _residual_block(self, x: Any, block: ResNetBlock) -> Any:
         shortcut = x
-        if first and (config.bottleneck or stride != 1 or x.shape[-1] != stage.residual):
-            shortcut = self._conv(x, stage.residual, 1, f"{name}/shortcut", stride=stride)
-        widths = (*inner, stage.residual)
-        kernels = (1, 3, 1) if config.bottleneck else (3, 3)
-        strided = 1 if config.bottleneck and config.stride_on == "3x3" else 0
-        for step, (width, kernel) in enumerate(zip(widths, kernels, strict=True)):
-            by = stride if step == strided else 1
-            x = self._conv(x, width, kernel, f"{name}/conv{step}", stride=by, relu=step < len(widths) - 1)
-        x = keras.layers.Add(name=f"{name}/add")([shortcut, x])
-        return self._tap(keras.layers.ReLU(name=f"{name}/relu")(x), name)
+        if block.shortcut:
+            shortcut = self._conv(x, block.residual, 1, f"{block.name}/shortcut", stride=block.stride)
+        last = block.convolutions[-1][0]
+        for name, kernel, width, stride in block.convolutions:
+            x = self._conv(x, width, kernel, name, stride=stride, relu=name != last)
+        x = keras.layers.Add(name=f"{block.name}/add")([shortcut, x])
+        return self._tap(keras.layers.ReLU(name=f"{block.name}/relu")(x), block.name)
 
     # ConvNeXt
 
     def _convnext(self, x: Any) -> Any:
-        for level, stage in enumerate(self._config.audio.stages):
-            if level == 0:
-                x = self._conv(x, stage.width, 4, "audio/stem/conv", stride=4, padding="valid")
-                x = self._norm(x, "audio/stem/norm", affine=True)
-            else:
-                x = self._norm(x, f"audio/stage{level}/downsample/norm")
-                x = self._conv(x, stage.width, 2, f"audio/stage{level}/downsample/conv", stride=2, padding="valid")
-            for index, expanded in enumerate(stage.expanded):
-                x = self._convnext_block(x, expanded, f"audio/stage{level}/block{index}")
+        for block in self._config.audio.blocks():
+            if block.entry and block.level == 0:
+                x = self._conv(x, block.width, 4, f"{block.entry}/conv", stride=4, padding="valid")
+                x = self._norm(x, f"{block.entry}/norm", affine=True)
+            elif block.entry:
+                x = self._norm(x, f"{block.entry}/norm")
+                x = self._conv(x, block.width, 2, f"{block.entry}/conv", stride=2, padding="valid")
+            x = self._convnext_block(x, block.expanded, block.name)
         return x
 
     def _convnext_block(self, x: Any, expanded: int, name: str) -> Any:
@@ -173,7 +138,7 @@ class _Builder:
     def _norm(self, x: Any, name: str, *, affine: bool = False) -> Any:
         """Layer norm; nothing where batch norm was learned, for it is folded away.
 
-        `affine`: no convolution follows that could take scale and offset.
+        `affine`: no convolution follows that could absorb scale and offset.
         """
         if self._config.audio.norm == "batch":
             return x
@@ -199,10 +164,10 @@ class _Builder:
 
     # Fusion
 
-    def _fusion(self, seen: Any, heard: Any) -> Any:
+    def _fusion(self, visual_features: Any, audio_features: Any) -> Any:
         f = self._config.fusion
-        a = self._conv(heard, f.audio_width, 1, "fusion/audio")
-        v = self._conv(seen, f.visual_width, 1, "fusion/visual")
+        a = self._conv(audio_features, f.audio_width, 1, "fusion/audio")
+        v = self._conv(visual_features, f.visual_width, 1, "fusion/visual")
         query = self._conv(a, f.heads * f.key_dim, 1, "fusion/query")
         key = self._conv(v, f.heads * f.key_dim, 1, "fusion/key")
         value = self._conv(v, f.heads * f.value_dim, 1, "fusion/value")

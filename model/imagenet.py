@@ -27,7 +27,7 @@ def imagenet_start(config: ModelConfig) -> tuple[ModelConfig, Weights]:
     `stride_on="1x1"`.
 
     Raises:
-        UsageError: the configuration is not that of the published widths.
+        UsageError: the configuration has other than the published widths.
         MissingComponentError: the weights could not be downloaded.
     """
     import tf_keras as keras
@@ -36,62 +36,60 @@ def imagenet_start(config: ModelConfig) -> tuple[ModelConfig, Weights]:
     if visual != resnet(50, stride_on="1x1") or config.audio != convnext():
         raise UsageError("--init imagenet fits ResNet-50 and ConvNeXt-Tiny as published; use --preset paper")
     try:
-        seen = keras.applications.ResNet50(weights="imagenet", include_top=False)
-        heard = keras.applications.ConvNeXtTiny(weights="imagenet", include_top=False, include_preprocessing=False)
+        resnet50 = keras.applications.ResNet50(weights="imagenet", include_top=False)
+        convnext_tiny = keras.applications.ConvNeXtTiny(
+            weights="imagenet", include_top=False, include_preprocessing=False
+        )
     except Exception as error:
         raise MissingComponentError(
             f"ImageNet weights could not be downloaded ({error}); connect to the network once, Keras keeps them"
         ) from error
-    weights = resnet_from_keras(seen, channels=config.spec.skeleton.channels)
-    return replace(config, visual=visual), weights | convnext_from_keras(heard)
+    weights = resnet_from_keras(resnet50, channels=config.spec.skeleton.channels)
+    return replace(config, visual=visual), weights | convnext_from_keras(convnext_tiny)
 
 
-def resnet_from_keras(model: Any, *, channels: int, name: str = "visual") -> Weights:
+def resnet_from_keras(model: Any, *, channels: int) -> Weights:
     """Backbone weights of a keras.applications ResNet50.
 
     Args:
         model: with or without its top.
-        channels: input channels wanted; for other than three the RGB kernel's mean is repeated and rescaled by
+        channels: input channels of the stem; for other than three the RGB kernel's mean is repeated and rescaled by
             3 / channels, so that a grey picture gives the same activations.
     """
     weights: Weights = {}
-    weights |= _conv_bn(model, "conv1", f"{name}/stem")
-    weights[f"{name}/stem/kernel"] = _spread(weights[f"{name}/stem/kernel"], channels)
-    for level, count in enumerate((3, 4, 6, 3)):
-        for block in range(count):
-            theirs = f"conv{level + 2}_block{block + 1}"
-            ours = f"{name}/stage{level}/block{block}"
-            if block == 0:
-                weights |= _conv_bn(model, f"{theirs}_0", f"{ours}/shortcut")
-            for step in range(3):
-                weights |= _conv_bn(model, f"{theirs}_{step + 1}", f"{ours}/conv{step}")
+    weights |= _conv_bn(model, "conv1", "visual/stem")
+    weights["visual/stem/kernel"] = _spread(weights["visual/stem/kernel"], channels)
+    for block in resnet(50).blocks():
+        theirs = f"conv{block.level + 2}_block{block.index + 1}"
+        if block.shortcut:
+            weights |= _conv_bn(model, f"{theirs}_0", f"{block.name}/shortcut")
+        for step, (ours, *_) in enumerate(block.convolutions, start=1):
+            weights |= _conv_bn(model, f"{theirs}_{step}", ours)
     return weights
 
 
-def convnext_from_keras(model: Any, *, name: str = "audio") -> Weights:
+def convnext_from_keras(model: Any) -> Weights:
     """Backbone weights of a keras.applications ConvNeXtTiny, with or without its top."""
     weights: Weights = {}
     stem = model.get_layer(f"{_CONVNEXT}_stem").layers
-    weights |= _named(stem[0], f"{name}/stem/conv", "kernel", "bias")
-    weights |= _named(stem[1], f"{name}/stem/norm", "gamma", "beta")
-    for level, count in enumerate((3, 3, 9, 3)):
-        if level:
-            down = model.get_layer(f"{_CONVNEXT}_downsampling_block_{level - 1}").layers
-            weights |= _named(down[0], f"{name}/stage{level}/downsample/norm", "gamma", "beta")
-            weights |= _named(down[1], f"{name}/stage{level}/downsample/conv", "kernel", "bias")
-        for block in range(count):
-            theirs = f"{_CONVNEXT}_stage_{level}_block_{block}"
-            ours = f"{name}/stage{level}/block{block}"
-            kernel, bias = model.get_layer(f"{theirs}_depthwise_conv").get_weights()
-            # Theirs is a convolution with as many groups as channels: [7, 7, 1, C].
-            weights[f"{ours}/depthwise/depthwise_kernel"] = kernel.transpose(0, 1, 3, 2)
-            weights[f"{ours}/depthwise/bias"] = bias
-            weights |= _named(model.get_layer(f"{theirs}_layernorm"), f"{ours}/norm", "gamma", "beta")
-            for index, part in ((1, "expand"), (2, "project")):
-                dense = _named(model.get_layer(f"{theirs}_pointwise_conv_{index}"), f"{ours}/{part}", "kernel", "bias")
-                dense[f"{ours}/{part}/kernel"] = dense[f"{ours}/{part}/kernel"][None, None]
-                weights |= dense
-            weights |= _named(model.get_layer(f"{theirs}_layer_scale"), f"{ours}/scale", "gamma")
+    weights |= _named(stem[0], "audio/stem/conv", "kernel", "bias")
+    weights |= _named(stem[1], "audio/stem/norm", "gamma", "beta")
+    for block in convnext().blocks():
+        ours, theirs = block.name, f"{_CONVNEXT}_stage_{block.level}_block_{block.index}"
+        if block.entry and block.level:
+            downsample = model.get_layer(f"{_CONVNEXT}_downsampling_block_{block.level - 1}").layers
+            weights |= _named(downsample[0], f"{block.entry}/norm", "gamma", "beta")
+            weights |= _named(downsample[1], f"{block.entry}/conv", "kernel", "bias")
+        kernel, bias = model.get_layer(f"{theirs}_depthwise_conv").get_weights()
+        # Theirs is a convolution with as many groups as channels: [7, 7, 1, C].
+        weights[f"{ours}/depthwise/depthwise_kernel"] = kernel.transpose(0, 1, 3, 2)
+        weights[f"{ours}/depthwise/bias"] = bias
+        weights |= _named(model.get_layer(f"{theirs}_layernorm"), f"{ours}/norm", "gamma", "beta")
+        for index, part in ((1, "expand"), (2, "project")):
+            dense = _named(model.get_layer(f"{theirs}_pointwise_conv_{index}"), f"{ours}/{part}", "kernel", "bias")
+            dense[f"{ours}/{part}/kernel"] = dense[f"{ours}/{part}/kernel"][None, None]
+            weights |= dense
+        weights |= _named(model.get_layer(f"{theirs}_layer_scale"), f"{ours}/scale", "gamma")
     return weights
 
 

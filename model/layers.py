@@ -11,6 +11,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
+from .config import LAYER_NORM_EPSILON
+
 _STAND_INS = ContextVar("stand_ins", default=False)
 
 
@@ -31,7 +33,7 @@ def stand_ins() -> Iterator[None]:
 class LayerNorm(keras.layers.Layer):  # type: ignore[misc]
     """Layer normalisation over the last axis, ε = 1e-6, as in ConvNeXt."""
 
-    epsilon = 1e-6
+    epsilon = LAYER_NORM_EPSILON
 
     def build(self, shape: Any) -> None:
         self.gamma = self.add_weight("gamma", (shape[-1],), initializer="ones")

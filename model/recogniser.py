@@ -11,10 +11,9 @@ import tf_keras as keras
 
 from preprocess.errors import DataError
 
-from .config import FusionConfig, ModelConfig, Stream
-from .convnext import convnext_features, norm
+from .backbones import convnext_features, norm, resnet_features
+from .config import FusionConfig, ModelConfig, Norm, Stream
 from .layers import Attention, LayerNorm, SeededDropout
-from .resnet import resnet_features
 
 Weights = dict[str, npt.NDArray[np.float32]]
 
@@ -79,22 +78,23 @@ def build_recogniser(config: ModelConfig, *, seed: int = 0, dropout: float = 0.0
     keras.utils.set_random_seed(seed)
     skeleton = keras.Input(config.spec.skeleton.shape, name="skeleton")
     audio = keras.Input(config.spec.audio.shape, name="audio")
-    seen = resnet_features(skeleton, config.visual)
-    heard = convnext_features(audio, config.audio)
+    visual_features = resnet_features(skeleton, config.visual)
+    audio_features = convnext_features(audio, config.audio)
 
-    visual_features = keras.Input(seen.shape[1:], name="visual_features")
-    audio_features = keras.Input(heard.shape[1:], name="audio_features")
-    head = keras.Model(
-        [visual_features, audio_features],
-        fusion_logits(visual_features, audio_features, config.fusion, config.classes, dropout=dropout),
-        name="fusion",
-    )
+    visual_map = keras.Input(visual_features.shape[1:], name="visual_features")
+    audio_map = keras.Input(audio_features.shape[1:], name="audio_features")
+    logits = fusion_logits(visual_map, audio_map, config.fusion, config.classes, dropout=dropout)
+    head = keras.Model([visual_map, audio_map], logits, name="fusion")
+    features = [visual_features, audio_features]
+    # Layers are created in a fixed order, since each draws its weights from the seed's sequence.
+    visual = keras.Model(skeleton, visual_logits(visual_features, config.classes), name="visual_stream")
+    audio_stream_logits = audio_logits(audio_features, config.audio.norm, config.classes)
     return Recogniser(
         config=config,
-        visual=keras.Model(skeleton, visual_logits(seen, config.classes), name="visual_stream"),
-        audio=keras.Model(audio, audio_logits(heard, config.audio.norm, config.classes), name="audio_stream"),
-        fused=keras.Model([skeleton, audio], head([seen, heard]), name="recogniser"),
-        features=keras.Model([skeleton, audio], [seen, heard], name="features"),
+        visual=visual,
+        audio=keras.Model(audio, audio_stream_logits, name="audio_stream"),
+        fused=keras.Model([skeleton, audio], head(features), name="recogniser"),
+        features=keras.Model([skeleton, audio], features, name="features"),
         head=head,
     )
 
@@ -105,13 +105,15 @@ def visual_logits(features: Any, classes: int) -> Any:
     return keras.layers.Dense(classes, name="visual/classifier")(pooled)
 
 
-def audio_logits(features: Any, kind: str, classes: int) -> Any:
+def audio_logits(features: Any, kind: Norm, classes: int) -> Any:
     """The head of the audio stream alone: global average pooling, normalisation and a linear classifier."""
     pooled = keras.layers.GlobalAveragePooling2D(name="audio/pool")(features)
     return keras.layers.Dense(classes, name="audio/classifier")(norm(pooled, kind, "audio/norm"))
 
 
-def fusion_logits(seen: Any, heard: Any, config: FusionConfig, classes: int, *, dropout: float = 0.0) -> Any:
+def fusion_logits(
+    visual_features: Any, audio_features: Any, config: FusionConfig, classes: int, *, dropout: float
+) -> Any:
     """Cross-attention (paper, section 3.4): audio tokens are the queries, visual tokens the keys and values.
 
     F = LayerNorm(A + Dropout(MHA(Q_A, K_V, V_V))), the mean over tokens, and a linear classifier.
@@ -120,8 +122,8 @@ def fusion_logits(seen: Any, heard: Any, config: FusionConfig, classes: int, *, 
     def project(x: Any, width: int, name: str) -> Any:
         return keras.layers.Conv2D(width, 1, kernel_initializer="glorot_uniform", name=f"fusion/{name}")(x)
 
-    a = project(heard, config.audio_width, "audio")
-    v = project(seen, config.visual_width, "visual")
+    a = project(audio_features, config.audio_width, "audio")
+    v = project(visual_features, config.visual_width, "visual")
     query = project(a, config.heads * config.key_dim, "query")
     key = project(v, config.heads * config.key_dim, "key")
     value = project(v, config.heads * config.value_dim, "value")

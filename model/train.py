@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from console.files import atomic_file
 from console.program import log
-from preprocess.errors import DataError
+from preprocess.errors import DataError, UsageError
+from recordings.actions import class_indices
 from recordings.batches import FeatureLoader
 from recordings.catalogue import OnError
 from recordings.protocols import Split
@@ -20,15 +23,14 @@ from recordings.recording import Input, RecordingRef
 from recordings.statistics import audio_statistics
 
 from .checkpoint import Checkpoint, save_checkpoint
-from .classes import label_indices
 from .config import ModelConfig
 from .evaluation import silent_audio
 from .recogniser import Weights, build_recogniser
-from .runs import open_run
 from .settings import STAGES, Augmentation, StageName, StageSettings, TrainingSettings
 from .training import Stage
 
 CHECKPOINT_NAME = "checkpoint.npz"
+_RUN_NAME = "run.json"
 _STATISTICS_RECORDINGS = 2000
 _INPUTS: dict[StageName, tuple[Input, ...]] = {
     "visual": ("skeleton",),
@@ -113,6 +115,44 @@ def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: 
     return path
 
 
+def open_run(
+    out: Path, plan: Mapping[str, Any], *, resume: bool, start: Callable[[], dict[str, Any]] = dict
+) -> dict[str, Any]:
+    """Starts the run in `out` or reopens it.
+
+    Args:
+        out: folder of the run.
+        plan: must be equal for a run to be resumed; JSON types, tuples allowed.
+        resume: reopen an existing run.
+        start: computes further values to keep with a new run.
+
+    Returns:
+        The values of `start` from when the run began.
+
+    Raises:
+        UsageError: `out` holds a run and `resume` is not set, or holds a run of another plan.
+        DataError: the run in `out` is damaged.
+    """
+    path = out / _RUN_NAME
+    if not path.exists():
+        if resume:
+            log(f"{out} holds no run yet; starting one")
+        kept = start()
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps({"plan": plan, **kept}), encoding="utf-8")
+        return kept
+    if not resume:
+        raise UsageError(f"{out} holds a training run; continue it with --resume or choose another --out")
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}; start again with another --out") from error
+    # The round trip through JSON turns tuples into lists on both sides.
+    if run.pop("plan") != json.loads(json.dumps(plan)):
+        raise UsageError(f"{out} holds a run with other options or recordings; choose another --out")
+    return dict(run)
+
+
 def fitting_weights(random: Weights, origin: str, initial: Weights) -> Weights:
     """The `random` weights of a model, those replaced that `initial` has under the same name and in the same shape.
 
@@ -160,7 +200,7 @@ def feature_loader(
     skeleton, audio = augmentation or (None, None)
     return FeatureLoader(
         refs,
-        label_indices(refs, config.labels),
+        class_indices(refs, config.codes),
         config.spec,
         batch_size=settings.batch_size,
         seed=seed,

@@ -10,7 +10,7 @@ from console.files import atomic_file
 from console.program import show, show_json
 from console.table import format_table
 from model.checkpoint import DEMO_CHECKPOINT, load_checkpoint
-from model.deploy import DeployForm
+from model.config import DeployForm
 from preprocess.errors import UsageError
 from recordings.sources import DataSource
 

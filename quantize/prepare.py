@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.config import ModelConfig
-from model.deploy import DeployForm, build_deploy, set_deploy_weights
+from model.config import DeployForm, ModelConfig
+from model.deploy import build_deploy, set_deploy_weights
 from model.folding import Weights, fold
 from recordings.calibration import CalibrationSet
 

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from model.config import ModelConfig
-from model.deploy import DeployForm, build_deploy, set_deploy_weights
+from model.config import DeployForm, ModelConfig
+from model.deploy import build_deploy, set_deploy_weights
 from model.folding import Array, Weights
 
 Range = tuple[float, float]

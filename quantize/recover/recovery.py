@@ -15,11 +15,10 @@ import tensorflow as tf
 from console.program import log
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.evaluation import silent_audio
+from model.folding import unfold
 from model.recogniser import Recogniser, build_recogniser
-from model.runs import open_run
-from model.train import CHECKPOINT_NAME, feature_loader
+from model.train import CHECKPOINT_NAME, feature_loader, open_run
 from model.training import Trainer
-from model.unfolding import unfold
 from preprocess.errors import DataError
 from recordings.catalogue import OnError
 from recordings.protocols import Split
@@ -131,7 +130,7 @@ def train_quantized(
 
     Args:
         recovery: the student may be its own teacher.
-        prepared: the student, calibrated in `model.unfolding.UNFOLDED_FORM`.
+        prepared: the student, calibrated in `model.folding.UNFOLDED_FORM`.
         calibration_count: recordings that it was calibrated with.
         out, command, workers, resume, on_error: as for `fine_tune`.
 

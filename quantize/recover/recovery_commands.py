@@ -14,9 +14,9 @@ from console.program import log, show, show_json
 from console.table import format_table
 from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from model.cost import model_cost
-from model.runs import open_run
+from model.folding import UNFOLDED_FORM
 from model.settings import override
-from model.unfolding import UNFOLDED_FORM
+from model.train import open_run
 from preprocess.errors import DataError, UsageError
 from recordings.protocols import Split
 from recordings.sources import DataSource

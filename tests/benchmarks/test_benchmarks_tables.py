@@ -18,10 +18,9 @@ from benchmarks.__main__ import main
 from benchmarks.report import report
 from benchmarks.studies import peers, variants
 from benchmarks.studies.table1 import checked_cost
-from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from model.classes import labels_of
+from model.checkpoint import RANDOM, Checkpoint, load_checkpoint, save_checkpoint
+from model.config import labels_of
 from model.cost import model_cost, resnet_cost
-from model.initial import RANDOM
 from model.recogniser import build_recogniser
 from recordings.catalogue import scan
 from runtime.manifest import read_artifact

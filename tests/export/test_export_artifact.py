@@ -290,16 +290,16 @@ def test_wrong_use_gets_one_line_and_its_exit_code(words, code, message, capsys,
 def test_model_of_other_weights_fails_the_verification(artifacts, recordings_folder):
     """The verification compares; it does not assume. Another seed's weights are another model."""
     from export.verification import verify
-    from model.classes import label_indices
     from model.recogniser import build_recogniser
     from quantize.recipes import STATIC_WI8_AI8
+    from recordings.actions import class_indices
     from recordings.batches import FeatureLoader
     from recordings.catalogue import scan
 
     manifest, path = read_artifact(artifacts["tflite-int8"])
     config = config_of(manifest)
     refs = scan(recordings_folder).refs[:16]
-    with FeatureLoader(refs, label_indices(refs, config.labels), config.spec, batch_size=16, workers=0) as loader:
+    with FeatureLoader(refs, class_indices(refs, config.codes), config.spec, batch_size=16, workers=0) as loader:
         outcome, _ = verify(
             path,
             "tflite",

@@ -18,11 +18,11 @@ from export.artifact import ExportRequest, export_artifact, write_model
 from export.search import Budget, Candidate, Comparison, search
 from export.targets import TARGETS
 from model.checkpoint import Checkpoint
-from model.classes import label_indices
 from model.recogniser import build_recogniser
 from preprocess.errors import AnswerIsNo
 from quantize.prepare import CalibrationOptions, prepare
 from quantize.recipes import STATIC_WI8_AI8
+from recordings.actions import class_indices
 from recordings.batches import Batch
 from recordings.calibration import CalibrationSet
 from recordings.catalogue import scan
@@ -224,7 +224,7 @@ def test_manifest_says_what_was_searched(tmp_path, recordings_folder):
     refs = scan(recordings_folder).refs
     labels = tuple(Label(f"A{number:03d}", f"action {number}") for number in sorted({ref.action for ref in refs}))
     config = tiny_config(labels=labels, norm="batch", spec=tiny_spec(side=40))
-    assert set(label_indices(refs, labels).tolist()) == set(range(16))
+    assert set(class_indices(refs, [label.code for label in labels]).tolist()) == set(range(16))
     recogniser = build_recogniser(config, seed=3)
     request = ExportRequest(
         name="tiny",

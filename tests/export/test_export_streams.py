@@ -13,9 +13,8 @@ from test_export_artifact import float_tensors_of
 
 from export.__main__ import main
 from export.tflite_file import read_tflite_graph
-from model.checkpoint import Checkpoint, save_checkpoint
-from model.classes import labels_of
-from model.initial import RANDOM
+from model.checkpoint import RANDOM, Checkpoint, save_checkpoint
+from model.config import labels_of
 from model.recogniser import build_recogniser
 from recordings.catalogue import scan
 from runtime.manifest import read_artifact

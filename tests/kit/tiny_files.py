@@ -11,8 +11,7 @@ import numpy as np
 
 from export.artifact import write_model
 from export.targets import TARGETS
-from model.config import ModelConfig
-from model.deploy import DeployForm
+from model.config import DeployForm, ModelConfig
 from model.recogniser import build_recogniser
 from quantize.prepare import CalibrationOptions, Prepared, prepare
 from quantize.recipes import parse_recipe

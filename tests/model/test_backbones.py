@@ -10,12 +10,11 @@ import tf_keras as keras
 from hypothesis import given, settings
 from kit.tiny import THREE_LABELS, model_configs, tiny_config, tiny_spec
 
+from model.backbones import convnext_features, resnet_features
 from model.config import convnext, preset_config, resnet
-from model.convnext import convnext_features
 from model.imagenet import convnext_from_keras, imagenet_start, resnet_from_keras
 from model.layers import Gelu, LayerNorm, LayerScale, SeededDropout
 from model.recogniser import build_recogniser
-from model.resnet import resnet_features
 from preprocess.errors import DataError, MissingComponentError, UsageError
 
 SIDE = 64

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kit.tiny import THREE_LABELS, model_configs, tiny_config, tiny_spec
 
-from model.config import INPUTS_OF, ConvNeXtStage, preset_config
-from model.deploy import DeployForm, build_deploy, deploy_recogniser, set_deploy_weights
+from model.config import INPUTS_OF, ConvNeXtStage, DeployForm, preset_config
+from model.deploy import build_deploy, set_deploy_weights
 from model.folding import PARTS, fold, split_depthwise
 from model.layers import Heads, JoinHeads, LayerNorm, LayerScale
 from model.recogniser import build_recogniser
@@ -79,7 +79,9 @@ def check_logits(config, forms, *, batch=2, seed=0):
         expected = recogniser.stream(form.stream)(own).numpy()
         assert np.isfinite(expected).all()
         scale = max(1.0, float(np.abs(expected).max()))
-        logits = deploy_recogniser(config, weights, form)(own).numpy()
+        model = build_deploy(config, form)
+        set_deploy_weights(model, fold(config, weights, form))
+        logits = model(own).numpy()
         np.testing.assert_allclose(logits, expected, rtol=0, atol=LOGIT_TOLERANCE * scale, err_msg=str(form))
 
 

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit.tiny import THREE_LABELS, tiny_config
 
-from model.classes import label_indices, labels_of
 from model.commands import evaluation_table
+from model.config import labels_of
 from model.evaluation import Evaluation, draw_confusion, evaluate, keras_model, silent_audio
 from model.recogniser import build_recogniser
 from preprocess.errors import AnswerIsNo
 from preprocess.logmel import waveform_to_logmel
+from recordings.actions import class_indices
 from recordings.batches import Batch, FeatureLoader
 from recordings.catalogue import scan
 
@@ -41,7 +42,7 @@ def recogniser(refs):
 
 @pytest.fixture
 def loader(refs, recogniser):
-    labels = label_indices(refs, recogniser.config.labels)
+    labels = class_indices(refs, recogniser.config.codes)
     with FeatureLoader(refs, labels, recogniser.config.spec, batch_size=8, workers=0) as opened:
         yield opened
 

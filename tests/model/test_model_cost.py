@@ -10,9 +10,8 @@ import tf_keras as keras
 from hypothesis import given, settings
 from kit.tiny import THREE_LABELS, model_configs, tiny_config
 
-from model.config import convnext, preset_config, resnet
+from model.config import DeployForm, convnext, preset_config, resnet
 from model.cost import Cost, convnext_cost, model_cost, resnet_cost
-from model.deploy import DeployForm
 from model.folding import fold
 from model.layers import Attention
 from model.recogniser import build_recogniser

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from kit.tiny import tiny_config
 
-from model.deploy import DeployForm, build_deploy, set_deploy_weights
+from model.config import DeployForm
+from model.deploy import build_deploy, set_deploy_weights
 from model.recogniser import build_recogniser
 from quantize.__main__ import main
 from quantize.analysis import PARTS, Analysis, BlockNoise, TensorNoise, analyze, block_of, part_of, pattern_of

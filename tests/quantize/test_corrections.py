@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kit.tiny import model_configs, tiny_config
 
-from model.deploy import DeployForm, build_deploy, set_deploy_weights
+from model.config import DeployForm
+from model.deploy import build_deploy, set_deploy_weights
 from model.folding import BIASED_PART, PARTS, fold
 from model.recogniser import build_recogniser
 from quantize.corrections import correct_biases, equalise

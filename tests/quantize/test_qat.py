@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from kit.tiny import model_configs, tiny_config, tiny_spec
 from test_groups import all_logits, inputs_of, random_weights
 
-from model.deploy import DeployForm
+from model.config import DeployForm
 from model.evaluation import silent_audio
-from model.folding import fold, split_depthwise
+from model.folding import UNFOLDED_FORM, fold, join_depthwise, split_depthwise, unfold
 from model.recogniser import build_recogniser
 from model.settings import StageSettings, override
-from model.unfolding import UNFOLDED_FORM, join_depthwise, unfold
 from preprocess.errors import UsageError
 from quantize.prepare import CalibrationOptions, prepare
 from quantize.recover.distillation import QatSettings

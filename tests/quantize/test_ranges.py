@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit.tiny import tiny_config
 
-from model.deploy import DeployForm, build_deploy, set_deploy_weights
+from model.config import DeployForm
+from model.deploy import build_deploy, set_deploy_weights
 from model.folding import fold
 from model.recogniser import build_recogniser
 from quantize.ranges import METHODS, TensorStatistics, choose_ranges, collect, widen_summands

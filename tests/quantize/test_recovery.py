@@ -13,7 +13,7 @@ import tensorflow as tf
 from kit.tiny import tiny_config
 
 from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
-from model.classes import labels_of
+from model.config import labels_of
 from model.cost import model_cost
 from model.recogniser import build_recogniser
 from preprocess.errors import DataError, UsageError
