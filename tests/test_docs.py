@@ -53,7 +53,7 @@ def parse(words: list[str]) -> None:
 @each_page
 def test_commands_parse(page):
     text = prose(page)
-    indented = "\n".join(re.findall(r"^(?: {4}| {7})(\S.*)$", text, re.M))
+    indented = "\n".join(re.findall(r"^ {4,}(\S.*)$", text, re.M))
     lines = [*commands("\n".join(blocks(text, "sh"))), *commands(indented)]
     for words in lines:
         if words[0] not in ("pytest", "venv"):
