@@ -187,7 +187,7 @@ def _write_golden(
         recording = read_recording(ref, sample_rate_hz=spec.audio.sample_rate_hz)
         tensors = recording.tensors(spec)
         path = folder / f"{ref.name}.npz"
-        np.savez_compressed(
+        np.savez(
             path,
             joints=recording.joints,
             confidence=recording.confidence,

@@ -1,4 +1,4 @@
-"""The C++ heatmaps against the NumPy code and, where NumPy's float32 is at its end, against the slow reference."""
+"""The C++ heatmaps against the NumPy code and, beyond the range of NumPy's float32, against the slow reference."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit.inputs import body, scene
+from kit.inputs import HEATMAP_TOLERANCE, body, scene
 from kit.native import (
     BAD_DATA,
     BASELINE,
     INT8,
+    KERNELS,
     NOTE_INVALID_JOINTS,
     NOTE_NO_BODY,
     NOTE_NO_PELVIS,
@@ -32,9 +33,7 @@ from runtime.native import HarError
 from runtime.runners import quantize
 
 Array = npt.NDArray[Any]
-TOLERANCE = 1e-4  # of a value in [0, 1]: a fortieth of an int8 step
 SMALL = HeatmapSpec(size=36, sigma_px=1.3, sampled_frames=3)
-KERNELS = {"best": (), "baseline": ("-DHAR_AVX2=OFF",)}
 
 
 def har(spec: HeatmapSpec, *options: str, int8: tuple[float, int] | None = None) -> Har:
@@ -47,18 +46,18 @@ def numpy_notes(notes: tuple[str, ...]) -> int:
         NOTE_NO_PELVIS: "the main body's pelvis",
         NOTE_NO_TORSO: "the main body's torso",
     }
-    found = sum(bit for bit, start in beginnings.items() if any(note.startswith(start) for note in notes))
-    return found + NOTE_INVALID_JOINTS * any("joint positions are not finite" in note for note in notes)
+    bits = sum(bit for bit, start in beginnings.items() if any(note.startswith(start) for note in notes))
+    return bits + NOTE_INVALID_JOINTS * any("joint positions are not finite" in note for note in notes)
 
 
 def assert_equals_numpy(
     native: Har, joints: Array, confidence: Array, spec: HeatmapSpec, layout: SkeletonLayout
 ) -> None:
     expected = skeleton_to_heatmaps(joints, confidence, spec, layout=layout)
-    found = native.heatmaps(joints, confidence, layout=layout.name)
-    np.testing.assert_allclose(found, expected.tensor, rtol=0, atol=TOLERANCE)
-    assert found.min() >= 0
-    assert found.max() <= 1
+    result = native.heatmaps(joints, confidence, layout=layout.name)
+    np.testing.assert_allclose(result, expected.tensor, rtol=0, atol=HEATMAP_TOLERANCE)
+    assert result.min() >= 0
+    assert result.max() <= 1
     assert native.notes == numpy_notes(expected.notes)
 
 
@@ -81,7 +80,7 @@ def test_the_kernels_of_this_machine_are_chosen() -> None:
 
 @st.composite
 def recordings(draw: st.DrawFn) -> tuple[Array, Array, HeatmapSpec, SkeletonLayout]:
-    """Anything a sensor may deliver: frames missing, bodies absent, joints not finite or far off."""
+    """Recordings with missing frames, absent bodies, and joints that are not finite or far away."""
     layout = draw(st.sampled_from([NTU25, MSR20]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     frames, bodies = draw(st.integers(1, 40)), draw(st.integers(1, 3))
@@ -122,30 +121,30 @@ def test_equals_numpy_on_anything(recording: tuple[Array, Array, HeatmapSpec, Sk
 
 @pytest.mark.parametrize("zero_point", [-128, -3, 127])
 @pytest.mark.parametrize("kernels", KERNELS)
-def test_int8_equals_numpy_but_for_near_ties(kernels: str, zero_point: int) -> None:
+def test_int8_equals_numpy_except_near_ties(kernels: str, zero_point: int) -> None:
     spec = PreprocessSpec.preset("paper").skeleton
     scale = 1 / 255 if zero_point == -128 else 0.013
     native = har(spec, *KERNELS[kernels], int8=(scale, zero_point))
+    info = TensorInfo("skeleton", (), "int8", scale, zero_point)
     differing = count = 0
     for seed in range(4):
         joints, confidence = scene(body(NTU25, 20, seed=seed), body(NTU25, 20, seed=seed + 50, at=(0.8, 0.0, 3.2)))
         confidence[:, 1] = np.float32(0.77)
         tensor = skeleton_to_heatmaps(joints, confidence, spec).tensor
-        expected = quantize(tensor, TensorInfo("skeleton", (), "int8", scale, zero_point))
-        found = native.heatmaps(joints, confidence, type=INT8)
-        differs = found != expected
-        assert np.abs(found.astype(int) - expected)[differs].max(initial=0) <= 1
+        expected = quantize(tensor, info)
+        result = native.heatmaps(joints, confidence, type=INT8)
+        differs = result != expected
+        assert np.abs(result.astype(int) - expected)[differs].max(initial=0) <= 1
         steps = tensor[differs] / np.float32(scale)
-        assert np.abs(np.abs(steps - np.trunc(steps)) - 0.5).max(initial=0) < TOLERANCE / scale
+        assert np.abs(np.abs(steps - np.trunc(steps)) - 0.5).max(initial=0) < HEATMAP_TOLERANCE / scale
         differing, count = differing + np.count_nonzero(differs), count + differs.size
-        # and it is exactly the quantization of the library's own float32
-        own = native.heatmaps(joints, confidence)
-        np.testing.assert_array_equal(found, quantize(own, TensorInfo("skeleton", (), "int8", scale, zero_point)))
+        # and exactly the quantization of the library's float32
+        np.testing.assert_array_equal(result, quantize(native.heatmaps(joints, confidence), info))
     assert differing / count < 1e-4
 
 
 def test_a_limb_from_far_to_far_is_exact() -> None:
-    """NumPy's float32 is off here by more than the tolerance; this code measures distances from the view."""
+    """NumPy's float32 misses the tolerance here; the C++ code measures distances from the view."""
     spec = HeatmapSpec(size=32, sigma_px=1.3, sampled_frames=2, min_confidence=0.1)
     joints, confidence = np.zeros((2, 1, 25, 3), np.float32), np.zeros((2, 1, 25), np.float32)
     confidence[:, 0, [0, 20, 2, 3]] = 1
@@ -160,9 +159,11 @@ def test_a_limb_from_far_to_far_is_exact() -> None:
     distances = [distance_to_segment(32, pixel(a), pixel(b)) for a, b in ((3, 2), (2, 20))]
     expected = np.minimum(sum(np.exp(-(distance**2) / (2 * 1.3**2)) for distance in distances), 1)
     limbs_xy = 3
-    np.testing.assert_allclose(har(spec).heatmaps(joints, confidence)[..., limbs_xy], expected, rtol=0, atol=TOLERANCE)
-    numpy_s = skeleton_to_heatmaps(joints, confidence, spec).tensor[..., limbs_xy]
-    assert np.abs(numpy_s - expected).max() > TOLERANCE
+    np.testing.assert_allclose(
+        har(spec).heatmaps(joints, confidence)[..., limbs_xy], expected, rtol=0, atol=HEATMAP_TOLERANCE
+    )
+    by_numpy = skeleton_to_heatmaps(joints, confidence, spec).tensor[..., limbs_xy]
+    assert np.abs(by_numpy - expected).max() > HEATMAP_TOLERANCE
 
 
 def test_equal_motion_and_three_bodies_select_as_numpy_does() -> None:
@@ -178,23 +179,23 @@ def test_equal_motion_and_three_bodies_select_as_numpy_does() -> None:
 @pytest.mark.parametrize(
     ("frames", "bodies", "layout", "confidence", "status", "message"),
     [
-        (0, 1, None, 1.0, BAD_DATA, "the recording has no frame; leave it out"),
+        (0, 1, None, 1.0, BAD_DATA, "the recording has no frame"),
         (2, 1, "kinect", 1.0, BAD_DATA, "layout is 'kinect'; use one of ntu25, msr20"),
-        (2, 1, None, 1.5, BAD_DATA, "confidence 1.5 lies outside [0, 1]; map the sensor's scale to it"),
-        (2, 1, None, np.nan, BAD_DATA, "confidence nan lies outside [0, 1]; map the sensor's scale to it"),
+        (2, 1, None, 1.5, BAD_DATA, "confidence 1.5 lies outside"),
+        (2, 1, None, np.nan, BAD_DATA, "confidence nan lies outside"),
         (1, 2000, None, 1.0, WRONG_USE, "bodies is 2000; use 0 to 1024"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(
+def test_bad_recordings_are_refused(
     frames: int, bodies: int, layout: str | None, confidence: float, status: int, message: str
 ) -> None:
     native = har(SMALL)
-    with pytest.raises(HarError) as error:
+    with pytest.raises(HarError, match=message) as error:
         native.heatmaps(np.zeros((frames, bodies, 25, 3)), np.full((frames, bodies, 25), confidence), layout=layout)
-    assert (error.value.status, str(error.value)) == (status, message)
+    assert error.value.status == status
 
 
-def test_no_body_at_all_gives_the_background() -> None:
+def test_without_a_body_the_maps_are_background() -> None:
     native = har(SMALL, int8=(0.01, -100))
     joints, confidence = np.zeros((3, 0, 25, 3)), np.zeros((3, 0, 25))
     assert not native.heatmaps(joints, confidence).any()

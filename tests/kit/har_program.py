@@ -17,7 +17,7 @@ from android_bench.tools.build import litert_of_this_machine
 
 @dataclass(frozen=True)
 class Run:
-    """Events that a process printed, its exit code, and its standard error."""
+    """Events of a process, its exit code, and its standard error."""
 
     events: tuple[dict[str, Any], ...]
     code: int
@@ -25,7 +25,7 @@ class Run:
 
     @property
     def logits(self) -> dict[str, list[float]]:
-        return {own["recording"]: own["logits"] for own in self.events if own["event"] == "prediction"}
+        return {line["recording"]: line["logits"] for line in self.events if line["event"] == "prediction"}
 
     @property
     def result(self) -> dict[str, Any]:
@@ -35,10 +35,10 @@ class Run:
 
     @property
     def error(self) -> str:
-        """The message of the one line that there is."""
-        (own,) = self.events
-        assert own["event"] == "error"
-        return own["message"]
+        """The message, where the error is the only line."""
+        (line,) = self.events
+        assert line["event"] == "error"
+        return line["message"]
 
 
 def har_run() -> Path:
@@ -53,7 +53,7 @@ def litert() -> Path:
 
 
 def strict(text: str) -> dict[str, Any]:
-    """A JSON line as RFC 8259 has it, which has no NaN."""
+    """A JSON line by RFC 8259, without NaN."""
 
     def no_constant(name: str) -> None:
         raise AssertionError(f"{name} is no JSON")
@@ -69,7 +69,7 @@ def run_har(
     environment: dict[str, str] | None = None,
     quick: bool = True,
 ) -> Run:
-    """Runs it, with this machine's library unless another is named; None for none."""
+    """Runs har_run with this machine's library, unless another is named; None passes no --library."""
     command = [*map(os.fspath, program or [har_run()]), "--artifact", os.fspath(artifact)]
     if library is not None:
         command += ["--library", os.fspath(library or litert())]

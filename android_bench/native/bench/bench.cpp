@@ -1,8 +1,8 @@
 // Time of the preprocessing on one thread: har_bench [--runs N] [--manifest manifest.json]
 //
-// One JSON document on standard output. Every entry has the samples' minimum and median, of the wall clock and of the
-// thread's processor time: on a machine that does other work the wall clock contains that work. A stream's update is a
-// frame and 1/30 s of sound pushed and both tensors of the window made.
+// Prints one JSON document. Every entry has minimum and median of the wall clock and of the thread's processor time: on
+// a busy machine the wall clock includes other programs. A stream's update pushes a frame and 1/30 s of sound and reads
+// both tensors of the window.
 
 #include <sys/resource.h>
 #include <time.h>
@@ -90,8 +90,8 @@ int main(int count, char** arguments) {
     const Recording recording = make_recording(kWindowFrames, bodies, sizes.audio_samples);
     const std::string people = bodies == 1 ? ", 1 body" : ", 2 bodies";
     const auto heatmaps = [&](har_type type, size_t bytes) {
-      check(har_heatmaps(handle, recording.frame(0), recording.seen(0), recording.frames, bodies, nullptr, type,
-                         skeleton.data(), bytes, nullptr), har_error(handle));
+      check(har_heatmaps(handle, recording.frame(0), recording.confidence_of(0), recording.frames, bodies, nullptr,
+                         type, skeleton.data(), bytes, nullptr), har_error(handle));
     };
     measure(("heatmaps float32" + people).c_str(), runs, [&] { heatmaps(HAR_FLOAT32, skeleton_bytes); });
     if (sizes.skeleton_is_int8) {
@@ -115,7 +115,7 @@ int main(int count, char** arguments) {
     int64_t index = 0;
     const auto push = [&] {
       const int t = int(index % length);
-      check(har_stream_push_frame(stream, index, recording.frame(t), recording.seen(t), bodies),
+      check(har_stream_push_frame(stream, index, recording.frame(t), recording.confidence_of(t), bodies),
             har_stream_error(stream));
       check(har_stream_push_audio(stream, recording.waveform.data() + t * piece, piece, rate),
             har_stream_error(stream));

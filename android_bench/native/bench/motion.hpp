@@ -1,4 +1,4 @@
-// A person who moves and a sound, made up: what programs measure and count with.
+// A synthetic moving person and sound, for benchmarks and tests.
 #pragma once
 
 #include <cmath>
@@ -10,10 +10,10 @@ struct Recording {
   std::vector<float> positions, confidence, waveform;
 
   const float* frame(int t) const { return positions.data() + size_t(t) * size_t(bodies * joints) * 3; }
-  const float* seen(int t) const { return confidence.data() + size_t(t) * size_t(bodies * joints); }
+  const float* confidence_of(int t) const { return confidence.data() + size_t(t) * size_t(bodies * joints); }
 };
 
-// NTU's 25 joints of a standing person, metres from the pelvis.
+// `frames` of `bodies` with NTU's 25 joints, standing and swinging, in metres, and `samples` of sound.
 inline Recording make_recording(int frames, int bodies, int64_t samples) {
   static const float kRest[25][3] = {
       {0, 0, 0}, {0, 0.26f, 0}, {0, 0.62f, 0}, {0, 0.75f, 0}, {-0.17f, 0.45f, 0}, {-0.24f, 0.2f, 0},
@@ -22,15 +22,15 @@ inline Recording make_recording(int frames, int bodies, int64_t samples) {
       {-0.13f, -0.85f, -0.1f}, {0.09f, -0.04f, 0}, {0.12f, -0.42f, 0}, {0.13f, -0.8f, 0.03f}, {0.13f, -0.85f, -0.1f},
       {0, 0.5f, 0}, {-0.27f, -0.1f, -0.17f}, {-0.24f, -0.06f, -0.17f}, {0.27f, -0.1f, -0.17f},
       {0.24f, -0.06f, -0.17f}};
-  Recording made{frames, bodies, 25, {}, {}, {}};
+  Recording recording{frames, bodies, 25, {}, {}, {}};
   for (int t = 0; t < frames; ++t) {
     for (int body = 0; body < bodies; ++body) {
       for (int joint = 0; joint < 25; ++joint) {
         const float swing = 0.15f * std::sin(0.2f * float(t) + 0.4f * float(joint));
-        made.positions.push_back(kRest[joint][0] + 0.8f * float(body) + swing * (joint > 4 ? 1.0f : 0.2f));
-        made.positions.push_back(kRest[joint][1] + 0.1f + swing * 0.5f);
-        made.positions.push_back(kRest[joint][2] + 3.0f - swing);
-        made.confidence.push_back(1.0f);
+        recording.positions.push_back(kRest[joint][0] + 0.8f * float(body) + swing * (joint > 4 ? 1.0f : 0.2f));
+        recording.positions.push_back(kRest[joint][1] + 0.1f + swing * 0.5f);
+        recording.positions.push_back(kRest[joint][2] + 3.0f - swing);
+        recording.confidence.push_back(1.0f);
       }
     }
   }
@@ -38,9 +38,9 @@ inline Recording make_recording(int frames, int bodies, int64_t samples) {
   for (int64_t i = 0; i < samples; ++i) {
     state = state * 1664525u + 1013904223u;
     const float noise = float(state >> 8) / 8388608.0f - 1;
-    made.waveform.push_back(0.2f * std::sin(0.05f * float(i % 100000)) + 0.05f * noise);
+    recording.waveform.push_back(0.2f * std::sin(0.05f * float(i % 100000)) + 0.05f * noise);
   }
-  return made;
+  return recording;
 }
 
 // The paper preset with int8 inputs.

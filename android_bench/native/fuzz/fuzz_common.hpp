@@ -86,7 +86,7 @@ inline har* open_spec(const SmallSpec& spec) {
   return handle;
 }
 
-// Mostly plausible numbers, seldom any bit pattern: a fuzzer that draws only patterns sees only refusals.
+// Mostly plausible numbers, rarely any bit pattern: with patterns alone nearly every input would be refused.
 inline float draw_float(FuzzedDataProvider& data, float span) {
   const uint8_t kind = data.ConsumeIntegral<uint8_t>();
   if (kind < 250) return span * (float(data.ConsumeIntegral<int16_t>()) / 32768.0f);

@@ -1,4 +1,4 @@
-// Recordings through the heatmaps: whatever the joints are, the result lies in [0, 1] and int8 is its quantization.
+// Recordings through the heatmaps: for any joints the result lies in [0, 1] and int8 is its quantization.
 #include "fuzz_common.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   const har_status status8 = har_heatmaps(handle, joints.data(), confidence.data(), frames, bodies, nullptr, HAR_INT8,
                                           out8.data(), out8.size(), nullptr);
   require(status == status8, "float32 and int8 agree on what is valid");
-  require(status == HAR_OK || har_error(handle)[0], "a refusal has a sentence");
+  require(status == HAR_OK || har_error(handle)[0], "a refusal has a message");
   for (size_t i = 0; status == HAR_OK && i < out.size(); ++i) {
     require(out[i] >= 0 && out[i] <= 1, "heatmaps lie in [0, 1]");
     const float steps = std::nearbyintf(out[i] / float(spec.scale)) + float(spec.zero_point);

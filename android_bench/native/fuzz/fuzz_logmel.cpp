@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
       har_logmel(handle, waveform.data(), samples, rate, HAR_FLOAT32, out.data(), out.size() * sizeof(float));
   const har_status status8 = har_logmel(handle, waveform.data(), samples, rate, HAR_INT8, out8.data(), out8.size());
   require(status == status8, "float32 and int8 agree on what is valid");
-  require(status == HAR_OK || har_error(handle)[0], "a refusal has a sentence");
+  require(status == HAR_OK || har_error(handle)[0], "a refusal has a message");
   for (size_t i = 0; status == HAR_OK && i < out.size(); ++i) {
     require(std::isfinite(out[i]), "log-Mel is finite");
     const float steps = std::nearbyintf(out[i] / float(spec.scale)) + float(spec.zero_point);

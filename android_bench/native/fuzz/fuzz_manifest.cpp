@@ -1,4 +1,4 @@
-// Any bytes as a manifest: refused with a sentence or accepted, and then what it says holds together.
+// Any bytes as a manifest: refused with a message or accepted with consistent sizes and labels.
 #include "fuzz_common.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
@@ -7,7 +7,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   const har_status status = har_create(reinterpret_cast<const char*>(bytes), size, &handle, error, sizeof error);
   require((status == HAR_OK) == (handle != nullptr), "a handle with success and only then");
   if (!handle) {
-    require(status == HAR_BAD_DATA && error[0], "a refusal has its status and a sentence");
+    require(status == HAR_BAD_DATA && error[0], "a refusal has its status and a message");
     return 0;
   }
   har_sizes sizes;

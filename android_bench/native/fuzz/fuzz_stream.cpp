@@ -1,4 +1,4 @@
-// Sequences of calls on a stream: at any time its tensors are, to the last bit, the batch functions' for its window.
+// Sequences of calls on a stream: its tensors are always bit-identical to the batch functions' for its window.
 #include "fuzz_common.hpp"
 
 namespace {
@@ -18,12 +18,13 @@ struct Harness {
 
   void push_frame(FuzzedDataProvider& data) {
     const int64_t index = (frames.empty() ? 0 : frames.back().index) + data.ConsumeIntegralInRange(-1, 5);
-    const int given = data.ConsumeIntegralInRange(-1, bodies + 1);
-    const auto count = size_t(given < 0 ? 0 : given) * size_t(spec.joints());
+    const int pushed = data.ConsumeIntegralInRange(-1, bodies + 1);
+    const auto count = size_t(pushed < 0 ? 0 : pushed) * size_t(spec.joints());
     Frame frame{index, draw_floats(data, 3 * count, 2.0f), draw_confidence(data, count)};
-    const har_status status = har_stream_push_frame(stream, index, frame.joints.data(), frame.confidence.data(), given);
-    const bool valid = given >= 0 && given <= bodies && index > (frames.empty() ? -1 : frames.back().index);
-    require((status == HAR_OK) == valid, "a frame is taken exactly when it is valid");
+    const har_status status =
+        har_stream_push_frame(stream, index, frame.joints.data(), frame.confidence.data(), pushed);
+    const bool valid = pushed >= 0 && pushed <= bodies && index > (frames.empty() ? -1 : frames.back().index);
+    require((status == HAR_OK) == valid, "a frame is accepted exactly when it is valid");
     if (!valid) return;
     frame.joints.resize(3 * size_t(bodies) * size_t(spec.joints()));
     frame.confidence.resize(size_t(bodies) * size_t(spec.joints()));
@@ -33,18 +34,18 @@ struct Harness {
   void push_audio(FuzzedDataProvider& data) {
     std::vector<float> piece = draw_floats(data, data.ConsumeIntegralInRange<size_t>(0, 40), 1.0f);
     const size_t times = data.ConsumeIntegralInRange<size_t>(1, 60);  // repeated: long sounds from few bytes
-    const size_t own = piece.size();
-    for (size_t i = own; i < own * times; ++i) piece.push_back(piece[i - own]);
+    const size_t length = piece.size();
+    for (size_t i = length; i < length * times; ++i) piece.push_back(piece[i - length]);
     bool valid = true;
     for (const float value : piece) valid &= std::isfinite(value);
     const har_status status = har_stream_push_audio(stream, piece.data(), int64_t(piece.size()), 32000);
-    require((status == HAR_OK) == valid, "sound is taken exactly when it is finite");
+    require((status == HAR_OK) == valid, "sound is accepted exactly when it is finite");
     if (valid) sound.insert(sound.end(), piece.begin(), piece.end());
   }
 
   void compare_heatmaps(har_type type) {
     const size_t bytes = spec.heatmap_elements() * (type == HAR_INT8 ? 1 : sizeof(float));
-    std::vector<char> own(bytes), batch(bytes);
+    std::vector<char> streamed(bytes), batch(bytes);
     std::vector<float> joints, confidence;
     int64_t count = 0;
     for (const Frame& frame : frames) {
@@ -54,25 +55,25 @@ struct Harness {
       ++count;
     }
     uint32_t notes = 0, batch_notes = 0;
-    const har_status status = har_stream_heatmaps(stream, type, own.data(), bytes, &notes);
+    const har_status status = har_stream_heatmaps(stream, type, streamed.data(), bytes, &notes);
     const har_status expected = har_heatmaps(handle, joints.data(), confidence.data(), count, bodies, nullptr, type,
                                              batch.data(), bytes, &batch_notes);
     require(status == expected && notes == batch_notes, "heatmaps: status and notes of the batch");
-    require(status != HAR_OK || own == batch, "heatmaps: bits of the batch");
+    require(status != HAR_OK || streamed == batch, "heatmaps: bits of the batch");
   }
 
   void compare_logmel(har_type type) {
     const size_t bytes = spec.logmel_elements() * (type == HAR_INT8 ? 1 : sizeof(float));
-    std::vector<char> own(bytes), batch(bytes);
+    std::vector<char> streamed(bytes), batch(bytes);
     har_stream_window window;
     har_stream_get_window(stream, &window);
     require(window.end_sample <= int64_t(sound.size()) && int64_t(sound.size()) - window.end_sample < spec.hop_samples,
             "the window ends with the last hop");
-    const har_status status = har_stream_logmel(stream, type, own.data(), bytes);
+    const har_status status = har_stream_logmel(stream, type, streamed.data(), bytes);
     const har_status expected = har_logmel(handle, sound.data() + window.first_sample,
                                            window.end_sample - window.first_sample, 32000, type, batch.data(), bytes);
     require(status == expected, "log-Mel: status of the batch");
-    require(status != HAR_OK || own == batch, "log-Mel: bits of the batch");
+    require(status != HAR_OK || streamed == batch, "log-Mel: bits of the batch");
   }
 };
 

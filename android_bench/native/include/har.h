@@ -1,13 +1,13 @@
-/* pocket-har: the inputs of the recogniser from a skeleton and a waveform. A plain C interface.
+/* pocket-har: preprocessing of a skeleton and a waveform for the recogniser. A plain C interface.
  *
- * The results are those of the Python package `preprocess` for the same specification, which is read from the
- * manifest.json of an exported artefact. No function lets an exception out, prints, or ends the process.
+ * Results equal those of the Python package `preprocess` for the same specification, which is read from the
+ * manifest.json of an exported artifact. No function throws, prints, or ends the process.
  *
- * A handle (har, har_stream) belongs to one thread at a time; two handles share nothing that changes. A stream keeps a
- * copy of all it needs: its har may be destroyed before it.
+ * A handle (har, har_stream) belongs to one thread at a time; two handles share no mutable state. A stream keeps a
+ * copy of its specification: its har may be destroyed before it.
  *
- * A function that returns a status and does not succeed leaves a sentence in har_error / har_stream_error, and what was
- * written to `out` is then undefined.
+ * Where a function returns a status other than HAR_OK, har_error / har_stream_error holds the message and the contents
+ * of `out` are undefined.
  */
 #ifndef HAR_H
 #define HAR_H
@@ -38,11 +38,11 @@ typedef enum {
   HAR_INT8 = 1 /* with the scale and zero point of the manifest's input: round half to even, saturate */
 } har_type;
 
-/* What was unusual about a recording; a sum of these. */
+/* Bit mask of anomalies in a recording. */
 enum {
   HAR_NOTE_INVALID_JOINTS = 1, /* joints that are not finite, or beyond 1e6 m, were not drawn */
   HAR_NOTE_NO_BODY = 2,        /* no body has the least mean confidence: the heatmaps are all zero */
-  HAR_NOTE_NO_PELVIS = 4,      /* the main body's pelvis is never seen: the mean of its first joints is the origin */
+  HAR_NOTE_NO_PELVIS = 4,      /* no pelvis of the main body: the mean of its first visible joints is the origin */
   HAR_NOTE_NO_TORSO = 8        /* the main body's torso cannot be measured: default_torso_m is used */
 };
 
@@ -52,7 +52,7 @@ typedef struct har_stream har_stream;
 typedef struct {
   int32_t skeleton[3];       /* rows, columns, channels of the heatmaps; row-major, channels last */
   int32_t audio[3];          /* bands, frames, 3 of the log-Mel tensor */
-  int32_t skeleton_is_int8;  /* 1 when the model's input is int8: HAR_INT8 may be asked for */
+  int32_t skeleton_is_int8;  /* 1 when the model's input is int8, so that HAR_INT8 is allowed */
   int32_t audio_is_int8;
   int32_t joints;            /* joints of a body in the specification's layout */
   int32_t sample_rate_hz;
@@ -61,9 +61,9 @@ typedef struct {
 
 /* Reads the text of a manifest.json (UTF-8, `length` bytes, at most 4 MiB).
  *
- * error: receives a sentence of at most error_bytes - 1 bytes when the result is not HAR_OK; may be NULL.
+ * error: receives a message of at most error_bytes - 1 bytes when the result is not HAR_OK; may be NULL.
  * HAR_BAD_DATA: not JSON, another version, a field missing, unknown, of a wrong type or out of range; n_fft is no power
- * of two (NumPy's transform takes any even length, this one does not); a tensor would exceed 2^26 numbers.
+ * of two (NumPy's transform accepts any even length); a tensor would exceed 2^26 numbers.
  */
 HAR_PUBLIC har_status har_create(const char *manifest, size_t length, har **handle, char *error, size_t error_bytes);
 HAR_PUBLIC void har_destroy(har *handle);
@@ -80,7 +80,7 @@ HAR_PUBLIC const char *har_label_name(const har *handle, int32_t index);
 /* Joints of a body in the layout, NULL for the specification's; 0 for an unknown one. */
 HAR_PUBLIC int32_t har_layout_joints(const har *handle, const char *layout);
 
-/* "avx2" or "baseline": which of the compiled kernels this machine runs. */
+/* "avx2" or "baseline": the kernels that this machine runs. */
 HAR_PUBLIC const char *har_kernels(void);
 
 /* Skeleton to heatmaps.
@@ -108,14 +108,14 @@ HAR_PUBLIC har_status har_heatmaps(har *handle, const float *joints, const float
 HAR_PUBLIC har_status har_logmel(har *handle, const float *waveform, int64_t samples, int32_t sample_rate_hz,
                                  har_type type, void *out, size_t out_bytes);
 
-/* A stream: frames and samples arrive piece by piece, the tensors of the latest window can be had at any time.
+/* A stream: frames and samples arrive piece by piece; the tensors of the latest window are available at any time.
  *
- * har_stream_heatmaps gives what har_heatmaps gives for the frames in the window: those pushed whose index is above
- * last index - window_frames. har_stream_logmel gives what har_logmel gives for the samples in the window: with n
+ * har_stream_heatmaps equals har_heatmaps of the frames in the window: those with an index above
+ * last index - window_frames. har_stream_logmel equals har_logmel of the samples in the window: with n
  * samples pushed, the window ends at n rounded down to a multiple of hop_samples and is audio_samples long, or begins
- * with the first sample while there are fewer. Both are equal to the last bit.
+ * with the first sample while there are fewer. Both are bit-identical.
  *
- * All memory is taken at creation; no other function of a stream allocates unless it fails.
+ * All memory is allocated at creation; no other function of a stream allocates unless it fails.
  */
 HAR_PUBLIC har_status har_stream_create(const har *handle, int32_t window_frames, int32_t bodies, const char *layout,
                                         har_stream **stream, char *error, size_t error_bytes);
@@ -128,9 +128,9 @@ HAR_PUBLIC int32_t har_stream_joints(const har_stream *stream);
 /* Forgets all frames and samples. */
 HAR_PUBLIC har_status har_stream_reset(har_stream *stream);
 
-/* One frame: joints [bodies][J][3], confidence [bodies][J], bodies at most what the stream was created for (the others
- * are absent). index: position in time at the sensor's rate, above the last one's; gaps are frames that were lost.
- * A frame that is refused changes nothing. */
+/* One frame: joints [bodies][J][3], confidence [bodies][J], bodies at most the number at creation (the others are
+ * absent). index: position in time at the sensor's rate, above the previous index; gaps are lost frames.
+ * A refused frame changes nothing. */
 HAR_PUBLIC har_status har_stream_push_frame(har_stream *stream, int64_t index, const float *joints,
                                             const float *confidence, int32_t bodies);
 

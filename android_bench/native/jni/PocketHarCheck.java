@@ -59,9 +59,9 @@ public final class PocketHarCheck {
         PocketHar.Stream stream = har.newStream(frames, bodies, layout);
         int perFrame = confidence.length / frames;
         for (int t = 0; t < frames; t++) {
-            float[] own = java.util.Arrays.copyOfRange(joints, 3 * perFrame * t, 3 * perFrame * (t + 1));
-            float[] seen = java.util.Arrays.copyOfRange(confidence, perFrame * t, perFrame * (t + 1));
-            stream.pushFrame(t, own, seen, bodies);
+            float[] positions = java.util.Arrays.copyOfRange(joints, 3 * perFrame * t, 3 * perFrame * (t + 1));
+            float[] confidences = java.util.Arrays.copyOfRange(confidence, perFrame * t, perFrame * (t + 1));
+            stream.pushFrame(t, positions, confidences, bodies);
         }
         stream.pushAudio(waveform, waveform.length, rate);
         stream.heatmaps(false, heatmaps);

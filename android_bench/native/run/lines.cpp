@@ -12,7 +12,7 @@ namespace {
 
 int output = STDOUT_FILENO;
 
-// Bytes of the character of UTF-8 that begins there; 0 where none does.
+// Length of the UTF-8 character that begins there, in bytes; 0 where none does.
 size_t character(const std::string& text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
   const uint8_t first = byte(at);
@@ -46,19 +46,19 @@ void claim_output() {
 }
 
 std::string quoted(const std::string& text) {
-  std::string made = "\"";
+  std::string result = "\"";
   for (size_t i = 0; i < text.size();) {
     const size_t count = character(text, i);
     if (count == 0 || static_cast<uint8_t>(text[i]) < ' ') {
-      made += count ? ' ' : '?';
+      result += count ? ' ' : '?';
       ++i;
       continue;
     }
-    if (text[i] == '"' || text[i] == '\\') made += '\\';
-    made.append(text, i, count);
+    if (text[i] == '"' || text[i] == '\\') result += '\\';
+    result.append(text, i, count);
     i += count;
   }
-  return made + "\"";
+  return result + "\"";
 }
 
 std::string numbers(const std::vector<float>& values) { return list(values, "%.9g"); }
@@ -69,7 +69,7 @@ void write_line(const std::string& line) {
   const std::string whole = line + "\n";
   for (size_t at = 0; at < whole.size();) {
     const ssize_t count = write(output, whole.data() + at, whole.size() - at);
-    if (count <= 0) _exit(kDefect);  // nobody listens
+    if (count <= 0) _exit(kDefect);  // the reader is gone
     at += static_cast<size_t>(count);
   }
 }

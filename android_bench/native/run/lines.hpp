@@ -6,10 +6,10 @@
 
 namespace har_native {
 
-// Takes standard output for the lines alone: what libraries print goes to standard error from then on.
+// Reserves standard output for the lines: later output of libraries goes to standard error.
 void claim_output();
 
-std::string quoted(const std::string& text);  // a JSON string; what is no UTF-8 becomes '?'
+std::string quoted(const std::string& text);  // a JSON string; invalid UTF-8 becomes '?'
 std::string numbers(const std::vector<float>& values);
 std::string numbers(const std::vector<double>& values);
 

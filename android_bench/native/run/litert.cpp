@@ -15,8 +15,8 @@ constexpr const char* kName = "libLiteRt.so";
 constexpr const char* kRemedy =
     "take libLiteRt.so 2.1.3 or newer for this device, from the package ai-edge-litert for Linux or "
     "com.google.ai.edge.litert:litert for Android, and put it beside har_run or name it with --library";
-constexpr int kProfileCapacity = 2048;  // events that LiteRT keeps
-constexpr size_t kTensorTypeBytes = 512;  // more than LiteRtRankedTensorType has; it begins with the element type
+constexpr int kProfileCapacity = 2048;  // events that LiteRT records at most
+constexpr size_t kTensorTypeBytes = 512;  // at least sizeof(LiteRtRankedTensorType), which begins with the element type
 
 // LiteRtEnvOption, a tag and a LiteRtAny.
 struct EnvironmentOption {
@@ -46,8 +46,8 @@ void find(void* library, const char* name, const std::string& path, Function& fu
 
 }  // namespace
 
-Litert::Litert(const std::string& wanted, int accelerators) {
-  load(wanted);
+Litert::Litert(const std::string& path, int accelerators) {
+  load(path);
   const std::string folder = std::filesystem::path(path_).parent_path().string();
   const EnvironmentOption options[] = {{kDispatchLibraryFolder, kText, folder.c_str()},
                                        {kRuntimeLibraryFolder, kText, folder.c_str()}};
@@ -59,15 +59,15 @@ Litert::~Litert() {
   if (environment) api.LiteRtDestroyEnvironment(environment);
 }
 
-void Litert::load(const std::string& wanted) {
+void Litert::load(const std::string& path) {
   const char* variable = std::getenv("HAR_LITERT_LIBRARY");
-  std::string name = !wanted.empty() ? wanted : variable ? variable : "";
+  std::string name = !path.empty() ? path : variable ? variable : "";
   if (name.empty()) {
-    const std::string beside = own_folder() + "/" + kName;
+    const std::string beside = program_folder() + "/" + kName;
     std::error_code ignored;
     name = std::filesystem::exists(beside, ignored) ? beside : kName;
   } else if (name.find('/') == std::string::npos) {
-    name = "./" + name;  // a file of this folder, not one of the system's path
+    name = "./" + name;  // a file of this folder, not of the search path
   }
   library_ = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library_) {
@@ -115,11 +115,11 @@ void Litert::load(const std::string& wanted) {
   HAR_FUNCTION(LiteRtGetNumProfilerEvents);
   HAR_FUNCTION(LiteRtGetProfilerEvents);
 #undef HAR_FUNCTION
-  // Until 2.1.2 options were functions, and not the texts of CompiledModel::compile, which those releases ignore.
+  // Until 2.1.2 options were functions; those releases ignore the texts of CompiledModel::compile.
   if (dlsym(library_, "LiteRtCreateCpuOptions")) {
-    throw Exit{kMissing, name + " is a LiteRT before 2.1.3, whose options are others; " + kRemedy};
+    throw Exit{kMissing, name + " is a LiteRT before 2.1.3, whose options differ; " + kRemedy};
   }
-  // 2.1.6 gave LiteRtCreateModelFromFile the environment, and came with LiteRtCreateModelFromFd; 2.1.5 has neither.
+  // 2.1.6 added the environment to LiteRtCreateModelFromFile, and LiteRtCreateModelFromFd; 2.1.5 has neither.
   model_needs_environment_ = dlsym(library_, "LiteRtCreateModelFromFd");
   Dl_info info{};
   void* known = dlsym(library_, "LiteRtCreateEnvironment");
@@ -149,7 +149,7 @@ void Litert::require_accelerator(int kind, const std::string& name) const {
     if (supported & kind) return;
   }
   throw Exit{kMissing, "this LiteRT has no accelerator '" + name + "': its library (" +
-                           (kind == kGpu ? "libLiteRt*Accelerator.so" : "libLiteRtDispatch_*.so and the chip's own") +
+                           (kind == kGpu ? "libLiteRt*Accelerator.so" : "libLiteRtDispatch_*.so and the chip's") +
                            ") is not beside libLiteRt.so, or the device lacks what it needs; use --accelerator cpu"};
 }
 
@@ -169,7 +169,7 @@ void* Litert::open_model(const std::string& path) const {
   }
   if (status || !model) {
     throw Exit{kBadData, path + " is no TFLite model that LiteRT reads (status " + std::to_string(status) +
-                             "); export the artefact again"};
+                             "); export the artifact again"};
   }
   return model;
 }
@@ -200,7 +200,7 @@ void CompiledModel::compile(const std::string& path, const Settings& settings) {
   model_ = litert_.open_model(path);
   size_t signatures = 0;
   litert_.check(api.LiteRtGetNumModelSignatures(model_, &signatures), "LiteRtGetNumModelSignatures");
-  if (signatures == 0) throw Exit{kBadData, path + " has no signature; export the artefact again"};
+  if (signatures == 0) throw Exit{kBadData, path + " has no signature; export the artifact again"};
   litert_.check(api.LiteRtGetModelSignature(model_, 0, &signature_), "LiteRtGetModelSignature");
   void* options = nullptr;
   litert_.check(api.LiteRtCreateOptions(&options), "LiteRtCreateOptions");
@@ -212,17 +212,17 @@ void CompiledModel::compile(const std::string& path, const Settings& settings) {
   const int status = api.LiteRtCreateCompiledModel(litert_.environment, model_, options, &compiled_);
   api.LiteRtDestroyOptions(options);
   if (status || !compiled_) {
-    throw Exit{kBadData, "LiteRT does not take " + path + " with this accelerator (status " + std::to_string(status) +
-                             "); what it said is on standard error"};
+    throw Exit{kBadData, "LiteRT refuses " + path + " with this accelerator (status " + std::to_string(status) +
+                             "); see its messages on standard error"};
   }
 }
 
-// The options take the text and free it.
+// The options own the text and free it.
 void CompiledModel::add_option(void* options, const char* group, const std::string& text) const {
   char* copy = strdup(text.c_str());
-  void* own = nullptr;
-  litert_.check(litert_.api.LiteRtCreateOpaqueOptions(group, copy, std::free, &own), "LiteRtCreateOpaqueOptions");
-  litert_.check(litert_.api.LiteRtAddOpaqueOptions(options, own), "LiteRtAddOpaqueOptions");
+  void* option = nullptr;
+  litert_.check(litert_.api.LiteRtCreateOpaqueOptions(group, copy, std::free, &option), "LiteRtCreateOpaqueOptions");
+  litert_.check(litert_.api.LiteRtAddOpaqueOptions(options, option), "LiteRtAddOpaqueOptions");
 }
 
 void CompiledModel::make_tensors(bool inputs, std::vector<Tensor>& tensors, std::vector<void*>& buffers) const {
@@ -245,10 +245,10 @@ void CompiledModel::make_tensors(bool inputs, std::vector<Tensor>& tensors, std:
     litert_.check(api.LiteRtCreateManagedTensorBufferFromRequirements(litert_.environment, type, needs, &buffer),
                   "LiteRtCreateManagedTensorBufferFromRequirements");
     buffers.push_back(buffer);
-    Tensor made{name ? name : "", 0, 0, buffer};
-    std::memcpy(&made.element_type, type, sizeof made.element_type);
-    litert_.check(api.LiteRtGetTensorBufferPackedSize(buffer, &made.bytes), "LiteRtGetTensorBufferPackedSize");
-    tensors.push_back(std::move(made));
+    Tensor result{name ? name : "", 0, 0, buffer};
+    std::memcpy(&result.element_type, type, sizeof result.element_type);
+    litert_.check(api.LiteRtGetTensorBufferPackedSize(buffer, &result.bytes), "LiteRtGetTensorBufferPackedSize");
+    tensors.push_back(std::move(result));
   }
 }
 
@@ -277,18 +277,18 @@ int64_t CompiledModel::operations_run_by_litert() {
   int count = 0;
   litert_.check(api.LiteRtGetNumProfilerEvents(profiler, &count), "LiteRtGetNumProfilerEvents");
   if (count < 1 || count >= kProfileCapacity) return -1;
-  std::vector<ProfiledEvent> events(2 * static_cast<size_t>(count));  // twice: another release's may be longer
+  std::vector<ProfiledEvent> events(2 * static_cast<size_t>(count));  // another release's events may be longer
   litert_.check(api.LiteRtGetProfilerEvents(profiler, count, events.data()), "LiteRtGetProfilerEvents");
-  int64_t own = 0;
+  int64_t operators = 0;
   for (int i = 0; i < count; ++i) {
     const int kind = events[static_cast<size_t>(i)].kind;
     if (kind < 1 || kind > kHighestEvent || (kind & (kind - 1)) != 0) return -1;
-    own += kind == kOperatorEvent;
+    operators += kind == kOperatorEvent;
   }
   bool all_delegated = false;
   litert_.check(api.LiteRtCompiledModelIsFullyAccelerated(compiled_, &all_delegated),
                 "LiteRtCompiledModelIsFullyAccelerated");
-  return own <= operations() && all_delegated == (own == 0) ? own : -1;
+  return operators <= operations() && all_delegated == (operators == 0) ? operators : -1;
 }
 
 }  // namespace har_native

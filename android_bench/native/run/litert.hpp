@@ -1,4 +1,4 @@
-// LiteRT's C interface, out of a library that is loaded when the program runs.
+// LiteRT's C interface, from a library that is loaded at run time.
 #pragma once
 
 #include <cstdint>
@@ -7,12 +7,12 @@
 
 namespace har_native {
 
-// The functions that are used, after litert/c/*.h of github.com/google-ai-edge/LiteRT. Every handle is an opaque
+// The functions in use, after litert/c/*.h of github.com/google-ai-edge/LiteRT. Every handle is an opaque
 // pointer, every status an int that is 0 for success.
 //
 // Why these: the library in the wheel ai-edge-litert and the one for Android have the same name and version, and the
-// wheel's exports this "compiled model" interface and nothing else; not one function TfLite* of the older interface.
-// From 2.1.3 to 2.3.0 the functions below are all there and alike, but for LiteRtCreateModelFromFile.
+// wheel's exports only this "compiled model" interface; no function TfLite* of the older interface.
+// From 2.1.3 to 2.3.0 the functions below exist with the same signatures, except LiteRtCreateModelFromFile.
 struct LitertFunctions {
   int (*LiteRtCreateEnvironment)(int, const void*, void**);
   void (*LiteRtDestroyEnvironment)(void*);
@@ -59,17 +59,17 @@ enum ElementType { kFloat32Element = 1, kInt8Element = 9 };  // kLiteRtElementTy
 
 class Litert {
  public:
-  // Loads the library: `wanted`, else $HAR_LITERT_LIBRARY, else the one beside the program, else the system's.
-  // accelerators: that will be asked for; their own libraries are looked for beside the library.
-  // Throws Exit (kMissing): it is not there, does not load, or lacks a function.
-  Litert(const std::string& wanted, int accelerators);
+  // Loads the library: `path`, else $HAR_LITERT_LIBRARY, else the one beside the program, else the system's.
+  // accelerators: a mask of Accelerators; their libraries are looked for beside the library.
+  // Throws Exit (kMissing): it is missing, does not load, or lacks a function.
+  Litert(const std::string& path, int accelerators);
   ~Litert();
   Litert(const Litert&) = delete;
 
   // Throws Exit (kDefect).
   void check(int status, const char* function) const;
 
-  // The library does not tell its version; this names its file by name and SHA-256.
+  // Name and SHA-256 of the library's file, since it does not report its version.
   std::string version() const;
 
   // Throws Exit (kMissing) where the library has no accelerator of the kind.
@@ -82,21 +82,21 @@ class Litert {
   void* environment = nullptr;
 
  private:
-  void load(const std::string& wanted);
+  void load(const std::string& path);
 
   void* library_ = nullptr;
   std::string path_;
   bool model_needs_environment_ = false;
 };
 
-// A model that is ready to run, with its tensors. The Litert stays longer.
+// A model that is ready to run, with its tensors. The Litert must outlive it.
 class CompiledModel {
  public:
   struct Settings {
     int accelerators = kCpu;
     int threads = 1;
     bool profile = false;   // for operations_run_by_litert()
-    bool builtins = false;  // LiteRT's own kernels instead of XNNPACK's
+    bool builtins = false;  // LiteRT's kernels instead of XNNPACK's
   };
 
   struct Tensor {
@@ -106,7 +106,7 @@ class CompiledModel {
     void* buffer;
   };
 
-  // Throws Exit (kBadData): it does not take the model.
+  // Throws Exit (kBadData): LiteRT refuses the model.
   CompiledModel(const Litert& litert, const std::string& path, const Settings& settings);
   ~CompiledModel();
   CompiledModel(const CompiledModel&) = delete;
@@ -114,7 +114,7 @@ class CompiledModel {
   const std::vector<Tensor>& inputs() const { return inputs_; }
   const std::vector<Tensor>& outputs() const { return outputs_; }
 
-  // Calls `use` with the memory of a tensor, to write it or to read it. Throws what `use` throws.
+  // Calls `use` with the memory of a tensor, to write or to read it. Passes on exceptions of `use`.
   template <typename Use>
   void write(const Tensor& tensor, Use use) const { access(tensor, 1, use); }
   template <typename Use>
@@ -122,10 +122,10 @@ class CompiledModel {
 
   void run();
 
-  // Of the model file.
+  // Number of operations in the model file.
   int64_t operations() const;
 
-  // Operations of one inference that no delegate took; -1 where the profile cannot be understood.
+  // Operations of one inference that no delegate ran; -1 where the profile is not understood.
   int64_t operations_run_by_litert();
 
  private:

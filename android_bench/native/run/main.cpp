@@ -1,4 +1,4 @@
-// har_run: an artefact on a device, from raw recordings to answers. docs/har_run.md says what it prints.
+// har_run: an artifact on a device, from raw recordings to logits. docs/har_run.md describes its output.
 
 #include <cstdio>
 #include <new>
@@ -17,7 +17,7 @@ std::string count_text(int64_t count) { return count < 0 ? "null" : std::to_stri
 void check_model(const Artifact& artifact, const std::string& sha256) {
   if (sha256 != artifact.manifest.sha256) {
     throw Exit{kBadData, artifact.model_path + " is not the file that the manifest describes (SHA-256 " +
-                             sha256.substr(0, 16) + "…); copy or export the artefact again"};
+                             sha256.substr(0, 16) + "…); copy or export the artifact again"};
   }
 }
 

@@ -10,16 +10,16 @@
 namespace har_native {
 namespace {
 
-constexpr int kFramesPerSecond = 30;  // of Kinect
-constexpr int kWindowFrames = 90;     // of a stream
-constexpr int kHopFrames = 15;        // from a prediction of a stream to the next
-constexpr int kLoopFrames = 300;      // after which a stream repeats itself
+constexpr int kFramesPerSecond = 30;  // Kinect's rate
+constexpr int kWindowFrames = 90;     // window of a stream
+constexpr int kHopFrames = 15;        // between predictions of a stream
+constexpr int kLoopFrames = 300;      // period of a stream
 
 double since_ms(double start_ms) { return std::max(now_ms() - start_ms, 1e-6); }
 
-void tell_prediction(const std::string& recording, const std::vector<float>& logits) {
-  for (const float own : logits) {
-    if (!std::isfinite(own)) throw Exit{kBadData, recording + ": a logit is not finite; export the artefact again"};
+void write_prediction(const std::string& recording, const std::vector<float>& logits) {
+  for (const float logit : logits) {
+    if (!std::isfinite(logit)) throw Exit{kBadData, recording + ": a logit is not finite; export the artifact again"};
   }
   write_line("{\"event\":\"prediction\",\"recording\":" + quoted(recording) + ",\"logits\":" + numbers(logits) + "}");
 }
@@ -34,7 +34,7 @@ Times run_recordings(Pipeline& pipeline, const std::vector<Recording>& recording
   for (const Recording& recording : recordings) {
     pipeline.preprocess(recording);
     pipeline.infer();
-    tell_prediction(recording.name, pipeline.logits());
+    write_prediction(recording.name, pipeline.logits());
   }
   if (recordings.empty()) pipeline.fill_inputs();
   const auto preprocess = [&](int run) {
@@ -66,15 +66,16 @@ Times run_stream(Pipeline& pipeline, const Artifact& artifact, const Options& op
   const auto samples_until = [rate](int64_t frame) { return frame * rate / kFramesPerSecond; };
   const ::Recording source = make_recording(kLoopFrames, 1, samples_until(kLoopFrames));
   char error[400] = "";
-  har_stream* made = nullptr;
-  check(har_stream_create(artifact.handle.get(), kWindowFrames, 1, "ntu25", &made, error, sizeof error), error);
-  const std::unique_ptr<har_stream, void (*)(har_stream*)> stream(made, har_stream_destroy);
+  har_stream* created = nullptr;
+  check(har_stream_create(artifact.handle.get(), kWindowFrames, 1, "ntu25", &created, error, sizeof error), error);
+  const std::unique_ptr<har_stream, void (*)(har_stream*)> stream(created, har_stream_destroy);
   const auto push = [&](int64_t index) {
-    const int64_t at = index % kLoopFrames, first = samples_until(at);
-    check(har_stream_push_frame(made, index, source.frame(static_cast<int>(at)), source.seen(static_cast<int>(at)), 1),
-          har_stream_error(made));
-    check(har_stream_push_audio(made, source.waveform.data() + first, samples_until(at + 1) - first,
-                                static_cast<int32_t>(rate)), har_stream_error(made));
+    const int at = static_cast<int>(index % kLoopFrames);
+    const int64_t first = samples_until(at);
+    check(har_stream_push_frame(created, index, source.frame(at), source.confidence_of(at), 1),
+          har_stream_error(created));
+    check(har_stream_push_audio(created, source.waveform.data() + first, samples_until(at + 1) - first,
+                                static_cast<int32_t>(rate)), har_stream_error(created));
   };
 
   Times times;
@@ -82,7 +83,7 @@ Times run_stream(Pipeline& pipeline, const Artifact& artifact, const Options& op
   for (int64_t end = kHopFrames; end <= frames; end += kHopFrames) {
     const double start_ms = now_ms();
     for (int64_t index = end - kHopFrames; index < end; ++index) push(index);
-    pipeline.preprocess(made);
+    pipeline.preprocess(created);
     times.preprocessing_ms.push_back(since_ms(start_ms));
     for (int run = 0; end == kHopFrames && run < options.warmup_runs; ++run) pipeline.infer();
     const double middle_ms = now_ms();
@@ -90,7 +91,7 @@ Times run_stream(Pipeline& pipeline, const Artifact& artifact, const Options& op
     times.inference_ms.push_back(since_ms(middle_ms));
     char name[40];
     std::snprintf(name, sizeof name, "stream at %.1f s", double(end) / kFramesPerSecond);
-    tell_prediction(name, pipeline.logits());
+    write_prediction(name, pipeline.logits());
   }
   return times;
 }

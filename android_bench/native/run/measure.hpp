@@ -1,4 +1,4 @@
-// The runs that count.
+// The measured runs.
 #pragma once
 
 #include <vector>
@@ -12,11 +12,11 @@ struct Times {
   std::vector<double> preprocessing_ms, inference_ms;
 };
 
-// A prediction of every recording, then the runs, which take them in turn; random inputs where there are none.
+// Predicts every recording, then measures runs over them in turn; uses random inputs where there are none.
 Times run_recordings(Pipeline& pipeline, const std::vector<Recording>& recordings, const Options& options);
 
-// A person and a sound, made up, that arrive frame by frame, and a prediction every half second. A time of
-// preprocessing is that of all that arrived since the last prediction and of the window's tensors.
+// Pushes a synthetic person and sound frame by frame and predicts every half second. A time of preprocessing covers all
+// pushes since the last prediction and both tensors of the window.
 Times run_stream(Pipeline& pipeline, const Artifact& artifact, const Options& options);
 
 }  // namespace har_native

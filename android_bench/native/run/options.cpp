@@ -11,7 +11,7 @@ namespace har_native {
 const char* const kUsageText =
     "usage: har_run [--artifact DIR] [--accelerator cpu|gpu|npu] [--library libLiteRt.so] [--threads N]\n"
     "               [--warmup-runs N] [--min-runs N] [--min-seconds S] [--max-seconds S] [--stream S]\n"
-    "Runs an artefact and prints JSON lines; docs/har_run.md of pocket-har says which.\n";
+    "Runs an artifact and prints JSON lines, see docs/har_run.md of pocket-har.\n";
 
 namespace {
 
@@ -21,14 +21,14 @@ namespace {
 
 double number(const std::string& option, const std::string& value, double least, double most, bool whole) {
   char* end = nullptr;
-  const double found = std::strtod(value.c_str(), &end);
+  const double parsed = std::strtod(value.c_str(), &end);
   const bool plain = !value.empty() && value.find_first_not_of("0123456789.") == std::string::npos && !*end;
-  if (!plain || !(found >= least && found <= most) || (whole && found != std::floor(found))) {
-    const auto shown = [](double own) { return std::to_string(static_cast<int>(own)); };
+  if (!plain || !(parsed >= least && parsed <= most) || (whole && parsed != std::floor(parsed))) {
+    const auto shown = [](double limit) { return std::to_string(static_cast<int>(limit)); };
     const std::string range = shown(least) + " to " + shown(most);
     wrong(option, value, std::string(whole ? "use a whole number from " : "use a number from ") + range);
   }
-  return found;
+  return parsed;
 }
 
 }  // namespace

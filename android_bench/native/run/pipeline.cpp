@@ -8,7 +8,7 @@
 namespace har_native {
 namespace {
 
-constexpr const char* kRemedy = "; export the artefact again";
+constexpr const char* kRemedy = "; export the artifact again";
 
 size_t bytes_of(const TensorInfo& info) {
   size_t bytes = info.is_int8() ? 1 : sizeof(float);
@@ -45,20 +45,20 @@ Artifact::Artifact(const std::string& folder) : golden_folder(folder + "/golden"
   if (manifest.model_file.empty() || manifest.model_file.find('/') != std::string::npos) {
     throw Exit{kBadData, path + " names no model file of its folder" + kRemedy};
   }
-  if (manifest.outputs.size() != 1) throw Exit{kBadData, path + " has not one output" + kRemedy};
+  if (manifest.outputs.size() != 1) throw Exit{kBadData, path + " has several outputs or none" + kRemedy};
   const std::string& type = manifest.outputs[0].dtype;
   if (type != "int8" && type != "float32") throw Exit{kBadData, path + " has an output of type " + type + kRemedy};
   for (const TensorInfo& info : manifest.inputs) {
     if (info.name != "skeleton" && info.name != "audio") {
-      throw Exit{kBadData, path + " has the input '" + info.name.substr(0, 40) + "'; skeleton and audio can be made"};
+      throw Exit{kBadData, path + " has the input '" + info.name.substr(0, 40) + "'; use skeleton and audio"};
     }
   }
   if (manifest.inputs.empty()) throw Exit{kBadData, path + " has no input" + kRemedy};
   model_path = folder + "/" + manifest.model_file;
   char error[400] = "";
-  har* made = nullptr;
-  need(har_create(text.data(), text.size(), &made, error, sizeof error), path, error);
-  handle.reset(made);
+  har* created = nullptr;
+  need(har_create(text.data(), text.size(), &created, error, sizeof error), path, error);
+  handle.reset(created);
 }
 
 Pipeline::Pipeline(const Artifact& artifact, CompiledModel& model)
@@ -67,9 +67,9 @@ Pipeline::Pipeline(const Artifact& artifact, CompiledModel& model)
     throw Exit{kBadData, "the model has " + std::to_string(model.inputs().size()) +
                              " inputs, which is not what the manifest says" + kRemedy};
   }
-  if (model.outputs().size() != 1) throw Exit{kBadData, std::string("the model has not one output") + kRemedy};
+  if (model.outputs().size() != 1) throw Exit{kBadData, std::string("the model has several outputs") + kRemedy};
   output_info_ = &artifact.manifest.outputs[0];
-  output_ = &model.outputs()[0];  // whatever its name: files without a signature have another
+  output_ = &model.outputs()[0];  // of any name: files without a signature have another
   require_match(*output_, *output_info_);
 }
 

@@ -1,4 +1,4 @@
-// The artefact as it runs on a device: a recording into the model's inputs, the model, its logits.
+// An artifact on a device: a recording into the model's inputs, inference, logits.
 #pragma once
 
 #include <memory>
@@ -12,9 +12,9 @@
 
 namespace har_native {
 
-// manifest.json and what it describes.
+// manifest.json and the files that it names.
 struct Artifact {
-  // Throws Exit (kMissing, kBadData): the manifest is not there or no TFLite artefact.
+  // Throws Exit (kMissing, kBadData): the manifest is missing or not that of a TFLite artifact.
   explicit Artifact(const std::string& folder);
 
   bool has(const char* input) const { return manifest.input(input) != nullptr; }
@@ -26,19 +26,19 @@ struct Artifact {
 
 class Pipeline {
  public:
-  // Throws Exit (kBadData): the model's tensors are not those of the manifest.
+  // Throws Exit (kBadData): the model's tensors differ from the manifest's.
   Pipeline(const Artifact& artifact, CompiledModel& model);
 
   // Writes a recording's tensors into the model's inputs. Throws Exit (kBadData).
   void preprocess(const Recording& recording);
 
-  // The same with the window of a stream.
+  // Writes the tensors of a stream's window.
   void preprocess(har_stream* stream);
 
   // Random numbers in all inputs.
   void fill_inputs();
 
-  // Returns when the output can be read: a GPU may still compute when LiteRT's call returns. On a CPU that adds nothing.
+  // Returns when the output is readable: a GPU may still compute when LiteRT's call returns. Free on a CPU.
   void infer();
 
   // Of the last inference, dequantized.
@@ -54,7 +54,7 @@ class Pipeline {
 
   const Artifact& artifact_;
   CompiledModel& model_;
-  Input skeleton_, audio_;  // without a tensor where the model has none
+  Input skeleton_, audio_;  // tensor is nullptr where the model has no such input
   const CompiledModel::Tensor* output_ = nullptr;
   const TensorInfo* output_info_ = nullptr;
 };

@@ -21,7 +21,7 @@ PlacedModel::PlacedModel(const Litert& litert, const std::string& path, const Op
   try {
     model = compile();
   } catch (const Exit&) {
-    // Alone LiteRT refuses a model that the accelerator does not take whole.
+    // Without the CPU LiteRT refuses a model with operations that the accelerator does not support.
     accelerators |= kCpu;
     model = compile();
   }
@@ -29,28 +29,28 @@ PlacedModel::PlacedModel(const Litert& litert, const std::string& path, const Op
 
 Placement find_placement(const Litert& litert, const std::string& path, const Options& options, int accelerators) {
   int64_t total = 0;
-  const auto kept = [&](int on, bool builtins) {
+  const auto left_on_cpu = [&](int on, bool builtins) {
     CompiledModel model(litert, path, {on, options.threads, true, builtins});
     total = model.operations();
     return model.operations_run_by_litert();
   };
   if (accelerators == kind_of(options.accelerator)) {
-    const int64_t own = kept(accelerators, false);
-    if (own > 0 && accelerators != kCpu) {
-      throw Exit{kDefect, "LiteRT ran operations on the CPU, which it was not allowed to"};
+    const int64_t left = left_on_cpu(accelerators, false);
+    if (left > 0 && accelerators != kCpu) {
+      throw Exit{kDefect, "LiteRT ran operations on the CPU although it was excluded"};
     }
-    return {options.accelerator, own < 0 ? -1 : total - own, total};
+    return {options.accelerator, left < 0 ? -1 : total - left, total};
   }
-  // XNNPACK would take what the accelerator leaves and be counted with it. It is left out here, which not every release
-  // can do: it can where all operations are LiteRT's own on the CPU.
-  const bool can_tell = kept(kCpu, true) == total;
-  const int64_t own = can_tell ? kept(accelerators, true) : -1;
-  if (own < 0 || own == total) {
-    const char* what = own < 0 ? "a part of the model, and this LiteRT does not tell which" : "nothing of the model";
-    throw Exit{kBadData, options.accelerator + " was asked for, but it took " + what +
-                             "; what LiteRT said is on standard error, use --accelerator cpu"};
+  // XNNPACK would run the remaining operations and be counted with the accelerator. It is disabled here, which not
+  // every release supports: where one does, LiteRT's kernels run all operations on the CPU.
+  const bool can_count = left_on_cpu(kCpu, true) == total;
+  const int64_t left = can_count ? left_on_cpu(accelerators, true) : -1;
+  if (left < 0 || left == total) {
+    const char* share = left < 0 ? "an unknown part of the model, which this LiteRT does not report" : "none of it";
+    throw Exit{kBadData, options.accelerator + " was asked for, but it ran " + share +
+                             "; see LiteRT's messages on standard error, or use --accelerator cpu"};
   }
-  return {options.accelerator + "+cpu", total - own, total};
+  return {options.accelerator + "+cpu", total - left, total};
 }
 
 }  // namespace har_native

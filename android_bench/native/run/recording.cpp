@@ -16,7 +16,7 @@ std::string shape_text(const FloatArray& array) {
   return text + ")";
 }
 
-// The layout that has so many joints: the specification's, or another.
+// The layout with this number of joints: the specification's, or another.
 const char* layout_of(const har* handle, int64_t joints) {
   for (const char* layout : {static_cast<const char*>(nullptr), "ntu25", "msr20"}) {
     if (har_layout_joints(handle, layout) == joints) return layout;
@@ -24,39 +24,39 @@ const char* layout_of(const har* handle, int64_t joints) {
   bad_data("a body has " + std::to_string(joints) + " joints; the layouts have 25 and 20");
 }
 
-void take_skeleton(const Npz& archive, const har* handle, Recording& made) {
+void read_skeleton(const Npz& archive, const har* handle, Recording& recording) {
   FloatArray joints = archive.read("joints"), confidence = archive.read("confidence");
   std::vector<int64_t> expected = confidence.shape;
   expected.push_back(3);
   if (confidence.shape.size() != 3 || joints.shape != expected || confidence.shape[1] > INT32_MAX) {
     bad_data("joints are " + shape_text(joints) + " and confidence is " + shape_text(confidence) +
-             "; they are (frames, bodies, joints, 3) and (frames, bodies, joints)");
+             "; use (frames, bodies, joints, 3) and (frames, bodies, joints)");
   }
-  made.frames = confidence.shape[0];
-  made.bodies = static_cast<int32_t>(confidence.shape[1]);
-  made.layout = layout_of(handle, confidence.shape[2]);
-  made.joints = std::move(joints.values);
-  made.confidence = std::move(confidence.values);
+  recording.frames = confidence.shape[0];
+  recording.bodies = static_cast<int32_t>(confidence.shape[1]);
+  recording.layout = layout_of(handle, confidence.shape[2]);
+  recording.joints = std::move(joints.values);
+  recording.confidence = std::move(confidence.values);
 }
 
 }  // namespace
 
 Recording read_recording(const std::string& path, const har* handle, bool skeleton, bool audio) {
-  Recording made;
-  made.name = std::filesystem::path(path).stem().string();
+  Recording recording;
+  recording.name = std::filesystem::path(path).stem().string();
   const std::vector<uint8_t> content = read_file(path);
   try {
     const Npz archive(content.data(), content.size());
-    if (skeleton) take_skeleton(archive, handle, made);
+    if (skeleton) read_skeleton(archive, handle, recording);
     if (audio) {
       FloatArray waveform = archive.read("waveform");
-      if (waveform.shape.size() != 1) bad_data("waveform is " + shape_text(waveform) + "; it is (samples,)");
-      made.waveform = std::move(waveform.values);
+      if (waveform.shape.size() != 1) bad_data("waveform is " + shape_text(waveform) + "; use (samples,)");
+      recording.waveform = std::move(waveform.values);
     }
   } catch (const Error& error) {
-    throw Exit{kBadData, path + ": " + error.message + "; export the artefact again"};
+    throw Exit{kBadData, path + ": " + error.message + "; export the artifact again"};
   }
-  return made;
+  return recording;
 }
 
 }  // namespace har_native

@@ -33,8 +33,8 @@ void Sha256::add(const uint8_t* data, size_t bytes) {
 void Sha256::block(const uint8_t* data) {
   uint32_t w[64];
   for (int i = 0; i < 16; ++i) {
-    const uint8_t* own = data + 4 * i;
-    w[i] = uint32_t{own[0]} << 24 | uint32_t{own[1]} << 16 | uint32_t{own[2]} << 8 | own[3];
+    const uint8_t* word = data + 4 * i;
+    w[i] = uint32_t{word[0]} << 24 | uint32_t{word[1]} << 16 | uint32_t{word[2]} << 8 | word[3];
   }
   for (int i = 16; i < 64; ++i) {
     const uint32_t early = w[i - 15], late = w[i - 2];

@@ -11,7 +11,7 @@ namespace har_native {
 class Sha256 {
  public:
   void add(const uint8_t* data, size_t bytes);
-  // Of everything added, as 64 hexadecimal digits; nothing may be added after it.
+  // The hash as 64 hexadecimal digits; call it once, after the last add().
   std::string hex();
 
  private:

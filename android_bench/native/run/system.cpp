@@ -20,7 +20,7 @@ File open(const std::string& path) {
   std::error_code ignored;
   File file(std::filesystem::is_directory(path, ignored) ? nullptr : std::fopen(path.c_str(), "rb"), std::fclose);
   if (!file) {
-    throw Exit{kMissing, path + " cannot be opened; copy a whole artefact and name its folder with --artifact"};
+    throw Exit{kMissing, path + " cannot be opened; copy the complete artifact and name its folder with --artifact"};
   }
   return file;
 }
@@ -48,16 +48,16 @@ std::string file_sha256(const std::string& path) {
 }
 
 std::vector<std::string> recordings_of(const std::string& folder) {
-  std::vector<std::string> found;
+  std::vector<std::string> paths;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    if (entry.path().extension() == ".npz") found.push_back(entry.path().string());
+    if (entry.path().extension() == ".npz") paths.push_back(entry.path().string());
   }
-  std::sort(found.begin(), found.end());
-  return found;
+  std::sort(paths.begin(), paths.end());
+  return paths;
 }
 
-std::string own_folder() {
+std::string program_folder() {
   std::error_code error;
   return std::filesystem::read_symlink("/proc/self/exe", error).parent_path().string();
 }
@@ -74,7 +74,7 @@ int64_t peak_bytes() {
   while (file && std::fgets(line, sizeof line, file.get())) {
     if (std::strncmp(line, "VmHWM:", 6) == 0) return std::atoll(line + 6) * 1024;
   }
-  throw Exit{kMissing, "the system does not tell VmHWM in /proc/self/status; use a Linux or Android that does"};
+  throw Exit{kMissing, "/proc/self/status has no VmHWM; use a Linux or Android kernel that reports it"};
 }
 
 }  // namespace har_native

@@ -1,4 +1,4 @@
-// What the runner asks the system: files, the clock, memory; and how the program ends with an error.
+// Files, the clock, memory, and the error that ends the program.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace har_native {
 
-// Ends the program with its one `error` line. Codes are those of the Python programs.
+// Ends the program with one `error` line. Codes are those of the Python programs.
 struct Exit {
   int code;
   std::string message;  // one line: what was wrong, the value, the remedy
@@ -15,17 +15,17 @@ struct Exit {
 
 constexpr int kUsage = 2, kMissing = 3, kBadData = 4, kDefect = 70;
 
-// Throws Exit (kMissing, or kBadData for what cannot be read).
+// Throws Exit (kMissing; kBadData where reading fails).
 std::vector<uint8_t> read_file(const std::string& path);
 
 // SHA-256 of a file, read piece by piece. Throws as read_file.
 std::string file_sha256(const std::string& path);
 
-// Paths of the files *.npz of a folder, sorted; none where it does not exist.
+// Paths of the files *.npz of a folder, sorted; empty where it does not exist.
 std::vector<std::string> recordings_of(const std::string& folder);
 
-// The folder that this program is in; empty where the system does not say.
-std::string own_folder();
+// The folder of this program; empty where the system does not report it.
+std::string program_folder();
 
 double now_ms();  // monotonic
 

@@ -29,19 +29,19 @@ struct SkeletonStages {
   SceneMaker maker;
   HeatmapDrawing drawing;
 
-  SkeletonStages(const HeatmapSpec& spec, const SkeletonLayout& own)
-      : layout(&own), maker(spec, own), drawing(spec, own) {}
+  SkeletonStages(const HeatmapSpec& spec, const SkeletonLayout& joints)
+      : layout(&joints), maker(spec, joints), drawing(spec, joints) {}
 };
 
-// Calls `work`; whatever it throws becomes a status and a sentence.
+// Calls `work`; turns every exception into a status and a message.
 template <typename Work>
 har_status guarded(ErrorText& error, Work work) {
   try {
     work();
     return HAR_OK;
-  } catch (const Error& found) {
-    error.set(found.message.c_str());
-    return found.status;
+  } catch (const Error& thrown) {
+    error.set(thrown.message.c_str());
+    return thrown.status;
   } catch (const std::bad_alloc&) {
     error.set("there is not enough memory");
     return HAR_NO_MEMORY;
@@ -74,7 +74,7 @@ Quantizer quantizer_for(const TensorInfo* info, har_type type, int64_t elements,
 
 struct har {
   Manifest manifest;
-  std::unique_ptr<SkeletonStages> skeleton;  // for the layout that was used last
+  std::unique_ptr<SkeletonStages> skeleton;  // for the layout of the last call
   std::unique_ptr<LogMel> audio;
   std::vector<float> joints, confidence;
   ErrorText error;
@@ -127,9 +127,9 @@ har_status har_create(const char* manifest, size_t length, har** handle, char* e
   return create(error, error_bytes, [&] {
     need(manifest, "manifest");
     need(handle, "handle");
-    auto made = std::make_unique<har>();
-    made->manifest = Manifest::parse({manifest, length});
-    *handle = made.release();
+    auto result = std::make_unique<har>();
+    result->manifest = Manifest::parse({manifest, length});
+    *handle = result.release();
   });
 }
 
@@ -177,11 +177,11 @@ har_status har_heatmaps(har* handle, const float* joints, const float* confidenc
   return guarded(handle->error, [&] {
     need(out, "out");
     const Quantizer quantizer = handle->skeleton_quantizer(type, out_bytes);
-    const SkeletonLayout& own = handle->layout(layout);
+    const SkeletonLayout& skeleton = handle->layout(layout);
     if (frames < 1) bad_data("the recording has no frame; leave it out");
     if (bodies < 0 || bodies > 1024) wrong_use("bodies is " + std::to_string(bodies) + "; use 0 to 1024");
-    if (frames > (int64_t{1} << 40) / (3 * own.joint_count * (bodies + 1))) wrong_use("the recording is too long");
-    const int64_t count = frames * bodies * own.joint_count;
+    if (frames > (int64_t{1} << 40) / (3 * skeleton.joint_count * (bodies + 1))) wrong_use("the recording is too long");
+    const int64_t count = frames * bodies * skeleton.joint_count;
     if (count) {
       need(joints, "joints");
       need(confidence, "confidence");
@@ -191,15 +191,15 @@ har_status har_heatmaps(har* handle, const float* joints, const float* confidenc
       handle->joints.resize(3 * floats);
       handle->confidence.resize(floats);
     }
-    if (!handle->skeleton || handle->skeleton->layout != &own) {
-      handle->skeleton = std::make_unique<SkeletonStages>(handle->manifest.preprocess.skeleton, own);
+    if (!handle->skeleton || handle->skeleton->layout != &skeleton) {
+      handle->skeleton = std::make_unique<SkeletonStages>(handle->manifest.preprocess.skeleton, skeleton);
     }
     const int64_t invalid =
         copy_valid_joints(joints, confidence, count, handle->joints.data(), handle->confidence.data());
-    const Frames all{handle->joints.data(), handle->confidence.data(), frames, frames, 0, bodies, own.joint_count};
-    const uint32_t found = handle->skeleton->maker.make(all) | (invalid ? uint32_t{HAR_NOTE_INVALID_JOINTS} : 0);
+    const Frames all{handle->joints.data(), handle->confidence.data(), frames, frames, 0, bodies, skeleton.joint_count};
+    const uint32_t bits = handle->skeleton->maker.make(all) | (invalid ? uint32_t{HAR_NOTE_INVALID_JOINTS} : 0);
     handle->skeleton->drawing.draw(handle->skeleton->maker.scene(), quantizer, out);
-    if (notes) *notes = found;
+    if (notes) *notes = bits;
   });
 }
 
@@ -270,8 +270,8 @@ har_status har_stream_heatmaps(har_stream* stream, har_type type, void* out, siz
   if (!stream) return HAR_WRONG_USE;
   return guarded(stream->error, [&] {
     need(out, "out");
-    const uint32_t found = stream->skeleton.draw(stream->settings.skeleton_quantizer(type, out_bytes), out);
-    if (notes) *notes = found;
+    const uint32_t bits = stream->skeleton.draw(stream->settings.skeleton_quantizer(type, out_bytes), out);
+    if (notes) *notes = bits;
   });
 }
 

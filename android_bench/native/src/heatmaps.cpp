@@ -8,13 +8,13 @@
 namespace har_native {
 namespace {
 
-constexpr int kBandRows = 16;  // rows of all channels that are drawn before they are written: they stay in the cache
+constexpr int kBandRows = 16;  // rows drawn for all channels before they are written, so that they stay in the cache
 
 int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 double unit_px(double sigma_px) { return sigma_px * std::sqrt(2 * std::log(2.0)); }
 
-// The pixels within `reach` of the interval [low, high], of those from 0 to size - 1.
+// Pixels 0 <= i < size within `reach` of the interval [low, high].
 struct Range {
   int first, last;  // first <= i < last
 };
@@ -126,7 +126,7 @@ void HeatmapDrawing::mark_limb(const double* start, const double* stop, float we
 void HeatmapDrawing::draw_band(int first_row, const Quantizer& quantizer, char* out, const char* guard) {
   const int last_row = std::min(first_row + kBandRows, spec_.size);
   Band band{band_.data(), kBandRows, stride_, first_row, last_row};
-  int first = spec_.size, last = 0;  // columns that anything reaches
+  int first = spec_.size, last = 0;  // columns that any mark reaches
   const auto touches = [&](const auto& mark) { return mark.first_row < last_row && mark.last_row > first_row; };
   const auto widen = [&](const auto& mark) {
     if (!touches(mark)) return;
@@ -139,7 +139,7 @@ void HeatmapDrawing::draw_band(int first_row, const Quantizer& quantizer, char* 
   last = first < last ? std::min(round_up(last, 8), spec_.size) : first;
 
   if (first < last) {
-    // what kernels write beyond `last` is cleared as well, since finish_row reads whole vectors
+    // clears also the floats beyond `last` that kernels write, since finish_row reads complete vectors
     const size_t cleared = static_cast<size_t>(round_up(last, 8) - first) * sizeof(float);
     for (int line = 0; line < kBandRows * channels_; ++line) {
       std::memset(band.pixels + static_cast<ptrdiff_t>(line) * stride_ + first, 0, cleared);

@@ -8,17 +8,17 @@
 
 namespace har_native {
 
-// Gaussians end at this radius. exp(-5.5² / 2) = 2.7e-7 is lost there: with the 48 limbs of two bodies 1.3e-5 at most.
+// Gaussians end at this radius. exp(-5.5² / 2) = 2.7e-7 is lost there, at most 1.3e-5 by the 48 limbs of two bodies.
 constexpr double kCutoffSigma = 5.5;
 
 class HeatmapDrawing {
  public:
   HeatmapDrawing(const HeatmapSpec& spec, const SkeletonLayout& layout);
 
-  // Memory for scenes of up to so many bodies; draw() takes more itself where it is needed.
+  // Allocates for scenes of up to `bodies`; draw() allocates more where it is needed.
   void reserve(int bodies);
 
-  // Writes all of the tensor [size][size][channels], float or int8 as the quantizer says.
+  // Writes the tensor [size][size][channels], float32 or int8 depending on the quantizer.
   void draw(const Scene& scene, const Quantizer& quantizer, void* out);
 
  private:

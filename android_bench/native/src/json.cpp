@@ -32,15 +32,15 @@ class Parser {
     while (more() && (peek() == ' ' || peek() == '\t' || peek() == '\n' || peek() == '\r')) ++at_;
   }
 
-  bool take(char wanted) {
-    if (!more() || peek() != wanted) return false;
+  bool take(char expected) {
+    if (!more() || peek() != expected) return false;
     ++at_;
     return true;
   }
 
-  void need(char wanted, const char* reason) {
+  void need(char expected, const char* reason) {
     skip_space();
-    if (!take(wanted)) fail(reason);
+    if (!take(expected)) fail(reason);
   }
 
   void need_word(std::string_view word) {
@@ -133,7 +133,7 @@ class Parser {
     if (first < 0xC2 || first > 0xF4 || text_.size() - at_ < static_cast<size_t>(length)) fail("not UTF-8");
     for (int i = 1; i < length; ++i) {
       const auto byte = static_cast<unsigned char>(text_[at_ + i]);
-      // the second byte rules out overlong forms, surrogates and what lies beyond U+10FFFF
+      // the second byte rules out overlong forms, surrogates and code points above U+10FFFF
       const unsigned low = i > 1 ? 0x80 : first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
       const unsigned high = i > 1 ? 0xBF : first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
       if (byte < low || byte > high) fail("not UTF-8");

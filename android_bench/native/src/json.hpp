@@ -17,15 +17,15 @@ struct Json {
   Kind kind = Kind::null;
   bool boolean = false;
   int64_t integer = 0;
-  double real = 0;                 // of an integer as well
+  double real = 0;                 // also set for an integer
   std::string string;              // UTF-8
-  std::vector<std::string> names;  // of an object's items
+  std::vector<std::string> names;  // of an object's members, in the order of `items`
   std::vector<Json> items;
 
   // Throws Error (HAR_BAD_DATA) with the byte at which the text stops being JSON.
   static Json parse(std::string_view text);
 
-  // The item of an object, nullptr when there is none.
+  // The member of an object, nullptr when there is none.
   const Json* find(std::string_view name) const;
 };
 

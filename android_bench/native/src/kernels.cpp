@@ -48,8 +48,8 @@ void draw_limb(const LimbMark& mark, const Band& band, float reach) {
   const int last = min_int(mark.last_row, band.last_row);
   const int all_columns = mark.last_column - mark.first_column;
   const float columns = static_cast<float>(all_columns);
-  // The pixels within reach lie in a strip beside the line and between two lines across it. A direction in which the
-  // strip or the lines run beside the row bounds nothing (and must not be divided by).
+  // The pixels within reach lie in a strip beside the line and between two lines across it. Where the strip or
+  // the lines are parallel to the row they bound nothing (and their slope must not be a divisor).
   const float step = max_float(mark.across_column, -mark.across_column);
   const bool beside = step * columns > reach, ends = mark.along_column * columns > reach;
   const float inverse_across = beside ? 1 / mark.across_column : 0.0f, half = beside ? reach / step : 0.0f;
@@ -83,7 +83,7 @@ void draw_limb(const LimbMark& mark, const Band& band, float reach) {
   }
 }
 
-// NumPy divides, rounds, adds and clips; clipping first gives the same, since its limits are whole numbers.
+// NumPy divides, rounds, adds and clips; clipping first is equivalent, since its limits are integers.
 INLINE vi quantized(vf value, const Quantizer& q) {
   const vf steps = smaller(larger(value / q.scale, all(-128.0f - q.zero_point)), all(127.0f - q.zero_point));
   return __builtin_convertvector((steps + kRounder) - kRounder + q.zero_point, vi);
@@ -100,11 +100,11 @@ INLINE vu map_steps(vf value, const Quantizer& q, vf reciprocal) {
   (void)reciprocal;
   const vf quotient = value / q.scale;
 #endif
-  return bits<vu>(smaller(quotient, all(127.0f - q.zero_point)) + kRounder) & 255u;  // the sum's lowest bits are whole
+  return bits<vu>(smaller(quotient, all(127.0f - q.zero_point)) + kRounder) & 255u;  // the low bits are the integer
 }
 
 // Four channels of W pixels, from planes to channels last. The surplus channels of the last four spill into the next
-// pixel; they are zero, which is also what is right where that pixel is not written any more.
+// pixel; they are zero, which is correct even where that pixel is already complete.
 INLINE vf load_map(const float* plane) { return smaller(load<vf>(plane), all(1.0f)); }
 
 INLINE void transpose(const float* planes, int stride, int channels, const Quantizer&, float* out) {
@@ -150,7 +150,7 @@ INLINE void write_row(const float* row, int stride, int channels, int first, int
   int column = first;
   // the last lanes of a block spill at most three channels beyond its last pixel
   for (; column + W <= last && out + static_cast<ptrdiff_t>(column + W) * channels + 3 <= guard; column += W) {
-    // from the last channels to the first: what spills over the end of a pixel is overwritten by the next one's first
+    // from the last channels to the first: the spill over the end of a pixel is overwritten by the next pixel's first
     for (int channel = (channels - 1) / 4 * 4; channel >= 0; channel -= 4) {
       transpose(row + static_cast<ptrdiff_t>(channel) * stride + column, stride, channels, q,
                 out + static_cast<ptrdiff_t>(column) * channels + channel);

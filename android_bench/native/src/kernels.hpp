@@ -6,7 +6,7 @@
 
 namespace har_native {
 
-constexpr int kMaxLanes = 8;    // frames that Kernels::spectra_frames can be
+constexpr int kMaxLanes = 8;    // upper limit of Kernels::spectra_frames
 constexpr int kRowPadding = 8;  // floats that a kernel may read or write beyond the end of a row
 
 // How numbers are stored: float32 as they are, or int8 as round(value / scale) + zero_point, saturated.
@@ -24,9 +24,9 @@ struct JointMark {
   int channel;
 };
 
-// A limb in one map; its stop is not left of its start. Three distances are affine in the pixel, given at the first row
-// and column: across the limb's line, along it before its start and after its stop. Lengths are in units in which the
-// map is 2^-distance².
+// A limb in one map; its stop is not left of its start. Three distances are affine in the pixel, stored for the first
+// row and column: across the limb's line, along it before its start and after its stop. Their unit is the length at which
+// the map is 2^-distance².
 struct LimbMark {
   float across, before, after;
   float across_column, across_row;  // step of `across` to the next column and row
@@ -72,7 +72,7 @@ struct DeltaOptions {
 struct Kernels {
   const char* name;
   int fft_frames;      // frames that power_spectra transforms at once
-  int spectra_frames;  // frames that mel_decibels takes at once, a multiple of fft_frames
+  int spectra_frames;  // frames that mel_decibels converts at once, a multiple of fft_frames
 
   // weight * 2^-((i + first)² * step²) for 0 <= i < count; writes up to kRowPadding beyond.
   void (*gaussian)(float first, float step, float weight, int count, float* out);

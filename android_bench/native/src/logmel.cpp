@@ -67,7 +67,7 @@ LogMelStages::LogMelStages(const LogMelSpec& spec) : spec_(spec), kernels_(kerne
 
 void LogMelStages::make_window() {
   const int n = spec_.window_samples;
-  window_.resize(size(n) + 4);  // periodic Hann; the zeros after it meet samples that do not matter
+  window_.resize(size(n) + 4);  // periodic Hann; the zeros after it multiply samples that are ignored
   for (int i = 0; i < n; ++i) window_[size(i)] = n > 1 ? 0.5 - 0.5 * std::cos(2 * kPi * i / n) : 1.0;
 }
 

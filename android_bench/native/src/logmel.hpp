@@ -15,26 +15,26 @@ void check_finite(const float* samples, int64_t count, int64_t index);
 // Throws Error (HAR_BAD_DATA): another rate than the specification's.
 void check_rate(const LogMelSpec& spec, int sample_rate_hz);
 
-// The stages of the transform, on memory that is taken once.
+// The stages of the transform; the constructor allocates all memory.
 class LogMelStages {
  public:
   explicit LogMelStages(const LogMelSpec& spec);
 
-  // Frames that columns() takes at once.
+  // Frames that columns() computes at once.
   int group() const { return kernels_.spectra_frames; }
-  // Floats that a frame given to columns() must have; those beyond window_samples do not matter, but are finite.
+  // Length of a frame for columns(); values beyond window_samples are ignored, but must be finite.
   int frame_floats() const { return spec_.window_samples + 3; }
 
-  // The spectrogram's columns of up to group() frames: decibels [n_mels][group()] in `decibels()`, before the limit
-  // top_db, and the largest of each frame in `peaks()`, NaN where the power overflowed.
+  // Computes the spectrogram's columns of up to group() frames: decibels() [n_mels][group()], before the limit top_db,
+  // and peaks() [group()], the largest value of each frame, NaN where the power overflowed.
   void columns(const float* const* frames, int count);
   const float* decibels() const { return decibels_.data(); }
   const float* peaks() const { return peaks_; }
 
-  // What columns() gives for frames of zeros.
+  // Decibels of a frame of zeros.
   float silence_db() const { return silence_db_; }
 
-  // Writes one band of the tensor, [frames][3]. row: decibels [frames + kRowPadding], changed; peak: of the window.
+  // Writes one band of the tensor, [frames][3]. row: decibels [frames + kRowPadding], modified; peak: the window's.
   void stack(float* row, float peak, const Quantizer& quantizer, void* out);
 
  private:
@@ -53,7 +53,7 @@ class LogMelStages {
   float peaks_[kMaxLanes] = {};
 };
 
-// The largest decibel of a window, from those of its columns. Throws Error (HAR_BAD_DATA) where one is NaN.
+// The larger of a window's peak so far and a column's, in dB. Throws Error (HAR_BAD_DATA): the column's is NaN.
 float window_peak(float peak_so_far, float column_peak);
 
 class LogMel {
@@ -67,7 +67,7 @@ class LogMel {
   const LogMelSpec spec_;
   LogMelStages stages_;
   int row_floats_;
-  std::vector<float> padded_;    // the waveform with the zeros that the first and last frames see
+  std::vector<float> padded_;    // the waveform between zeros, which the first and last frames reach
   std::vector<float> decibels_;  // [n_mels][row_floats]
 };
 

@@ -17,7 +17,7 @@ const Json& need(const Json& object, const char* name, Json::Kind kind) {
   const Json* value = object.find(name);
   if (!value || value->kind != kind) {
     bad_data("manifest field '" + std::string(name) + "' is missing or not " + kind_name(kind) +
-             "; export the artefact again");
+             "; export the artifact again");
   }
   return *value;
 }
@@ -65,10 +65,10 @@ std::vector<TensorInfo> read_tensors(const Json& items, const char* field) {
 
 void check_input(const TensorInfo* info, const std::vector<int64_t>& shape) {
   if (!info) return;
-  if (info->shape != shape) bad_data("manifest: input '" + info->name + "' has not the shape of the specification");
+  if (info->shape != shape) bad_data("manifest: input '" + info->name + "' differs from the specification in shape");
   if (info->dtype != "float32" && info->dtype != "int8") {
     bad_data("manifest: input '" + info->name + "' has dtype '" + info->dtype.substr(0, 40) +
-             "'; float32 and int8 can be made");
+             "'; use float32 or int8");
   }
 }
 
@@ -76,7 +76,7 @@ void check_input(const TensorInfo* info, const std::vector<int64_t>& shape) {
 
 Manifest Manifest::parse(std::string_view text) {
   const Json data = Json::parse(text);
-  if (data.kind != Json::Kind::object) bad_data("manifest is not a JSON object; name an artefact's manifest.json");
+  if (data.kind != Json::Kind::object) bad_data("manifest is not a JSON object; name an artifact's manifest.json");
   const Json* version = data.find("version");
   if (!version || version->kind != Json::Kind::integer || version->integer != kManifestVersion) {
     bad_data("manifest version is missing or unknown; this release reads " + std::to_string(kManifestVersion));
@@ -108,9 +108,9 @@ Manifest Manifest::parse(std::string_view text) {
   return manifest;
 }
 
-const TensorInfo* Manifest::input(std::string_view wanted) const {
+const TensorInfo* Manifest::input(std::string_view tensor) const {
   for (const TensorInfo& info : inputs) {
-    if (info.name == wanted) return &info;
+    if (info.name == tensor) return &info;
   }
   return nullptr;
 }

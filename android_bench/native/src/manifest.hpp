@@ -1,4 +1,4 @@
-// manifest.json of an artefact: what a device needs of it (runtime/manifest.py writes and describes it).
+// manifest.json of an artifact: the part that a device needs (runtime/manifest.py writes and describes it).
 #pragma once
 
 #include <string>
@@ -31,12 +31,12 @@ struct Manifest {
   std::vector<Label> labels;
   std::vector<TensorInfo> inputs, outputs;
 
-  // Throws Error (HAR_BAD_DATA): not JSON, another version, a field missing or unknown, a shape that is not the
+  // Throws Error (HAR_BAD_DATA): not JSON, another version, a field missing or unknown, a shape other than the
   // specification's.
   static Manifest parse(std::string_view text);
 
   // nullptr when the model has no such input (a file with a single stream).
-  const TensorInfo* input(std::string_view wanted) const;
+  const TensorInfo* input(std::string_view tensor) const;
 };
 
 }  // namespace har_native

@@ -105,7 +105,7 @@ void SceneMaker::select_bodies(const Frames& frames) {
 // that is never present or whose mean confidence there is too low. The sums are NumPy's, term by term.
 double SceneMaker::motion(const Frames& frames, int body) {
   const int joints = layout_.joint_count;
-  int64_t seen = 0;
+  int64_t present_count = 0;
   double confidence_sum = 0;
   present_.assign(static_cast<size_t>(frames.count), 0);
   std::fill(mean_.begin(), mean_.end(), 0.0);
@@ -115,13 +115,13 @@ double SceneMaker::motion(const Frames& frames, int body) {
     for (int j = 0; j < joints; ++j) sum += double{confidence[j]};
     if (sum == 0) continue;
     present_[static_cast<size_t>(t)] = 1;
-    ++seen;
+    ++present_count;
     confidence_sum += sum;
     const float* position = frames.joints_of(t, body);
     for (int i = 0; i < 3 * joints; ++i) mean_[static_cast<size_t>(i)] += double{position[i]};
   }
-  const double count = static_cast<double>(seen);
-  if (!seen || confidence_sum / (count * joints) < double{static_cast<float>(spec_.min_confidence)}) return -1;
+  const double count = static_cast<double>(present_count);
+  if (!present_count || confidence_sum / (count * joints) < double{static_cast<float>(spec_.min_confidence)}) return -1;
 
   for (double& value : mean_) value /= count;
   std::fill(squares_.begin(), squares_.end(), 0.0);
@@ -159,13 +159,13 @@ uint32_t SceneMaker::normalize(const Frames& frames, double (&origin)[3], double
   } else {
     notes |= HAR_NOTE_NO_PELVIS;
     const int64_t frame = std::max<int64_t>(first_frame, 0);  // one exists: the mean confidence reaches the minimum
-    int seen = 0;
+    int visible = 0;
     for (int j = 0; j < layout_.joint_count; ++j) {
       if (frames.confidence_of(frame, body)[j] < least) continue;
-      ++seen;
+      ++visible;
       for (int axis = 0; axis < 3; ++axis) origin[axis] += double{frames.joints_of(frame, body)[3 * j + axis]};
     }
-    for (double& value : origin) value /= std::max(seen, 1);
+    for (double& value : origin) value /= std::max(visible, 1);
   }
 
   *torso_m = torsos_.empty() ? 0.0 : median(torsos_);

@@ -28,12 +28,12 @@ struct Frames {
 };
 
 // Copies joints; those with a coordinate that is not finite or beyond 1e6 m get position 0 and confidence 0. Returns
-// how many. Throws Error (HAR_BAD_DATA) on a confidence outside [0, 1], before anything is written.
+// their number. Throws Error (HAR_BAD_DATA) on a confidence outside [0, 1], before anything is written.
 int64_t copy_valid_joints(const float* joints, const float* confidence, int64_t count, float* joints_out,
                           float* confidence_out);
 
-// What is drawn: points [sampled_frames][3 views][bodies][joints][column, row] in pixels, weights [sampled_frames]
-// [bodies][joints], 0 for what is not drawn.
+// Points to draw: points [sampled_frames][3 views][bodies][joints][column, row] in pixels, weights [sampled_frames]
+// [bodies][joints], 0 for a joint that is not drawn.
 struct Scene {
   int bodies = 0;
   std::vector<double> points;
@@ -44,7 +44,7 @@ class SceneMaker {
  public:
   SceneMaker(const HeatmapSpec& spec, const SkeletonLayout& layout) : spec_(spec), layout_(layout) {}
 
-  // Memory for recordings up to this size; make() takes more itself where it is needed.
+  // Allocates for recordings up to this size; make() allocates more where it is needed.
   void reserve(int64_t frames, int bodies);
 
   // Returns the notes (HAR_NOTE_NO_BODY, ...); the scene is valid until the next call.
@@ -62,7 +62,7 @@ class SceneMaker {
   Scene scene_;
   std::vector<int> selected_;       // bodies, most motion first
   std::vector<double> motions_;     // by body
-  std::vector<uint8_t> present_;    // by frame, of the body at hand
+  std::vector<uint8_t> present_;    // by frame, of the current body
   std::vector<double> torsos_;      // metres
   std::vector<double> mean_, squares_;  // by joint and axis
 };

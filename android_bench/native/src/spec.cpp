@@ -15,7 +15,7 @@ std::string text(double value) {
 
 namespace {
 
-constexpr int64_t kMaxElements = int64_t{1} << 26;  // of a tensor, and of what is held to make it
+constexpr int64_t kMaxElements = int64_t{1} << 26;  // of a tensor, and of the buffers behind it
 
 // Reads the fields of one part; every one must be asked for, and no other may be there.
 class Part {

@@ -42,15 +42,15 @@ void SkeletonStream::push(int64_t index, const float* joints, const float* confi
               std::to_string(last_index_));
   }
   if (bodies < 0 || bodies > bodies_) {
-    wrong_use("bodies is " + std::to_string(bodies) + "; the stream was made for " + std::to_string(bodies_));
+    wrong_use("bodies is " + std::to_string(bodies) + "; the stream was created for " + std::to_string(bodies_));
   }
-  const int64_t given = int64_t{bodies} * layout_.joint_count, all = int64_t{bodies_} * layout_.joint_count;
-  const int64_t slot = (first_ + count_) % capacity_;  // that of the first frame when the ring is full: it leaves now
+  const int64_t count = int64_t{bodies} * layout_.joint_count, all = int64_t{bodies_} * layout_.joint_count;
+  const int64_t slot = (first_ + count_) % capacity_;  // in a full ring that of the first frame, which leaves
   float* joints_to = joints_.data() + 3 * all * slot;
   float* confidence_to = confidence_.data() + all * slot;
-  const int64_t invalid = copy_valid_joints(joints, confidence, given, joints_to, confidence_to);
-  std::fill(joints_to + 3 * given, joints_to + 3 * all, 0.0f);
-  std::fill(confidence_to + given, confidence_to + all, 0.0f);
+  const int64_t invalid = copy_valid_joints(joints, confidence, count, joints_to, confidence_to);
+  std::fill(joints_to + 3 * count, joints_to + 3 * all, 0.0f);
+  std::fill(confidence_to + count, confidence_to + all, 0.0f);
   while (count_ && indices_[size(first_)] <= index - capacity_) drop_first();
   indices_[size(slot)] = last_index_ = index;
   invalid_counts_[size(slot)] = invalid;
@@ -117,7 +117,7 @@ void AudioStream::copy_samples(int64_t first, int64_t low, int64_t high, float* 
   }
 }
 
-// The columns whose frames are complete since the last samples came.
+// Computes the columns whose frames the last samples completed.
 void AudioStream::make_columns() {
   const int64_t frame_floats = stages_.frame_floats();
   while (true) {
@@ -145,7 +145,8 @@ void AudioStream::make_columns() {
 
 int64_t AudioStream::first_sample() const { return std::max<int64_t>(0, end_sample() - spec_.samples()); }
 
-// Columns first <= c < last of the window, whose frames reach beyond it: zeros are there. Returns the largest decibel.
+// Computes columns first <= c < last of the window, whose frames reach beyond it and see zeros there. Returns the
+// largest value in dB.
 float AudioStream::fill_edges(int64_t first, int64_t last) {
   float peak = -INFINITY;
   const int64_t low = first_sample(), high = end_sample(), frame_floats = stages_.frame_floats();
@@ -172,10 +173,10 @@ void AudioStream::stack(const Quantizer& quantizer, void* out) {
   const int64_t hop = spec_.hop_samples, frames = spec_.frames, length = end_sample() - first_sample();
   if (!length) bad_data("the stream has no hop of sound yet; push " + std::to_string(hop) + " samples");
 
-  // Of the window's columns, the middle ones see it alone and are kept; then come edges, then silence.
+  // Columns in the middle of the window lie inside it and are stored; the edges are computed here; silence follows.
   const int64_t silent = std::min(frames, divide_up(length + spec_.before(), hop));
-  const int64_t seen = length + spec_.before() - spec_.window_samples;  // where the last whole frame's column may be
-  const int64_t last_whole = seen < 0 ? 0 : std::min(silent, seen / hop + 1);
+  const int64_t last_start = length + spec_.before() - spec_.window_samples;  // of the last frame inside the window
+  const int64_t last_whole = last_start < 0 ? 0 : std::min(silent, last_start / hop + 1);
   const int64_t first_whole = std::min(first_column_, last_whole);
   float peak = silent < frames ? stages_.silence_db() : -INFINITY;
   peak = std::max(peak, fill_edges(0, std::min(first_column_, silent)));

@@ -1,7 +1,7 @@
 // Frames and samples that arrive piece by piece, and the tensors of the window that ends with them. har.h defines the
-// window. What is new is worked on when it arrives (validity of joints, columns of the spectrogram); what depends on
-// the whole window (bodies, origin, scale, top_db, deltas) when a tensor is asked for. No function but the constructors
-// allocates, unless it throws.
+// window. A push processes the new data (validity of joints, columns of the spectrogram); reading a tensor computes
+// everything that depends on the complete window (bodies, origin, scale, top_db, deltas). Only constructors, and
+// functions that throw, allocate.
 #pragma once
 
 #include <cstdint>
@@ -58,13 +58,13 @@ class AudioStream {
 
   const LogMelSpec spec_;
   LogMelStages stages_;
-  const int64_t piece_;          // samples taken in at once
+  const int64_t piece_;          // samples processed at once
   const int64_t first_column_;   // the first column whose frame has no sample before the stream's beginning
   const int64_t row_floats_;
   int64_t count_ = 0;            // samples pushed
   int64_t next_column_ = 0;      // columns are counted from the stream's first sample, one for every hop
   std::vector<float> samples_;   // ring
-  std::vector<float> decibels_;  // [n_mels][2 * frames]: ring of columns, each written twice: any window is in one run
+  std::vector<float> decibels_;  // [n_mels][2 * frames]: ring of columns, written twice: any window is contiguous
   std::vector<float> peaks_;     // ring
   std::vector<float> window_;    // [n_mels][row_floats]
   std::vector<float> frames_;    // [group][frame_floats]

@@ -53,7 +53,7 @@ INLINE vf count_up() {
   return result;
 }
 
-// The larger and the smaller of two; compilers do not find these instructions themselves without -ffinite-math-only.
+// Maximum and minimum; without -ffinite-math-only compilers do not emit these instructions.
 INLINE vf larger(vf a, vf b) {
 #if defined(__AVX2__)
   return __builtin_ia32_maxps256(a, b);
@@ -74,10 +74,10 @@ INLINE vf smaller(vf a, vf b) {
 #endif
 }
 
-constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, half to even
+constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, half to even
 
-// 2^-x for x >= 0, relative error below 2e-7 up to 100, at most 2^-100 beyond. The polynomial is 1 at 0 and has the least
-// relative error, 9e-8, within half a power (a linear program found it).
+// 2^-x for x >= 0, relative error below 2e-7 up to 100, at most 2^-100 beyond. The polynomial is 1 at 0 and minimax in
+// relative error, 9e-8, within half a power (by a linear program).
 INLINE vf exp2_negative(vf x) {
   const vf y = -smaller(x, all(100.0f));
   const vf shifted = y + kRounder;
@@ -88,10 +88,10 @@ INLINE vf exp2_negative(vf x) {
   p = p * f + 2.402224243e-01f;
   p = p * f + 6.931470037e-01f;
   p = p * f + 1.0f;
-  return bits<vf>(bits<vu>(p) + (bits<vu>(shifted) << 23));  // the low bits of `shifted` are the whole part
+  return bits<vf>(bits<vu>(p) + (bits<vu>(shifted) << 23));  // the low bits of `shifted` are the integer part
 }
 
-// Natural logarithm of normal positive numbers, within 1e-7 or so relative (Cephes' logf).
+// Natural logarithm of normal positive numbers, to a relative error of about 1e-7 (Cephes' logf).
 INLINE vf logarithm(vf x) {
   const vu shifted = bits<vu>(x) - 0x3f3504f3u;  // sqrt(1/2) becomes 0
   const vf e = __builtin_convertvector(bits<vi>(shifted) >> 23, vf);

@@ -1,4 +1,4 @@
-// Counts what a stream allocates after its creation; prints the number. Linked with --wrap for C's functions.
+// Prints the number of a stream's allocations after its creation. Linked with --wrap for the C functions.
 
 #include <cstdio>
 #include <cstdlib>
@@ -35,7 +35,7 @@ int __wrap_posix_memalign(void** memory, size_t alignment, size_t size) {
 }
 }
 
-// The C++ library's own operator new would call malloc where --wrap does not reach.
+// operator new of libstdc++ would call malloc where --wrap does not reach.
 __attribute__((noinline)) void* operator new(size_t size) {
   if (void* memory = counted(__real_malloc(size ? size : 1))) return memory;
   throw std::bad_alloc();
@@ -60,7 +60,7 @@ int main() {
   allocations = 0;
   bool good = true;
   for (int t = 0; t < frames; ++t) {
-    good &= har_stream_push_frame(stream, t, recording.frame(t), recording.seen(t), t % 3) == HAR_OK;
+    good &= har_stream_push_frame(stream, t, recording.frame(t), recording.confidence_of(t), t % 3) == HAR_OK;
     good &= har_stream_push_audio(stream, recording.waveform.data() + t * piece, piece, 32000) == HAR_OK;
     if (t % 10) continue;
     const bool int8 = t % 20 == 0;

@@ -1,4 +1,4 @@
-// Runs one recording through the library on another processor, for a test to compare with NumPy:
+// Runs one recording through the library, on any processor, for a test to compare with NumPy:
 //   har_golden FOLDER FRAMES BODIES LAYOUT
 // Reads manifest.json and the float32 files joints.bin, confidence.bin, waveform.bin; writes heatmaps.bin and
 // logmel.bin (batch) and stream_heatmaps.bin and stream_logmel.bin (pushed frame by frame and in pieces, the window
@@ -59,7 +59,7 @@ int main(int count, char** arguments) {
   const std::vector<float> waveform = read_floats("waveform.bin");
   if (frames < 1 || bodies < 1 || joints.size() != 3 * confidence.size() ||
       confidence.size() % (size_t(frames) * size_t(bodies)) != 0) {
-    std::fprintf(stderr, "error: joints.bin and confidence.bin do not fit to %d frames of %d bodies\n", frames, bodies);
+    std::fprintf(stderr, "error: joints.bin and confidence.bin do not fit %d frames of %d bodies\n", frames, bodies);
     return 4;
   }
 

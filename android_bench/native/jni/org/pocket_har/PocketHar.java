@@ -5,11 +5,11 @@ import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 
 /**
- * The recogniser's inputs from a skeleton and a waveform: the C interface har.h for Java and Kotlin.
+ * Preprocessing of a skeleton and a waveform for the recogniser: the C interface har.h for Java and Kotlin.
  *
  * <p>Tensors are written into direct byte buffers in native order, such as those of a TFLite interpreter's inputs,
  * whose capacity must be the tensor's size in bytes. An object belongs to one thread at a time. Every method throws
- * IllegalArgumentException where the C function does not succeed, with its sentence.
+ * IllegalArgumentException where the C function does not succeed, with its message.
  */
 public final class PocketHar implements AutoCloseable {
     static {
@@ -18,7 +18,7 @@ public final class PocketHar implements AutoCloseable {
 
     private long handle;
 
-    /** Reads the text of an artefact's manifest.json. */
+    /** Reads the text of an artifact's manifest.json. */
     public PocketHar(String manifestJson) {
         handle = create(manifestJson.getBytes(StandardCharsets.UTF_8));
     }
@@ -61,7 +61,7 @@ public final class PocketHar implements AutoCloseable {
         logMel(open(), waveform, sampleRateHz, int8, out);
     }
 
-    /** A stream of frames and samples; har.h says what its window is. */
+    /** A stream of frames and samples; har.h defines its window. */
     public Stream newStream(int windowFrames, int bodies, String layout) {
         return new Stream(createStream(open(), windowFrames, bodies, layout));
     }
