@@ -1,1 +1,1 @@
-"""Artefacts on phones and boards: what the device is, running a tool there, and records that can be compared."""
+"""Artifacts on phones and boards: connections, tools, and records that can be compared."""

@@ -16,12 +16,12 @@ HEADER = (
 )
 NOTES = (
     "c computed, m measured, q quoted from the paper (on its own machine); latency: median of inference alone, or "
-    "of the typical times of processes where the tool tells no more",
+    "of the typical times of processes if the tool reports aggregates only",
 )
 
 
 def device_table(records: Sequence[Record], manifest: Manifest) -> str:
-    """The paper's row for the stream, where it has one, then a row for every device."""
+    """The paper's row for the stream, if it has one, then a row for every device."""
     rows = []
     paper = PAPER_TABLE_1.get(manifest.stream)
     if paper:
@@ -41,31 +41,32 @@ def device_table(records: Sequence[Record], manifest: Manifest) -> str:
                 "",
             ]
         )
-    rows += [_row(record, own, manifest) for record in records for own in record.measurements]
+    rows += [_row(record, measurement, manifest) for record in records for measurement in record.measurements]
     first = records[0].measurements[0]
     assert first.device_run is not None
     title = f"{first.device_run.tool}, {first.device_run.protocol} run, threads: {first.subject.threads}"
     return "\n".join([format_table(HEADER, rows, title=title), *NOTES])
 
 
-def _row(record: Record, own: Measurement, manifest: Manifest) -> list[str]:
-    run, cost = own.device_run, manifest.cost.get(manifest.stream, {})
-    found = summarize(own.inference.samples_ms)
-    tells_p90 = run is not None and run.sample == "inference"
-    before = summarize(own.preprocessing.samples_ms) if own.preprocessing else None
+def _row(record: Record, measurement: Measurement, manifest: Manifest) -> list[str]:
+    subject, run = measurement.subject, measurement.device_run
+    cost = manifest.cost.get(manifest.stream, {})
+    inference = summarize(measurement.inference.samples_ms)
+    has_p90 = run is not None and run.sample == "inference"
+    preprocessing = summarize(measurement.preprocessing.samples_ms) if measurement.preprocessing else None
     delegated = f"{run.delegated_ops} of {run.total_ops}" if run and run.delegated_ops is not None else ""
     device = record.device.model if record.device else record.environment.machine.cpu
     return [
-        f"{own.subject.stream}, {own.subject.recipe}",
-        f"{device}, {own.subject.accelerator}",
+        f"{subject.stream}, {subject.recipe}",
+        f"{device}, {subject.accelerator}",
         f"{cost['parameters'] / 1e6:.2f} M c" if "parameters" in cost else "",
         f"{cost['macs'] / 1e9:.3f} G c" if "macs" in cost else "",
-        f"{own.subject.size_bytes / 1e6:.2f} MB m",
-        f"{own.memory.peak_bytes / 1e6:.0f} MB m" if own.memory else "",
-        f"{before.median_ms:.2f} ms m" if before else "",
-        f"{found.median_ms:.2f} ms m",
-        f"{found.p90_ms:.2f} ms m" if tells_p90 else "",
-        f"{found.fps:.0f} m",
+        f"{subject.size_bytes / 1e6:.2f} MB m",
+        f"{measurement.memory.peak_bytes / 1e6:.0f} MB m" if measurement.memory else "",
+        f"{preprocessing.median_ms:.2f} ms m" if preprocessing else "",
+        f"{inference.median_ms:.2f} ms m",
+        f"{inference.p90_ms:.2f} ms m" if has_p90 else "",
+        f"{inference.fps:.0f} m",
         delegated,
         "yes" if run and run.valid else "no",
     ]
@@ -73,14 +74,14 @@ def _row(record: Record, own: Measurement, manifest: Manifest) -> list[str]:
 
 def curve_table(record: Record) -> str:
     """A row for every process of a sustained run, about a minute each, against the first."""
-    (own,) = record.measurements
-    assert own.device_run is not None
+    (measurement,) = record.measurements
+    assert measurement.device_run is not None
     rows: list[list[str]] = []
     first = None
-    for run in own.device_run.runs:
+    for run in measurement.device_run.runs:
         typical = run.inference.median_ms or run.inference.mean_ms or 0.0
         first = first or typical
-        during = [r.frequencies_khz for r in own.device_run.readings if run.start_s <= r.time_s <= run.end_s]
+        during = [r.frequencies_khz for r in measurement.device_run.readings if run.start_s <= r.time_s <= run.end_s]
         fastest = [max(khz) for khz in during if khz]
         rows.append(
             [
@@ -91,5 +92,5 @@ def curve_table(record: Record) -> str:
                 f"{sum(fastest) / len(fastest) / 1e6:.2f} GHz" if any(fastest) else "",
             ]
         )
-    header = ["until", "inference", "against the first", own.device_run.sensor or "temperature", "fastest core"]
+    header = ["until", "inference", "against the first", measurement.device_run.sensor or "temperature", "fastest core"]
     return format_table(header, rows, title=f"{record.device.model if record.device else ''}, sustained")

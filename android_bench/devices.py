@@ -1,4 +1,4 @@
-"""`python -m android_bench devices`: what adb sees, and what each device is."""
+"""`python -m android_bench devices`: the devices that adb lists, and what each of them is."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from console.program import show, show_json, warn
 from console.table import format_table
 from preprocess.errors import MissingComponentError, PocketHarError
 
-from .device.adb import AdbTarget, Listed, list_devices
-from .device.probe import Facts, State, read_facts, read_state
+from .device.adb import AdbConnection, list_devices, remedy
+from .device.facts import Facts, read_facts
+from .device.watch import State, read_state
 
 HEADER = (
     *("serial", "model", "SoC", "Hexagon", "Android", "cores (mask: highest)", "governor", "memory", "battery"),
@@ -20,20 +21,23 @@ HEADER = (
 
 
 def devices_command(options: argparse.Namespace) -> None:
-    """Lists devices; those that cannot be used are named with what to do.
+    """Lists devices; a device that cannot be used is named with a remedy.
 
     Raises:
         MissingComponentError: adb is not installed, or no device can be used.
     """
     rows, documents, problems = [], [], []
-    for own in list_devices():
-        document: dict[str, Any] = {"serial": own.serial, "state": own.state, "remedy": own.remedy}
-        if own.remedy:
-            problems.append(f"{own.serial} is {own.state}: {own.remedy}")
+    for serial, condition in list_devices().items():
+        advice = remedy(condition)
+        document: dict[str, Any] = {"serial": serial, "state": condition, "remedy": advice}
+        if advice:
+            problems.append(f"{serial} is {condition}: {advice}")
         else:
             try:
-                facts, state = _look_at(own)
-                rows.append(device_row(own.serial, facts, state))
+                device = AdbConnection(serial)
+                facts = read_facts(device)
+                state = read_state(device, facts.thermal_source)
+                rows.append(device_row(serial, facts, state))
                 document |= device_document(facts, state)
             except PocketHarError as error:
                 problems.append(str(error))
@@ -53,12 +57,6 @@ def devices_command(options: argparse.Namespace) -> None:
         show(format_table(HEADER, rows))
 
 
-def _look_at(listed: Listed) -> tuple[Facts, State]:
-    target = AdbTarget(listed.serial)
-    facts = read_facts(target)
-    return facts, read_state(target, facts.thermal_source)
-
-
 def device_document(facts: Facts, state: State) -> dict[str, Any]:
     """Plain JSON types."""
     return {
@@ -69,7 +67,7 @@ def device_document(facts: Facts, state: State) -> dict[str, Any]:
 
 
 def device_row(serial: str, facts: Facts, state: State) -> list[str]:
-    """For the table; empty where the device does not say."""
+    """A row of the table; empty cells for facts that the device does not report."""
     device, machine = facts.device, facts.machine
     battery = f"{device.battery_percent} %{', charging' if device.charging else ''}" if device.battery_percent else ""
     throttling = f", throttling ({state.thermal_status})" if state.thermal_status else ""

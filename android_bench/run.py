@@ -1,4 +1,4 @@
-"""`python -m android_bench run`: an artefact on one device or several, as records and beside the paper's Table 1.
+"""`python -m android_bench run`: an artifact on devices, as records and beside the paper's Table 1.
 
 Devices are measured one after another: an interrupt then ends one run, and this machine stays quiet.
 """
@@ -9,128 +9,141 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measure.records import Measurement, Record, write_record
+from benchmarks.measure.records import Record, write_record
+from console.options import command_line
 from console.program import log, show, show_json, warn
 from preprocess.errors import AnswerIsNo, PocketHarError, UsageError
 from runtime.manifest import read_artifact
 
-from .device.target import parse_target
+from .device.adb import AdbConnection
+from .device.connection import Connection, LocalConnection
+from .device.ssh import SshConnection
 from .device_table import curve_table, device_table
-from .measuring import Job, measure_on
-from .protocol import OFFICIAL, QUICK, Protocol, sustained
-from .tools.npu_libraries import require_npu
-from .tools.tool import find_tool
+from .protocol import OFFICIAL, QUICK, sustained
+from .record import measure_on
+from .tools.benchmark_model import BenchmarkModel
+from .tools.binaries import require_npu
+from .tools.har_run import HarRun
+from .tools.ort_perf import OnnxruntimePerfTest
+from .tools.tool import Request, Tool
 
-_MOST_THREADS = 64
 
+def run_on_devices(options: argparse.Namespace) -> None:
+    """Measures on every device, writes the records and shows them.
 
-def run_command(options: argparse.Namespace) -> None:
-    """Measures on every target, writes the records and shows them.
-
-    A device that fails does not keep the others from being measured; its error ends the command after them.
+    If a device fails, the others are still measured; its error ends the command after them.
 
     Raises:
-        UsageError: options that cannot be.
-        MissingComponentError: a device, adb, ssh or the tool is not there.
-        DataError: the artefact is damaged, or a measurement failed.
+        UsageError: options contradict each other.
+        MissingComponentError: a device, adb, ssh or the tool is missing.
+        DataError: the artifact is damaged, or a measurement failed.
         AnswerIsNo: an official measurement does not count.
     """
-    job = _job(options)
-    targets = list(options.target)
-    if len(set(targets)) != len(targets):
-        twice = next(own for own in targets if targets.count(own) > 1)
-        raise UsageError(f"--target names {twice} twice; name every device once")
-    records: list[Record] = []
-    failures: list[tuple[str, PocketHarError]] = []
-    for number, address in enumerate(targets):
-        try:
-            record = _measure(address, job)
-        except PocketHarError as error:
-            failures.append((address, error))
-            if len(targets) > 1:
-                warn(f"{address}: {error}")
-            continue
-        records.append(record)
-        _tell(record)
-        if options.out:
-            path = numbered(options.out, number, len(targets))
-            write_record(record, path)
-            log(f"{address}: wrote {path}")
-    if records:
-        _show(records, job, options)
-    if failures:
-        first = failures[0][1]
-        count = f"{len(failures)} of {len(targets)} devices were not measured, the first: " if len(targets) > 1 else ""
-        raise type(first)(f"{count}{first}")
-    reasons = [why for own in records for found in own.measurements for why in _against(found)]
-    if options.official and reasons:
-        raise AnswerIsNo(f"no official figure: {reasons[0]}")
-
-
-def _measure(address: str, job: Job) -> Record:
-    target = parse_target(address)
-    try:
-        return measure_on(target, job)
-    finally:
-        target.close()
-
-
-def _job(options: argparse.Namespace) -> Job:
-    if not 1 <= options.threads <= _MOST_THREADS:
-        raise UsageError(f"--threads is {options.threads}; use 1 to {_MOST_THREADS}")
     manifest, _ = read_artifact(options.artifact)
     require_npu(manifest, options.accelerator)
     tool = find_tool(options.tool, manifest.format, options.accelerator)
     if options.profile and tool.name != "benchmark_model":
         raise UsageError(f"--profile is not for {tool.name}; use --tool benchmark_model")
-    protocol, words = _protocol(options)
-    command = (
-        f"python -m android_bench run --target {options.target[0].split('://')[0]}://DEVICE --artifact {manifest.name} "
-        f"--tool {tool.name} --accelerator {options.accelerator} --threads {options.threads} {words}"
+    addresses = list(options.target)
+    if twice := [address for address in addresses if addresses.count(address) > 1]:
+        raise UsageError(f"--target names {twice[0]} twice; name every device once")
+    schedule = sustained(options.sustained) if options.sustained else OFFICIAL if options.official else QUICK
+    request = Request(
+        options.artifact, manifest, options.threads, options.accelerator, schedule, profile=options.profile
     )
-    return Job(
-        artifact=options.artifact,
-        manifest=manifest,
-        tool=tool,
-        tool_path=options.tool_path,
-        accelerator=options.accelerator,
-        threads=options.threads,
-        protocol=protocol,
-        profile=options.profile,
-        keep=options.keep,
-        command=command,
-    )
+    records: list[Record] = []
+    failures: list[PocketHarError] = []
+    for number, address in enumerate(addresses):
+        try:
+            record = _measure(address, tool, request, options)
+        except PocketHarError as error:
+            failures.append(error)
+            if len(addresses) > 1:
+                warn(f"{address}: {error}")
+            continue
+        records.append(record)
+        for warning in (*_doubts(record), *record.warnings):
+            warn(warning)
+        if options.out:
+            path = numbered(options.out, number, len(addresses))
+            write_record(record, path)
+            log(f"{address}: wrote {path}")
+    if options.json and records:
+        documents = [record.to_dict() for record in records]
+        show_json(documents[0] if len(addresses) == 1 else {"records": documents})
+    elif records:
+        show(device_table(records, manifest))
+        for record in records if schedule.duration_s else ():
+            show(f"\n{curve_table(record)}")
+    if failures:
+        several = len(addresses) > 1
+        count = f"{len(failures)} of {len(addresses)} devices were not measured, the first: " if several else ""
+        raise type(failures[0])(f"{count}{failures[0]}")
+    _refuse_invalid(records, official=options.official)
 
 
-def _protocol(options: argparse.Namespace) -> tuple[Protocol, str]:
-    if options.sustained is not None:
-        return sustained(options.sustained), f"--sustained {options.sustained}"
-    return (OFFICIAL, "--official") if options.official else (QUICK, "--quick")
+def _measure(address: str, tool: Tool, request: Request, options: argparse.Namespace) -> Record:
+    device = connect(address)
+    try:
+        return measure_on(
+            device, tool, request, tool_path=options.tool_path, keep=options.keep, command=command_line(options)
+        )
+    finally:
+        device.close()
+
+
+def connect(address: str) -> Connection:
+    """The connection to an address.
+
+    Args:
+        address: `adb://SERIAL` (`adb://` if one device is connected), `ssh://USER@HOST[:PORT]` or `local://`.
+
+    Raises:
+        UsageError: another address.
+        MissingComponentError: the program or the device is missing.
+    """
+    scheme, separator, rest = address.partition("://")
+    if separator and scheme == "adb":
+        return AdbConnection.find(rest)
+    if separator and scheme == "ssh" and rest and not rest.startswith("-"):
+        return SshConnection(rest)
+    if address == "local://":
+        return LocalConnection()
+    raise UsageError(f"--target is {address!r}; write adb://SERIAL, ssh://USER@HOST or local://")
+
+
+def find_tool(name: str | None, file_format: str, accelerator: str) -> Tool:
+    """The tool of this name; without a name, the default for the format.
+
+    Raises:
+        UsageError: the tool does not read the format or does not support the accelerator.
+    """
+    tools: tuple[Tool, ...] = (HarRun(), BenchmarkModel(), OnnxruntimePerfTest())
+    able = [tool for tool in tools if file_format in tool.formats]
+    chosen = next((tool for tool in able if name in (None, tool.name)), None)
+    if chosen is None:
+        names = " or ".join(tool.name for tool in able)
+        raise UsageError(f"--tool is {name}, which reads no {file_format} file; use {names}")
+    if accelerator not in chosen.accelerators:
+        supported = " and ".join(chosen.accelerators)
+        raise UsageError(f"--accelerator is {accelerator}, but {chosen.name} supports {supported} only")
+    return chosen
 
 
 def numbered(path: Path, number: int, count: int) -> Path:
-    """FILE for one device; for several FILE-1, FILE-2 … in the order they were named, before the suffix."""
+    """FILE for one device; for several FILE-1, FILE-2 … in the order of the command line, before the suffix."""
     return path if count == 1 else path.with_name(f"{path.stem}-{number + 1}{path.suffix}")
 
 
-def _against(own: Measurement) -> tuple[str, ...]:
-    return own.device_run.reasons_against if own.device_run else ()
+def _doubts(record: Record) -> list[str]:
+    (measurement,) = record.measurements
+    assert measurement.device_run is not None
+    label = measurement.subject.label
+    return [f"the measurement of {label} does not count: {why}" for why in measurement.device_run.reasons_against]
 
 
-def _tell(record: Record) -> None:
-    for own in record.measurements:
-        for reason in _against(own):
-            warn(f"the measurement of {own.subject.label} does not count: {reason}")
-    for warning in record.warnings:
-        warn(warning)
-
-
-def _show(records: Sequence[Record], job: Job, options: argparse.Namespace) -> None:
-    if options.json:
-        documents = [own.to_dict() for own in records]
-        show_json(documents[0] if len(options.target) == 1 else {"records": documents})
-        return
-    show(device_table(records, job.manifest))
-    if job.protocol.duration_s:
-        for own in records:
-            show(f"\n{curve_table(own)}")
+def _refuse_invalid(records: Sequence[Record], *, official: bool) -> None:
+    for record in records if official else ():
+        run = record.measurements[0].device_run
+        if run is not None and run.reasons_against:
+            raise AnswerIsNo(f"no official figure: {run.reasons_against[0]}")

@@ -42,7 +42,7 @@ def parse_json(text: str | bytes, where: str) -> Any:
         raise DataError(f"{where} is not a JSON document: {error}") from error
 
 
-def decode(kind: Any, value: Any, where: str) -> Any:
+def decode(kind: Any, value: Any, where: str, *, complete: bool = False) -> Any:
     """`value`, as JSON gives it, as an object of the annotated type `kind`.
 
     Handles dataclasses (fields with a default may be missing), `tuple[X, ...]`, `dict[str, X]`, `X | None`, `float`,
@@ -52,6 +52,7 @@ def decode(kind: Any, value: Any, where: str) -> Any:
         kind: the type.
         value: what `json.loads` returned.
         where: the place in the document, for messages.
+        complete: fields with a default must be there too.
 
     Raises:
         DataError: a field is missing, unknown, of another type or not finite.
@@ -62,18 +63,21 @@ def decode(kind: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(kind)
     if origin in (types.UnionType, typing.Union):
         inner = next(item for item in typing.get_args(kind) if item is not types.NoneType)
-        return None if value is None else decode(inner, value, where)
+        return None if value is None else decode(inner, value, where, complete=complete)
     if is_dataclass(kind):
-        return _decode_dataclass(kind, value, where)
+        return _decode_dataclass(kind, value, where, complete)
     if origin is typing.Literal:
         _require(value in typing.get_args(kind), value, where, f"one of {', '.join(map(str, typing.get_args(kind)))}")
         return value
     if origin is tuple:
         _require(isinstance(value, list), value, where, "a list")
-        return tuple(decode(typing.get_args(kind)[0], item, f"{where}.{i}") for i, item in enumerate(value))
+        return tuple(
+            decode(typing.get_args(kind)[0], item, f"{where}.{i}", complete=complete) for i, item in enumerate(value)
+        )
     if origin is dict:
         _require(isinstance(value, dict), value, where, "an object")
-        return {name: decode(typing.get_args(kind)[1], item, f"{where}.{name}") for name, item in value.items()}
+        inner = typing.get_args(kind)[1]
+        return {name: decode(inner, item, f"{where}.{name}", complete=complete) for name, item in value.items()}
     if kind is float:
         # JSON may write 3.0 as 3. True is an integer for Python.
         _require(isinstance(value, int | float) and not isinstance(value, bool), value, where, "a number")
@@ -95,15 +99,20 @@ def refuse_non_finite(value: Any, where: str) -> None:
             refuse_non_finite(item, f"{where}.{index}")
 
 
-def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
+def _decode_dataclass(kind: Any, value: Any, where: str, complete: bool) -> Any:
     _require(isinstance(value, dict), value, where, "an object")
     known = {item.name for item in fields(kind)}
-    needed = {item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING}
+    optional = {
+        item.name for item in fields(kind) if item.default is not MISSING or item.default_factory is not MISSING
+    }
+    needed = known if complete else known - optional
     for problem, odd in (("missing", needed - value.keys()), ("unknown", value.keys() - known)):
         if odd:
             raise DataError(f"{where} has the {problem} field {min(odd)!r}; make it again with this release")
     hints = typing.get_type_hints(kind)
-    return kind(**{name: decode(hints[name], value[name], f"{where}.{name}") for name in sorted(value)})
+    return kind(
+        **{name: decode(hints[name], value[name], f"{where}.{name}", complete=complete) for name in sorted(value)}
+    )
 
 
 def _require(condition: bool, value: Any, where: str, expected: str) -> None:

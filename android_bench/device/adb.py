@@ -1,17 +1,15 @@
-"""Phones over adb. The real client does the transport; every call names the device and has a timeout."""
+"""Phones over adb. The installed client does the transport; every call names the device and has a timeout."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from preprocess.errors import DataError, MissingComponentError, UsageError
 
-from .errors import CommandTimeout, DeviceLost, quote
-from .target import FOLDER, Outcome, marked, run_client, unmarked
+from .connection import FOLDER, CommandTimeout, DeviceLost, Outcome, marked, quote, run_client, unmarked
 
 ROOT = f"/data/local/tmp/{FOLDER}"
 _SERVER_TIMEOUT_S = 20.0  # starting the adb server takes a few seconds
@@ -37,35 +35,22 @@ _LOST = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A line of `adb devices -l`: serial, state (`device` when it can be used) and what it says beyond."""
-
-    serial: str
-    state: str
-    details: dict[str, str]
-
-    @property
-    def remedy(self) -> str | None:
-        """What to do about a device that cannot be used; None for one that can."""
-        if self.state == "device":
-            return None
-        return REMEDIES.get(self.state, "unplug it and plug it in again")
+def remedy(state: str) -> str | None:
+    """Advice for a device in a state that adb lists; None for `device`, which can be used."""
+    if state == "device":
+        return None
+    return REMEDIES.get(state, "unplug it and plug it in again")
 
 
-def parse_devices(text: str) -> tuple[Listed, ...]:
-    """Of `adb devices -l`. Lines that are no device, such as those of a server that starts, are left out."""
-    found = []
-    for line in text.partition("List of devices attached")[2].splitlines():
-        match = re.match(r"(\S+)\s+(no permissions|[a-z]+)\b(.*)", line)
-        if match and not line.startswith("*"):
-            details = dict(word.split(":", 1) for word in match[3].split() if ":" in word)
-            found.append(Listed(match[1], match[2], details))
-    return tuple(found)
+def parse_devices(text: str) -> dict[str, str]:
+    """States by serial number, from `adb devices -l`. Messages of a starting server are skipped."""
+    lines = text.partition("List of devices attached")[2].splitlines()
+    matches = [re.match(r"(\S+)\s+(no permissions|[a-z]+)\b", line) for line in lines if not line.startswith("*")]
+    return {match[1]: match[2] for match in matches if match}
 
 
-def list_devices() -> tuple[Listed, ...]:
-    """Devices that adb knows.
+def list_devices() -> dict[str, str]:
+    """States of the devices that adb knows, by serial number.
 
     Raises:
         MissingComponentError: adb is not installed, or its server does not start.
@@ -85,8 +70,8 @@ def _adb(words: Sequence[str], *, timeout_s: float) -> Outcome:
     return run_client(["adb", *words], timeout_s=timeout_s, what=f"adb {words[2 if words[0] == '-s' else 0]}")
 
 
-class AdbTarget:
-    """A device by its serial."""
+class AdbConnection:
+    """A phone by its serial number."""
 
     def __init__(self, serial: str) -> None:
         self.serial = serial
@@ -94,27 +79,27 @@ class AdbTarget:
         self.root = ROOT
 
     @classmethod
-    def find(cls, serial: str) -> AdbTarget:
-        """The device, after a look whether it can be used; without a serial the only one.
+    def find(cls, serial: str) -> AdbConnection:
+        """The phone, once adb lists it as usable; without a serial number the only one.
 
         Raises:
-            MissingComponentError: adb or the device is not there, or it cannot be used.
-            UsageError: several devices and no serial.
+            MissingComponentError: adb or the device is missing, or the device cannot be used.
+            UsageError: several devices and no serial number.
         """
-        listed = list_devices()
-        known = ", ".join(own.serial for own in listed) or "none"
-        if not serial and len(listed) > 1:
+        states = list_devices()
+        known = ", ".join(states) or "none"
+        if not serial and len(states) > 1:
             raise UsageError(f"--target is 'adb://', but several devices are connected: {known}; add the serial")
-        chosen = next((own for own in listed if own.serial == serial or not serial), None)
-        if chosen is None:
+        serial = serial or next(iter(states), "")
+        if serial not in states:
             what = f"device {serial!r} is not connected" if serial else "no device is connected"
             raise MissingComponentError(
-                f"{what} (adb sees {known}); plug it in with USB debugging on, see docs/phone.md, and look with "
+                f"{what} (adb lists {known}); plug it in with USB debugging on, see docs/phone.md, and look with "
                 "`python -m android_bench devices`"
             )
-        if chosen.remedy:
-            raise MissingComponentError(f"{chosen.serial} is {chosen.state}: {chosen.remedy}")
-        return cls(chosen.serial)
+        if advice := remedy(states[serial]):
+            raise MissingComponentError(f"{serial} is {states[serial]}: {advice}")
+        return cls(serial)
 
     def run(self, script: str, *, timeout_s: float) -> Outcome:
         text, mark = marked(script)
@@ -131,22 +116,22 @@ class AdbTarget:
         try:
             if re.fullmatch(r"[\w.\-]+:\d+", self.serial):
                 _adb(["connect", self.serial], timeout_s=_SERVER_TIMEOUT_S)
-            return any(own.serial == self.serial and own.state == "device" for own in list_devices())
+            return list_devices().get(self.serial) == "device"
         except (MissingComponentError, CommandTimeout):
             return False
 
     def close(self) -> None:
-        """Nothing is held."""
+        """No temporary files."""
 
     def _move(self, words: Sequence[str], problem: str, timeout_s: float) -> None:
         outcome = self._call(words, timeout_s=timeout_s)
         if outcome.exit_code:
-            said = outcome.stderr + outcome.stdout
-            if "No space left" in said:
+            message = outcome.stderr + outcome.stdout
+            if "No space left" in message:
                 raise DataError(f"{problem}: its storage is full; free some space on it and run again")
             if self._lost(outcome):
-                raise self._gone(said)
-            raise DataError(f"{problem}: {quote(said)}")
+                raise self._gone(message)
+            raise DataError(f"{problem}: {quote(message)}")
 
     def _call(self, words: Sequence[str], *, timeout_s: float) -> Outcome:
         outcome = _adb(["-s", self.serial, *words], timeout_s=timeout_s)
@@ -155,10 +140,10 @@ class AdbTarget:
         return outcome
 
     def _lost(self, outcome: Outcome) -> bool:
-        """Whether a failed copy is the connection's fault. The device's list is asked, since messages vary."""
+        """Whether the connection broke during a copy. Messages vary, so the list of devices decides."""
         if _LOST.search(outcome.stderr):
             return True
-        return not any(own.serial == self.serial and own.state == "device" for own in list_devices())
+        return not list_devices().get(self.serial) == "device"
 
-    def _gone(self, said: str) -> DeviceLost:
-        return DeviceLost(f"{self.address} went away: {quote(said)}; connect it and run again")
+    def _gone(self, message: str) -> DeviceLost:
+        return DeviceLost(f"{self.address} went away: {quote(message)}; connect it and run again")

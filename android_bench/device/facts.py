@@ -1,4 +1,4 @@
-"""What a device says about itself, out of the text of its commands. Pure functions."""
+"""What a device is: the commands that ask it, and the parsers of their output."""
 
 from __future__ import annotations
 
@@ -6,10 +6,34 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.measure.provenance import INSTRUCTIONS
+from benchmarks.measure.records import Device, Machine
+from preprocess.errors import DataError
+from runtime.npu.chips import snapdragon, soc_name
+
+from .connection import Connection, quote
+from .watch import CPUS, THERMAL, TIMEOUT_S, ZONES, parse_thermal_zones, parse_thermalservice, split_sections, watched
+
+_CORES = (
+    f"for c in {CPUS}; do k=-; g=-; read k < $c/cpufreq/cpuinfo_max_freq; read g < $c/cpufreq/scaling_governor; "
+    'echo "${c##*/} ${k:--} ${g:--}"; done 2>/dev/null'
+)
+_SECTIONS = {
+    "getprop": "getprop 2>/dev/null",
+    "cpuinfo": "cat /proc/cpuinfo",
+    "meminfo": "cat /proc/meminfo",
+    "battery": "dumpsys battery 2>/dev/null",
+    "thermal": THERMAL,
+    "zones": ZONES,
+    "cores": _CORES,
+    "kernel": "uname -r; uname -m",
+    "taskset": "command -v taskset",
+}
+
 
 @dataclass(frozen=True)
 class Battery:
-    """Of `dumpsys battery`: per cent, °C (None where it does not say), and whether it is being charged."""
+    """`dumpsys battery`: per cent, °C (None if not reported), and whether it is being charged."""
 
     percent: int
     celsius: float | None
@@ -18,7 +42,7 @@ class Battery:
 
 @dataclass(frozen=True)
 class Core:
-    """A processor core: its number, highest frequency in kHz (0 where the system does not say) and governor."""
+    """A processor core: its number, highest frequency in kHz (0 if not reported) and governor."""
 
     number: int
     highest_khz: int
@@ -26,42 +50,109 @@ class Core:
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """Cores of one highest frequency: hexadecimal mask for `taskset`, and kHz."""
+class Facts:
+    """A device before a run.
 
-    mask: str
-    cores: tuple[int, ...]
-    highest_khz: int
+    Attributes:
+        device, machine: for the record.
+        cores: of the processor.
+        android: whether it runs Android.
+        can_pin: whether it has `taskset`.
+        thermal_source: command that reports temperatures, `thermalservice` or `zones`; None without sensors.
+    """
+
+    device: Device
+    machine: Machine
+    cores: tuple[Core, ...]
+    android: bool
+    can_pin: bool
+    thermal_source: str | None
+
+
+def read_facts(device: Connection) -> Facts:
+    """Asks the device once.
+
+    Raises:
+        DeviceLost, CommandTimeout: as `Connection.run`.
+        DataError: the device does not report its kernel.
+    """
+    script = "; ".join(f"echo @@{name}; {command}" for name, command in _SECTIONS.items())
+    outcome = device.run(f"{script}; true", timeout_s=TIMEOUT_S)
+    return facts_of(split_sections(outcome.stdout))
+
+
+def facts_of(sections: Mapping[str, str]) -> Facts:
+    """Facts from the sections that `read_facts` reads.
+
+    Raises:
+        DataError: the kernel does not report its version and architecture.
+    """
+    properties = parse_getprop(sections.get("getprop", ""))
+    cpu = parse_cpuinfo(sections.get("cpuinfo", ""))
+    cores = parse_cores(sections.get("cores", ""))
+    kernel = sections.get("kernel", "").split()
+    if len(kernel) != 2:
+        raise DataError(f"`uname -r; uname -m` on the device says {quote(sections.get('kernel', ''))}; is it a Linux?")
+    android = properties.get("ro.build.version.release")
+    soc, battery = soc_name(properties), parse_battery(sections.get("battery", ""))
+    chip = snapdragon(soc)
+    thermal_status, temperatures = parse_thermalservice(sections.get("thermal", ""))
+    zones = parse_thermal_zones(sections.get("zones", ""))
+    source = "thermalservice" if watched(temperatures) else "zones" if watched(zones) else None
+    name = soc or cpu.get("model name") or cpu.get("Hardware") or cpu.get("Model") or "unknown"
+    device = Device(
+        model=model_name(properties) or cpu.get("Model") or name,
+        soc=soc,
+        hexagon=chip.hexagon if chip else None,
+        soc_model=chip.soc_model if chip else None,
+        android=android,
+        clusters=tuple(f"{mask}: {khz // 1000} MHz" for mask, khz in clusters(cores) if khz),
+        governors=tuple(sorted({core.governor for core in cores if core.governor})),
+        battery_percent=battery.percent if battery else None,
+        battery_c=battery.celsius if battery else None,
+        charging=battery.charging if battery else None,
+        thermal_status=thermal_status,
+    )
+    features = (cpu.get("Features") or cpu.get("flags") or "").split()
+    machine = Machine(
+        cpu=f"Snapdragon {chip.name} ({soc})" if chip else name,
+        cores=len(cores) or 1,
+        architecture=kernel[1],
+        system=f"Android {android}, Linux {kernel[0]}" if android else f"Linux {kernel[0]}",
+        memory_bytes=memory_bytes(sections.get("meminfo", "")),
+        instructions=tuple(name for name in INSTRUCTIONS if name in features) if features else None,
+    )
+    return Facts(device, machine, cores, bool(android), bool(sections.get("taskset", "").strip()), source)
 
 
 def parse_getprop(text: str) -> dict[str, str]:
-    """Of lines `[name]: [value]`. A value may go over several lines; what is no property is left out."""
+    """Values of lines `[name]: [value]`. A value may span several lines; other lines are skipped."""
     return dict(re.findall(r"^\[([^\]\n]+)\]: \[(.*?)\]\r?$", text, re.MULTILINE | re.DOTALL))
 
 
 def parse_cpuinfo(text: str) -> dict[str, str]:
-    """Of /proc/cpuinfo: the first value of every key, keys as they stand there."""
-    found: dict[str, str] = {}
+    """The first value of every key of /proc/cpuinfo."""
+    values: dict[str, str] = {}
     for line in text.splitlines():
         key, colon, value = line.partition(":")
         if colon:
-            found.setdefault(key.strip(), value.strip())
-    return found
+            values.setdefault(key.strip(), value.strip())
+    return values
 
 
 def memory_bytes(meminfo: str) -> int | None:
-    """Of /proc/meminfo: MemTotal; None where it is not there."""
-    found = re.search(r"^MemTotal:\s+(\d+) kB\s*$", meminfo, re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
+    """MemTotal of /proc/meminfo; None if it is missing."""
+    line = re.search(r"^MemTotal:\s+(\d+) kB\s*$", meminfo, re.MULTILINE)
+    return int(line[1]) * 1024 if line else None
 
 
 def parse_battery(text: str) -> Battery | None:
-    """Of `dumpsys battery`; None where there is no battery or nothing is said of it."""
+    """The battery from `dumpsys battery`; None without one."""
     values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-    level, scale = _whole(values.get("level")), _whole(values.get("scale")) or 100
+    level, scale = _integer(values.get("level")), _integer(values.get("scale")) or 100
     if level is None or values.get("present") == "false":
         return None
-    tenths = _whole(values.get("temperature"))
+    tenths = _integer(values.get("temperature"))
     powered = any(values.get(f"{source} powered") == "true" for source in ("AC", "USB", "Wireless", "Dock"))
     # Android's BatteryManager: 2 is charging, 5 full.
     charging = powered or values.get("status") in ("2", "5")
@@ -69,33 +160,30 @@ def parse_battery(text: str) -> Battery | None:
 
 
 def parse_cores(text: str) -> tuple[Core, ...]:
-    """Of lines `cpuN KHZ GOVERNOR`, `-` for what could not be read; in order of the cores."""
+    """Cores in their order, from lines `cpuN KHZ GOVERNOR` with `-` for an unreadable value."""
     cores = [
         Core(int(number), int(khz) if khz != "-" else 0, None if governor == "-" else governor)
         for number, khz, governor in re.findall(r"^cpu(\d+) (\d+|-) (\S+)\r?$", text, re.MULTILINE)
     ]
-    return tuple(sorted(cores, key=lambda own: own.number))
+    return tuple(sorted(cores, key=lambda core: core.number))
 
 
-def clusters(cores: Sequence[Core]) -> tuple[Cluster, ...]:
-    """Cores by highest frequency, slowest first."""
-    found = []
-    for khz in sorted({core.highest_khz for core in cores}):
-        numbers = tuple(core.number for core in cores if core.highest_khz == khz)
-        found.append(Cluster(core_mask(numbers), numbers, khz))
-    return tuple(found)
+def clusters(cores: Sequence[Core]) -> list[tuple[str, int]]:
+    """Cores by highest frequency, slowest first: mask for `taskset`, and kHz."""
+    frequencies = sorted({core.highest_khz for core in cores})
+    return [(core_mask([core.number for core in cores if core.highest_khz == khz]), khz) for khz in frequencies]
 
 
 def fastest_cores(cores: Sequence[Core], threads: int) -> str | None:
-    """Mask of as many of the fastest cores as there are threads; None where all are alike or nothing is known."""
+    """Mask of the fastest cores, one for each thread; None if all are alike or nothing is known."""
     if len({core.highest_khz for core in cores}) < 2:
         return None
-    ranked = sorted(cores, key=lambda own: (-own.highest_khz, -own.number))
-    return core_mask([own.number for own in ranked[:threads]])
+    ranked = sorted(cores, key=lambda core: (-core.highest_khz, -core.number))
+    return core_mask([core.number for core in ranked[:threads]])
 
 
 def core_mask(numbers: Sequence[int]) -> str:
-    """As `taskset` takes it: hexadecimal without prefix."""
+    """Mask for `taskset`: hexadecimal without prefix."""
     return f"{sum(1 << number for number in numbers):02x}"
 
 
@@ -105,5 +193,5 @@ def model_name(properties: Mapping[str, str]) -> str | None:
     return " ".join(word for word in words if word) or None
 
 
-def _whole(text: str | None) -> int | None:
+def _integer(text: str | None) -> int | None:
     return int(text) if text and re.fullmatch(r"-?\d+", text) else None

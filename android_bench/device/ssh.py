@@ -1,4 +1,4 @@
-"""Boards over ssh, with the programs `ssh` and `scp`. Never asks for a password: a key must be set up."""
+"""Boards over ssh, with the programs `ssh` and `scp`. A key must be set up: no password is asked for."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path
 
 from preprocess.errors import DataError, MissingComponentError, UsageError
 
-from .errors import CommandTimeout, DeviceLost, quote
-from .target import FOLDER, Outcome, marked, run_client, unmarked
+from .connection import FOLDER, CommandTimeout, DeviceLost, Outcome, marked, quote, run_client, unmarked
 
 _OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5")
 _PROBE_TIMEOUT_S = 20.0
 
 
-class SshTarget:
+class SshConnection:
     """A board by `USER@HOST` or `USER@HOST:PORT`."""
 
     def __init__(self, destination: str) -> None:
@@ -32,7 +31,7 @@ class SshTarget:
 
     def run(self, script: str, *, timeout_s: float) -> Outcome:
         text, mark = marked(script)
-        # The login shell may be any; the marks are for sh.
+        # The login shell may be any shell; the marks are written for sh.
         words = [
             "ssh",
             *_OPTIONS,
@@ -60,7 +59,7 @@ class SshTarget:
             return False
 
     def close(self) -> None:
-        """Nothing is held."""
+        """No temporary files."""
 
     def _copy(self, ends: Sequence[str], problem: str, timeout_s: float) -> None:
         words = ["scp", "-q", *_OPTIONS, *(["-P", self._port] if self._port else []), *ends]

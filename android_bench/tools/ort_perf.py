@@ -1,13 +1,14 @@
-"""`onnxruntime_perf_test` for ONNX files: its command line, what it prints, and the file with all times it writes."""
+"""`onnxruntime_perf_test` for ONNX files: its command line, its output, and the file of times that it writes."""
 
 from __future__ import annotations
 
 import re
 
-from ..device.errors import ToolFailed, quote
-from ..device.target import Outcome
+from preprocess.errors import DataError
+
+from ..device.connection import Outcome, quote
 from ..device.workspace import DeviceFile
-from .npu_libraries import require_libraries
+from .binaries import require_libraries
 from .tool import NUMBER, Request, ToolResult, aggregate, require_success
 
 _TIMES = "times.csv"
@@ -19,75 +20,78 @@ _PEAK = re.compile(r"^Peak working set size: ?(\d+)(?: bytes)?\s*$", re.MULTILIN
 
 
 class OnnxruntimePerfTest:
-    """See `tools.Tool`."""
+    """See `Tool`."""
 
     name = "onnxruntime_perf_test"
     formats: tuple[str, ...] = ("onnx",)
     accelerators: tuple[str, ...] = ("cpu", "npu")
     is_ours = False
-    tells_samples = True
+    reports_samples = True
     counts_runs_only = True
     result_file: str | None = _TIMES
     remedy = "build it: `./build.sh --android --config Release` in https://github.com/microsoft/onnxruntime"
 
     def files(self, request: Request) -> list[DeviceFile]:
-        return [DeviceFile(request.artifact / request.model, request.model)]
+        model = request.manifest.model_file
+        return [DeviceFile(request.folder / model, model)]
 
     def command(self, request: Request, *, runs: int) -> list[str]:
         words = ["-m", "times", "-r", str(runs), "-x", str(request.threads), "-I", "-s"]
+        ends = [request.manifest.model_file, _TIMES]
         if request.accelerator != "npu":
-            return ["-e", request.accelerator, *words, request.model, _TIMES]
-        if request.compiled:
-            require_libraries(request.compiled["soc"], request.libraries)
-        # With this the session fails where an operation would stay on the CPU.
+            return ["-e", request.accelerator, *words, *ends]
+        if request.manifest.npu:
+            require_libraries(request.manifest.npu["soc"], request.libraries)
+        # With this the session fails instead of leaving an operation on the CPU.
         words += ["-C", "session.disable_cpu_ep_fallback|1"]
         if _PLUGIN in request.libraries:
-            # Hexagon's execution provider as a library of its own; else it is built into the tool.
+            # The NPU's execution provider as a separate library; otherwise it is built into the tool.
             plugin = ["--plugin_ep_libs", f"{_QNN}|./{_PLUGIN}", "--plugin_eps", _QNN, "--plugin_ep_options", _HTP]
-            return [*words, *plugin, request.model, _TIMES]
-        return ["-e", "qnn", *words, "-i", _HTP, request.model, _TIMES]
+            return [*words, *plugin, *ends]
+        return ["-e", "qnn", *words, "-i", _HTP, *ends]
 
     def parse(self, outcome: Outcome, request: Request, *, result_file: str = "") -> ToolResult:
         require_success(self.name, outcome)
         text = outcome.stdout
         average, requests = _AVERAGE.findall(text), _REQUESTS.findall(text)
         if not average or not requests:
-            raise ToolFailed(f"{self.name} gave no result, its output is cut off or of another kind: {quote(text)}")
+            raise DataError(f"{self.name} gave no result, its output is cut off or of another kind: {quote(text)}")
         samples = parse_times(result_file)
-        found = aggregate(samples)
-        assert found.mean_ms is not None
+        inference = aggregate(samples)
+        assert inference.mean_ms is not None
         if len(samples) != int(requests[-1]):
-            raise ToolFailed(f"{self.name} ran {requests[-1]} inferences, its file has {len(samples)} times; run again")
-        # The average in the text includes what lies between two inferences.
-        if not abs(found.mean_ms - float(average[-1])) <= 0.05 * found.mean_ms + 0.1:
-            raise ToolFailed(
+            raise DataError(f"{self.name} ran {requests[-1]} inferences, its file has {len(samples)} times; run again")
+        # The average in the text includes the time between two inferences.
+        if not abs(inference.mean_ms - float(average[-1])) <= 0.05 * inference.mean_ms + 0.1:
+            raise DataError(
                 f"{self.name} contradicts itself, the clock of the device may have jumped: an average of {average[-1]} "
-                f"ms, but {found.mean_ms:g} ms in its file"
+                f"ms, but {inference.mean_ms:g} ms in its file"
             )
         peak = _PEAK.findall(text)
+        placement = request.manifest.npu["placement"] if request.manifest.npu else {}
         return ToolResult(
-            inference=found,
+            inference=inference,
             inference_ms=samples,
             preprocessing_ms=(),
             accelerator=request.accelerator,
-            delegated_ops=request.compiled["placement"]["npu_ops"] if request.compiled else None,
-            total_ops=request.compiled["placement"]["total_ops"] if request.compiled else None,
+            delegated_ops=placement.get("npu_ops"),
+            total_ops=placement.get("total_ops"),
             memory_bytes=int(peak[-1]) if peak and int(peak[-1]) > 0 else None,
-            memory_of="whole process" if peak else "not told",
+            memory_of="whole process" if peak else "not reported",
             runtime=self.name,
         )
 
 
 def parse_times(text: str) -> tuple[float, ...]:
-    """ms, of the lines `MODEL,SECONDS,PEAK,CPU,RUN` of the file that the program writes; statistics follow them.
+    """Times in ms from the lines `MODEL,SECONDS,PEAK,CPU,RUN` at the start of the file; statistics follow them.
 
     Raises:
-        ToolFailed: a line is of another kind, or runs are missing.
+        DataError: a line is of another kind, or runs are missing.
     """
     samples: list[float] = []
     for line in text.partition("\n\n")[0].splitlines():
         match = re.fullmatch(rf".*,({NUMBER}),\d+,-?\d+,(\d+)", line.strip())
         if not match or int(match[2]) != len(samples):
-            raise ToolFailed(f"onnxruntime_perf_test wrote a file that is cut off or of another kind: {quote(line)}")
+            raise DataError(f"onnxruntime_perf_test wrote a file that is cut off or of another kind: {quote(line)}")
         samples.append(1e3 * float(match[1]))
     return tuple(samples)

@@ -1,23 +1,20 @@
-"""What a measurement says: records that a run on this machine and a run on a phone fill alike.
+"""Records of measurements, filled alike by a run on this machine and a run on a phone.
 
-Frozen dataclasses of plain JSON types. Reading is strict: a field that is missing, unknown, of another type or not
-finite is an error, so that nobody compares what was half understood.
+Frozen dataclasses of plain JSON types, read strictly: a document with a missing, unknown or wrong field is an error.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import types
-import typing
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from console.files import atomic_file
+from console.strict_json import decode, parse_json, refuse_non_finite
 from preprocess.errors import DataError
-
-from .device_records import Device, DeviceRun
+from runtime.manifest import Manifest
 
 SCHEMA_VERSION = 2
 
@@ -29,10 +26,10 @@ class Machine:
     Attributes:
         cpu: name of the processor.
         cores: that the process may use.
-        architecture: as `uname -m` says.
+        architecture: as `uname -m` prints it.
         system: operating system and its release.
-        memory_bytes: of the whole machine; None where the system does not say.
-        instructions: those for 8-bit products that the processor has, of the ones we look for; None where unknown.
+        memory_bytes: of the machine; None if unknown.
+        instructions: the processor's instructions for 8-bit products, of a fixed list; None if unknown.
     """
 
     cpu: str
@@ -45,14 +42,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Environment:
-    """Where a number comes from; names no person, host or path.
+    """Origin of a number; names no person, host or path.
 
     Attributes:
         machine: where it ran.
-        versions: of libraries; None stands for one that is not installed.
+        versions: of libraries; None for one that is not installed.
         date: ISO 8601, UTC.
-        commit: of the source tree, with `-dirty` behind it where files differ; None outside a repository.
-        command: that makes the result again.
+        commit: of the source tree, with the suffix `-dirty` if files differ; None outside a repository.
+        command: that repeats the result.
     """
 
     machine: Machine
@@ -64,17 +61,17 @@ class Environment:
 
 @dataclass(frozen=True)
 class Subject:
-    """What was measured.
+    """A model file in a runtime.
 
     Attributes:
-        name: of the artefact.
+        name: of the artifact.
         sha256, size_bytes: of the model file.
         format: `tflite` or `onnx`.
-        recipe, preset: of the artefact; None for a model file without a manifest.
+        recipe, preset: of the artifact; None for a model file without a manifest.
         stream: `fused`, `visual` or `audio`; None for a model file without a manifest.
-        runtime, runtime_version: what ran it; the version is None where the runtime does not say.
+        runtime, runtime_version: the version is None if the runtime does not report it.
         threads: of the runtime.
-        accelerator: `cpu`, or what a phone used.
+        accelerator: `cpu`, or the accelerator of a phone.
     """
 
     name: str
@@ -89,9 +86,35 @@ class Subject:
     threads: int
     accelerator: str = "cpu"
 
+    @classmethod
+    def of(
+        cls,
+        manifest: Manifest,
+        runtime: str,
+        runtime_version: str | None,
+        threads: int,
+        *,
+        name: str | None = None,
+        accelerator: str = "cpu",
+    ) -> Subject:
+        """The subject of an artifact, which may have another `name` than in its manifest."""
+        return cls(
+            name=name or manifest.name,
+            sha256=manifest.sha256,
+            format=manifest.format,
+            recipe=manifest.recipe,
+            preset=manifest.preset,
+            stream=manifest.stream,
+            size_bytes=manifest.size_bytes,
+            runtime=runtime,
+            runtime_version=runtime_version,
+            threads=threads,
+            accelerator=accelerator,
+        )
+
     @property
     def key(self) -> tuple[str | int | None, ...]:
-        """What identifies a subject from one commit to the next."""
+        """The identity of a subject from one commit to the next."""
         return self.name, self.stream, self.recipe, self.runtime, self.threads, self.accelerator
 
     @property
@@ -110,19 +133,19 @@ class Timing:
     def __post_init__(self) -> None:
         if not self.samples_ms:
             raise DataError("a timing has no samples; measure at least one round")
-        # A NaN passes no comparison, so this refuses it too.
-        if not all(0 < sample < math.inf for sample in self.samples_ms):
+        # This refuses NaN too: it fails every comparison.
+        if not all(0 < sample < inf for sample in self.samples_ms):
             raise DataError("a timing has a sample that is not positive and finite; measure again")
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of a process that does nothing else, beyond the interpreter with the runtime imported and no model.
+    """Memory of a separate process, beyond the interpreter with the runtime imported and no model.
 
     Attributes:
         peak_bytes: largest resident set.
-        arena_bytes: of the runtime's own plan for tensors; None where it does not tell.
-        mapped_peak_bytes: as `peak_bytes`, with weights held once in a mapped file; None where that does not exist.
+        arena_bytes: reserved for the runtime's plan for tensors, which no runtime reports yet; None.
+        mapped_peak_bytes: as `peak_bytes`, with weights held once in a mapped file; None for other runtimes.
     """
 
     peak_bytes: int
@@ -131,16 +154,133 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One subject.
+class Aggregate:
+    """Statistics of one process in ms; None for those that its tool does not report. `count` inferences, 1 or more."""
+
+    count: int
+    mean_ms: float | None
+    median_ms: float | None
+    p90_ms: float | None
+    lowest_ms: float | None
+    highest_ms: float | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The device while a tool ran.
 
     Attributes:
-        subject: what was measured.
-        preprocessing: raw joints and waveform to tensors that lie in the model's inputs; None where inputs were random.
-        inference: of the runtime's own call alone.
-        memory: None where it was not measured.
-        conditions: whatever else a reader must know, as text by name.
-        device_run: how it was made on a device; None where the runner of this package measured.
+        time_s: since the first process started, by the clock of the host.
+        temperature_c: of the watched sensor; None if it could not be read.
+        frequencies_khz: of every core, in their order; 0 for a core that is off.
+    """
+
+    time_s: float
+    temperature_c: float | None
+    frequencies_khz: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ToolRun:
+    """One process of a tool on a device, with its output.
+
+    Attributes:
+        start_s, end_s: since the first process started, by the clock of the host.
+        inference: of this process.
+        temperature_before_c, temperature_after_c: of the watched sensor; None if it cannot be read.
+        stdout, stderr, exit_code: of the process.
+    """
+
+    start_s: float
+    end_s: float
+    inference: Aggregate
+    temperature_before_c: float | None
+    temperature_after_c: float | None
+    stdout: str
+    stderr: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class DeviceRun:
+    """How a measurement on a device was made, and whether it counts.
+
+    Attributes:
+        tool: program that measured.
+        tool_command: as it ran in its folder on the device.
+        protocol: `quick`, `official` or `sustained`.
+        sample: meaning of a sample of the timing: one `inference`, or the typical time of one `process` if the tool
+            reports aggregates only.
+        requested_accelerator: `cpu`, `gpu` or `npu`; the effective one is the subject's.
+        delegated_ops, total_ops: operations delegated to the accelerator (or to a CPU delegate), and all; None if the
+            tool does not report them.
+        core_mask: of the cores it was pinned to, hexadecimal; None if not pinned.
+        sensor: of the temperatures; None if the device has none that can be read.
+        runs: processes in their order.
+        readings: during the processes.
+        reasons_against: why the measurement does not count; empty if it is valid.
+    """
+
+    tool: str
+    tool_command: str
+    protocol: str
+    sample: str
+    requested_accelerator: str
+    delegated_ops: int | None
+    total_ops: int | None
+    core_mask: str | None
+    sensor: str | None
+    runs: tuple[ToolRun, ...]
+    readings: tuple[Reading, ...]
+    reasons_against: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        return not self.reasons_against
+
+
+@dataclass(frozen=True)
+class Device:
+    """A phone or board before the run; the fields do not identify one device among those of a model.
+
+    Attributes:
+        model: maker and model.
+        soc: name of the processor; None if not reported.
+        hexagon: version of Qualcomm's NPU, derived from the processor's name, such as `v75`; None for others.
+        soc_model: Qualcomm's number of the processor, or None.
+        android: release, or None without Android.
+        clusters: of the cores, slowest first: hexadecimal mask and highest frequency, such as `0f: 1804 MHz`.
+        governors: of the cores, each named once.
+        battery_percent: None without a battery.
+        battery_c: its temperature in °C, or None.
+        charging: None without a battery.
+        thermal_status: Android's, from 0 (none) to 6 (shutdown); None if not reported.
+    """
+
+    model: str
+    soc: str | None
+    hexagon: str | None
+    soc_model: int | None
+    android: str | None
+    clusters: tuple[str, ...]
+    governors: tuple[str, ...]
+    battery_percent: int | None
+    battery_c: float | None
+    charging: bool | None
+    thermal_status: int | None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Times and memory of one subject.
+
+    Attributes:
+        subject: the measured file.
+        preprocessing: from raw joints and waveform to tensors in the model's inputs; None for random inputs.
+        inference: of the runtime's call alone.
+        memory: None if not measured.
+        conditions: further facts that a reader must know, as text by name.
+        device_run: how it was made on a device; None for a measurement of `benchmarks.measure.runner`.
     """
 
     subject: Subject
@@ -156,11 +296,11 @@ class Record:
     """A run of the benchmark.
 
     Attributes:
-        environment: where the numbers come from.
+        environment: origin of the numbers.
         seed: of the order within rounds.
-        rounds: how often every subject ran while the clock did.
-        measurements: of every subject, in the order they were named.
-        warnings: why the numbers may be doubted.
+        rounds: timed inferences of every subject.
+        measurements: of every subject, in the order of the command line.
+        warnings: reasons to doubt the numbers.
         device: the phone or board it ran on; None for the machine that ran the benchmark.
     """
 
@@ -179,122 +319,42 @@ class Record:
             DataError: a number is not finite.
         """
         document = {"schema_version": self.schema_version, **asdict(self)}
-        _refuse_non_finite(document, "record")
-        # Tuples become lists, as a reader of the file would get them.
+        refuse_non_finite(document, "record")
+        # Tuples become lists, as in a document that was read.
         plain: dict[str, Any] = json.loads(json.dumps(document))
         return plain
 
     @classmethod
-    def from_dict(cls, data: Any) -> Record:
-        """Inverse of `to_dict`; reads records of version 1, which knew no devices, too.
+    def from_dict(cls, data: Any, where: str = "record") -> Record:
+        """Inverse of `to_dict`.
 
         Raises:
             DataError: another version; a field is missing, unknown, of another type or not finite.
         """
         version = data.get("schema_version") if isinstance(data, dict) else None
-        if version not in (1, SCHEMA_VERSION) or isinstance(version, bool):
-            raise DataError(f"schema_version of the record is {version!r}; this release reads 1 and {SCHEMA_VERSION}")
-        if version == 1:
-            data = _from_version_1(data)
-        record: Record = _decode(cls, data, "record")
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise DataError(f"schema_version of the {where} is {version!r}; this release reads {SCHEMA_VERSION}")
+        record: Record = decode(cls, data, where, complete=True)
         return record
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
-    @classmethod
-    def from_json(cls, text: str) -> Record:
-        """Inverse of `to_json`; raises DataError as `from_dict`, and where the text is no JSON."""
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"the record is no JSON: {error}; measure again") from error
-        return cls.from_dict(data)
-
 
 def write_record(record: Record, path: Path) -> None:
-    """Writes the JSON file, whole or not at all."""
+    """Writes the JSON file, complete or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(record.to_json(), encoding="utf-8")
 
 
 def read_record(path: Path) -> Record:
-    """Reads what `write_record` wrote.
+    """Reads a file of `write_record`.
 
     Raises:
-        DataError: the file does not exist or is no record; the message names it.
+        DataError: the file does not exist or is not a record; the message names it.
     """
     try:
-        return Record.from_json(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; make it with `python -m benchmarks latency … --out {path}`") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text; name a file that `python -m benchmarks latency` wrote") from error
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-
-
-def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
-    """With the fields that version 2 added; whatever is wrong otherwise is left for the reader to refuse."""
-    measurements = data.get("measurements")
-    if isinstance(measurements, list):
-        measurements = [_with(own, "device_run") if isinstance(own, dict) else own for own in measurements]
-        data = {**data, "measurements": measurements}
-    return {**_with(data, "device"), "schema_version": SCHEMA_VERSION}
-
-
-def _with(data: dict[str, Any], added: str) -> dict[str, Any]:
-    if added in data:
-        raise DataError(f"a record of version 1 has the unknown field {added!r}; measure again with this release")
-    return {**data, added: None}
-
-
-def _refuse_non_finite(value: Any, where: str) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise DataError(f"{where} is {value}; a record holds finite numbers, measure again")
-    for name, item in _items(value):
-        _refuse_non_finite(item, f"{where}.{name}")
-
-
-def _items(value: Any) -> list[tuple[Any, Any]]:
-    if isinstance(value, dict):
-        return list(value.items())
-    return list(enumerate(value)) if isinstance(value, list | tuple) else []
-
-
-def _decode(kind: Any, value: Any, where: str) -> Any:
-    """`value`, as JSON gives it, as an object of the annotated type `kind`; `where` it stands, for messages."""
-    origin = typing.get_origin(kind)
-    if origin is types.UnionType:
-        # Here always `X | None`.
-        return None if value is None else _decode(typing.get_args(kind)[0], value, where)
-    if is_dataclass(kind):
-        return _decode_dataclass(kind, value, where)
-    if origin is tuple:
-        _require(isinstance(value, list), value, where, "a list")
-        return tuple(_decode(typing.get_args(kind)[0], item, f"{where}.{i}") for i, item in enumerate(value))
-    if origin is dict:
-        _require(isinstance(value, dict), value, where, "an object")
-        return {name: _decode(typing.get_args(kind)[1], item, f"{where}.{name}") for name, item in value.items()}
-    if kind is float:
-        # JSON may write 3.0 as 3. True is an integer for Python.
-        _require(isinstance(value, int | float) and not isinstance(value, bool), value, where, "a number")
-        _require(math.isfinite(value), value, where, "a finite number")
-        return float(value)
-    _require(type(value) is kind, value, where, {str: "text", int: "a whole number", bool: "true or false"}[kind])
-    return value
-
-
-def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
-    _require(isinstance(value, dict), value, where, "an object")
-    names = {own.name for own in fields(kind)}
-    for problem, odd in (("missing", names - value.keys()), ("unknown", value.keys() - names)):
-        if odd:
-            raise DataError(f"{where} has the {problem} field {min(odd)!r}; measure again with this release")
-    hints = typing.get_type_hints(kind)
-    return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in sorted(names)})
-
-
-def _require(condition: bool, value: Any, where: str, expected: str) -> None:
-    if not condition:
-        raise DataError(f"{where} is {value!r:.60}; it must be {expected}")
+    return Record.from_dict(parse_json(content, f"record {path}"), f"record {path}")

@@ -1,6 +1,6 @@
-"""Where a tool can run: one small interface for a phone over adb, a board over ssh, and this machine.
+"""A connection to a device: one small interface for a phone over adb, a board over ssh, and this machine.
 
-The design follows Arm's devlib: a target runs a command with separate streams and an exit code, and moves files.
+The design follows Arm's devlib: a connection runs a command with separate streams and an exit code, and moves files.
 """
 
 from __future__ import annotations
@@ -18,39 +18,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from preprocess.errors import DataError, UsageError
-
-from .errors import CommandTimeout, DeviceLost, quote
+from preprocess.errors import DataError, MissingComponentError
 
 FOLDER = "pocket-har"
 
 
+class DeviceLost(MissingComponentError):
+    """The device stopped answering: unplugged, switched off, or out of the network."""
+
+
+class CommandTimeout(DataError):
+    """A command on the device did not end in time."""
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """Of a command: both streams as text (what is no UTF-8 is replaced) and the exit code."""
+    """Result of a command: both streams as text (invalid UTF-8 is replaced) and the exit code."""
 
     stdout: str
     stderr: str
     exit_code: int
 
 
-class Target(Protocol):
-    """A device.
+class Connection(Protocol):
+    """A connected device.
 
     Attributes:
         address: as the user wrote it.
-        root: absolute folder on the device below which everything of ours lies.
+        root: absolute folder on the device; all our files lie below it.
     """
 
     address: str
     root: str
 
     def run(self, script: str, *, timeout_s: float) -> Outcome:
-        """Runs a script of the POSIX shell. A command that fails is an outcome, not an error.
+        """Runs a POSIX shell script. A command that fails is an outcome, not an error.
 
         Raises:
-            DeviceLost: the device went away, or the outcome did not arrive whole.
-            CommandTimeout: it did not end in time.
+            DeviceLost: the device went away, or the outcome arrived incomplete.
+            CommandTimeout: the script did not end in time.
         """
 
     def push(self, source: Path, remote: str, *, timeout_s: float) -> None:
@@ -58,43 +64,20 @@ class Target(Protocol):
 
         Raises:
             DeviceLost, CommandTimeout: as `run`.
-            DataError: the device does not take it, as when it is full.
+            DataError: the device refuses the file, for example because its storage is full.
         """
 
     def pull(self, remote: str, local: Path, *, timeout_s: float) -> None:
         """Copies a file from the device; raises as `push`. After an error `local` may hold a part of it."""
 
     def reconnect(self) -> bool:
-        """Whether the device answers, after one try to reach it anew. Never raises for a device that does not."""
+        """Whether the device answers, after one attempt to reconnect. Never raises for an absent device."""
 
     def close(self) -> None:
-        """Removes what only this object needed."""
+        """Removes the temporary files of this object."""
 
 
-def parse_target(text: str) -> Target:
-    """The target of an address.
-
-    Args:
-        text: `adb://SERIAL` (`adb://` where one device is connected), `ssh://USER@HOST[:PORT]` or `local://`.
-
-    Raises:
-        UsageError: another address.
-        MissingComponentError: the program or the device is not there.
-    """
-    from .adb import AdbTarget
-    from .ssh import SshTarget
-
-    scheme, separator, rest = text.partition("://")
-    if separator and scheme == "adb":
-        return AdbTarget.find(rest)
-    if separator and scheme == "ssh" and rest and not rest.startswith("-"):
-        return SshTarget(rest)
-    if text == "local://":
-        return LocalTarget()
-    raise UsageError(f"--target is {text!r}; write adb://SERIAL, ssh://USER@HOST or local://")
-
-
-class LocalTarget:
+class LocalConnection:
     """This machine, in a private folder."""
 
     def __init__(self) -> None:
@@ -125,7 +108,7 @@ class LocalTarget:
 
 
 def run_client(words: Sequence[str], *, timeout_s: float, what: str) -> Outcome:
-    """Runs a program of this machine in a session of its own, which ends with it.
+    """Runs a program of this machine in a new session, which ends with it.
 
     Raises:
         CommandTimeout: it did not end in time; it and its children are killed then, as at an interrupt.
@@ -145,9 +128,10 @@ def run_client(words: Sequence[str], *, timeout_s: float, what: str) -> Outcome:
 
 
 def marked(script: str) -> tuple[str, str]:
-    """A script that says at the end of its standard output how it ended, and the mark it says it with.
+    """The script followed by a line with a random mark and the exit code, and the mark.
 
-    adb exits with 0 when the connection breaks, and ssh with 255 as the command may, too: only the mark tells.
+    adb exits with 0 when the connection breaks, and ssh with 255, as the command may: only the mark proves that the
+    output is complete.
     """
     mark = f"--{uuid.uuid4().hex}"
     return f"sh -c {shlex.quote(script)}; code=$?; echo; echo {mark} $code", mark
@@ -157,15 +141,21 @@ def unmarked(outcome: Outcome, mark: str, address: str) -> Outcome:
     """The outcome of the script inside `marked`.
 
     Raises:
-        DeviceLost: the end is missing.
+        DeviceLost: the mark is missing.
     """
-    stdout, found, code = outcome.stdout.rpartition(f"\n{mark} ")
-    if not found or not re.fullmatch(r"\d+\n", code):
-        said = f": {quote(outcome.stderr)}" if outcome.stderr.strip() else ""
+    stdout, separator, code = outcome.stdout.rpartition(f"\n{mark} ")
+    if not separator or not re.fullmatch(r"\d+\n", code):
+        reason = f": {quote(outcome.stderr)}" if outcome.stderr.strip() else ""
         raise DeviceLost(
-            f"{address} went away while a command ran and its output is cut off{said}; connect it and run again"
+            f"{address} went away while a command ran and its output is cut off{reason}; connect it and run again"
         )
     return Outcome(stdout, outcome.stderr, int(code))
+
+
+def quote(text: str, limit: int = 160) -> str:
+    """The end of an output, where errors stand, on one line."""
+    line = " | ".join(part.strip() for part in text.splitlines() if part.strip())
+    return repr(line if len(line) <= limit else f"… {line[-limit:]}")
 
 
 def _text(output: bytes) -> str:
