@@ -143,7 +143,7 @@ class AdbConnection:
         """Whether the connection broke during a copy. Messages vary, so the list of devices decides."""
         if _LOST.search(outcome.stderr):
             return True
-        return not list_devices().get(self.serial) == "device"
+        return list_devices().get(self.serial) != "device"
 
     def _gone(self, message: str) -> DeviceLost:
         return DeviceLost(f"{self.address} went away: {quote(message)}; connect it and run again")

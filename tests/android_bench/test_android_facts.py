@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from android_bench.device.adb import Listed, parse_devices
+from android_bench.device.adb import parse_devices, remedy
 from android_bench.device.facts import (
     Battery,
     Core,
     clusters,
+    facts_of,
     fastest_cores,
     memory_bytes,
     parse_battery,
@@ -20,8 +21,14 @@ from android_bench.device.facts import (
     parse_cpuinfo,
     parse_getprop,
 )
-from android_bench.device.probe import facts_of, split_sections, state_of
-from android_bench.device.thermal import parse_thermal_zones, parse_thermalservice, watched, zone_celsius
+from android_bench.device.watch import (
+    parse_thermal_zones,
+    parse_thermalservice,
+    split_sections,
+    state_of,
+    watched,
+    zone_celsius,
+)
 from preprocess.errors import DataError
 from runtime.npu.chips import SNAPDRAGONS, snapdragon, soc_name
 
@@ -39,40 +46,37 @@ ZY22                   no permissions (user in plugdev group; are your udev rule
 
 
 def test_the_list_of_adb():
-    found = parse_devices(LISTED)
-    assert [(own.serial, own.state) for own in found] == [
-        ("0123456789ABCDEF", "device"),
-        ("emulator-5554", "offline"),
-        ("R58M", "unauthorized"),
-        ("ZY22", "no permissions"),
-        ("192.168.1.7:5555", "device"),
-    ]
-    assert found[0].details["model"] == "SM_S928B"
-    assert found[0].remedy is None
-    assert "adb reconnect offline" in found[1].remedy
-    assert "tap `Allow`" in found[2].remedy
-    assert "udev rules" in found[3].remedy
-    assert Listed("x", "rescue", {}).remedy == "unplug it and plug it in again"
-    assert parse_devices("") == ()
+    states = parse_devices(LISTED)
+    assert states == {
+        "0123456789ABCDEF": "device",
+        "emulator-5554": "offline",
+        "R58M": "unauthorized",
+        "ZY22": "no permissions",
+        "192.168.1.7:5555": "device",
+    }
+    remedies = [remedy(state) for state in (*list(states.values())[:4], "rescue")]
+    assert remedies[0] is None
+    parts = ("adb reconnect offline", "tap `Allow`", "udev rules", "unplug it and plug it in again")
+    assert all(part in text for part, text in zip(parts, remedies[1:], strict=True))
+    assert parse_devices("") == {}
 
 
-def test_the_block_of_the_hardware_not_the_cached_one():
-    found = parse_thermalservice(THERMAL)
-    assert found.status == 0
-    assert len(found.temperatures) == 13
-    assert max(own.celsius for own in found.temperatures if own.kind == "cpu") == 32.300003
-    assert watched(found.temperatures) == ("skin", 28.348001)
+def test_temperatures_come_from_the_block_of_the_hardware_not_from_the_cached_one():
+    status, temperatures = parse_thermalservice(THERMAL)
+    assert (status, len(temperatures)) == (0, 13)
+    assert max(celsius for kind, celsius in temperatures if kind == "cpu") == 32.300003
+    assert watched(temperatures) == ("skin", 28.348001)
     indented = "\n".join(f"\t{line}" for line in THERMAL.splitlines())
-    assert parse_thermalservice(indented) == found
+    assert parse_thermalservice(indented) == (status, temperatures)
     cached_only = THERMAL[: THERMAL.index("HAL connection")]
-    assert parse_thermalservice(cached_only).temperatures == ()
+    assert parse_thermalservice(cached_only)[1] == []
     assert watched(()) is None
 
 
 @given(st.integers(0, len(THERMAL)))
 def test_a_cut_report_gives_no_cached_temperature(length):
     cached = {54.600002, 53.9, 55.600002, 53.300003, 53.000004, 57.200005, 55.300003, 56.2, 55.9, 39.600002, 37.083}
-    assert not cached & {own.celsius for own in parse_thermalservice(THERMAL[:length]).temperatures}
+    assert not cached & {celsius for _, celsius in parse_thermalservice(THERMAL[:length])[1]}
 
 
 @pytest.mark.parametrize(
@@ -95,12 +99,12 @@ def test_thermal_zones_have_any_unit(value, celsius):
 
 def test_kinds_of_thermal_zones():
     text = "cpu-1-0-usr 45300\nquiet-therm 33100\nbattery 287\nnspss-0 41\nx86_pkg_temp 52000\nmodem 0\nodd\ncpu x\n"
-    assert [(own.name, own.kind, own.celsius) for own in parse_thermal_zones(text)] == [
-        ("cpu-1-0-usr", "cpu", 45.3),
-        ("quiet-therm", "skin", 33.1),
-        ("battery", "battery", 28.7),
-        ("nspss-0", "npu", 41.0),
-        ("x86_pkg_temp", "cpu", 52.0),
+    assert parse_thermal_zones(text) == [
+        ("cpu", 45.3),
+        ("skin", 33.1),
+        ("battery", 28.7),
+        ("npu", 41.0),
+        ("cpu", 52.0),
     ]
 
 
@@ -140,7 +144,7 @@ def test_cores_and_masks():
         Core(2, 0, None),
         Core(10, 3_000_000, "walt"),
     )
-    assert [(own.mask, own.highest_khz) for own in clusters(cores)] == [("04", 0), ("03", 1800000), ("400", 3000000)]
+    assert clusters(cores) == [("04", 0), ("03", 1800000), ("400", 3000000)]
     phone = [Core(n, 2_000_000 if n < 4 else 2_500_000 if n < 7 else 3_000_000, None) for n in range(8)]
     assert [fastest_cores(phone, n) for n in (1, 2, 4, 5, 8)] == ["80", "c0", "f0", "f8", "ff"]
     assert fastest_cores(phone[:4], 2) is None
@@ -165,9 +169,9 @@ def test_memory():
 )
 def test_snapdragons(properties, soc, hexagon):
     assert soc_name(properties) == soc
-    found = snapdragon(soc)
-    assert (found.hexagon if found else None) == hexagon
-    assert len({own.soc_model for own in SNAPDRAGONS.values()}) == len(SNAPDRAGONS)
+    chip = snapdragon(soc)
+    assert (chip.hexagon if chip else None) == hexagon
+    assert len({chip.soc_model for chip in SNAPDRAGONS.values()}) == len(SNAPDRAGONS)
 
 
 def test_a_board_without_android():
@@ -177,10 +181,10 @@ def test_a_board_without_android():
         "zones": "cpu-thermal 48300\n",
         "taskset": "/usr/bin/taskset\n",
     }
-    found = facts_of(sections)
-    assert (found.device.model, found.device.soc, found.device.android) == ("Raspberry Pi 5", None, None)
-    assert (found.machine.cpu, found.machine.system) == ("Cortex-A76", "Linux 6.6.1")
-    assert (found.thermal_source, found.can_pin, found.android) == ("zones", True, False)
+    facts = facts_of(sections)
+    assert (facts.device.model, facts.device.soc, facts.device.android) == ("Raspberry Pi 5", None, None)
+    assert (facts.machine.cpu, facts.machine.system) == ("Cortex-A76", "Linux 6.6.1")
+    assert (facts.thermal_source, facts.can_pin, facts.android) == ("zones", True, False)
     with pytest.raises(DataError, match="`uname -r; uname -m` on the device says 'nonsense'"):
         facts_of({**sections, "kernel": "nonsense"})
 
@@ -189,8 +193,8 @@ def test_the_state_of_a_moment():
     sections = split_sections(
         "@@clock\n1700000000\n@@frequencies\ncpu10 5\ncpu2 7\n@@thermal\nThermal Status: 3\n@@zones\nbattery 310\n"
     )
-    found = state_of(sections, "zones", 1.5)
-    assert (found.sensor, found.celsius, found.frequencies_khz) == ("battery", 31.0, (7, 5))
-    assert found.thermal_status == 3
+    state = state_of(sections, "zones", 1.5)
+    assert (state.sensor, state.celsius, state.frequencies_khz) == ("battery", 31.0, (7, 5))
+    assert state.thermal_status == 3
     with pytest.raises(DataError, match="`date \\+%s` on the device says 'x'"):
         state_of({**sections, "clock": "x"}, "zones", 1.5)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.fakes import make_manifest
 
-from android_bench.device.errors import ToolFailed
-from android_bench.device.target import Outcome
-from android_bench.protocol import OFFICIAL, QUICK, sustained
+from android_bench.device.connection import Outcome
+from android_bench.protocol import OFFICIAL, QUICK, duration, sustained
+from android_bench.run import find_tool
 from android_bench.tools.benchmark_model import BenchmarkModel, parse_profile
 from android_bench.tools.har_run import HarRun
 from android_bench.tools.ort_perf import OnnxruntimePerfTest
-from android_bench.tools.tool import Request, find_tool
-from benchmarks.measure.device_records import Aggregate
-from preprocess.errors import MissingComponentError, UsageError
+from android_bench.tools.tool import Request
+from benchmarks.measure.records import Aggregate
+from preprocess.errors import DataError, MissingComponentError, UsageError
 
 DATA = Path(__file__).parents[1] / "data"
 CPU_LOG, FAILED_LOG, PROFILE_LOG, ORT_LOG = (path.read_text() for path in sorted(DATA.glob("*.log")))
@@ -41,8 +43,8 @@ INFO: Explicitly applied GPU delegate, and the model graph will be {how} execute
 """
 
 
-def request(accelerator: str = "cpu", **more) -> Request:
-    return Request(Path("a"), "model.tflite", "0f", 4, accelerator, QUICK, **more)
+def request(accelerator: str = "cpu", *, compiled: dict | None = None, **more) -> Request:
+    return Request(Path("a"), make_manifest(sha256="0f", npu=compiled), 4, accelerator, QUICK, **more)
 
 
 def parse(text: str, accelerator: str = "cpu", *, stderr: str = "", code: int = 0, **more):
@@ -50,18 +52,18 @@ def parse(text: str, accelerator: str = "cpu", *, stderr: str = "", code: int = 
 
 
 def test_a_recent_build():
-    found = parse(CPU_LOG)
-    assert found.inference == Aggregate(50, 699.438, 576.856, None, 502.355, 2270.688)
-    assert (found.accelerator, found.delegated_ops, found.total_ops) == ("cpu", 49, 49)
-    assert (found.memory_bytes, found.memory_of) == (round(99.2031 * 2**20), "beyond the tool's start")
-    assert found.inference_ms == ()
+    result = parse(CPU_LOG)
+    assert result.inference == Aggregate(50, 699.438, 576.856, None, 502.355, 2270.688)
+    assert (result.accelerator, result.delegated_ops, result.total_ops) == ("cpu", 49, 49)
+    assert (result.memory_bytes, result.memory_of) == (round(99.2031 * 2**20), "beyond the tool's start")
+    assert result.inference_ms == ()
 
 
 def test_an_older_build_in_scientific_notation():
-    found = parse(OLD_LOG)
-    assert found.inference == Aggregate(50, 2950.34, None, None, 2945.1, 2961.034)
-    assert found.memory_bytes == round(21.5 * 2**20)
-    assert found.delegated_ops is None
+    result = parse(OLD_LOG)
+    assert result.inference == Aggregate(50, 2950.34, None, None, 2945.1, 2961.034)
+    assert result.memory_bytes == round(21.5 * 2**20)
+    assert result.delegated_ops is None
 
 
 def test_output_on_standard_error_counts_as_well():
@@ -82,13 +84,13 @@ def test_output_on_standard_error_counts_as_well():
             "INFO: Overall peak memory footprint (MB) via periodic monitoring: 93.2",
             (2621440, "beyond the tool's start"),
         ),
-        ("Peak memory footprint (MB): init=0 overall=0", (None, "not told")),
-        ("", (None, "not told")),
+        ("Peak memory footprint (MB): init=0 overall=0", (None, "not reported")),
+        ("", (None, "not reported")),
     ],
 )
 def test_memory_in_its_wordings(lines, memory):
-    found = parse(OLD_LOG.replace("Peak memory footprint (MB): init=3.22 overall=21.5", lines))
-    assert (found.memory_bytes, found.memory_of) == memory
+    result = parse(OLD_LOG.replace("Peak memory footprint (MB): init=3.22 overall=21.5", lines))
+    assert (result.memory_bytes, result.memory_of) == memory
 
 
 def test_a_single_run_has_one_number():
@@ -98,13 +100,11 @@ def test_a_single_run_has_one_number():
 
 
 def test_a_failing_run_says_why():
-    with pytest.raises(
-        ToolFailed, match=r"benchmark_model ended with exit code 1: .*ANEURALNETWORKS_BAD_DATA"
-    ) as error:
+    with pytest.raises(DataError, match=r"benchmark_model ended with exit code 1: .*ANEURALNETWORKS_BAD_DATA") as error:
         parse(FAILED_LOG, "npu", code=1)
     assert "Benchmarking failed." in str(error.value)
     # Some builds exit with 0 all the same.
-    with pytest.raises(ToolFailed, match=r"Benchmarking failed\."):
+    with pytest.raises(DataError, match=r"Benchmarking failed\."):
         parse(FAILED_LOG, "npu")
 
 
@@ -123,9 +123,9 @@ def test_a_failing_run_says_why():
         ("Replacing 3 out of 49 node(s) with delegate (TfLiteQnnDelegate) node", "npu", "npu+cpu", 3),
     ],
 )
-def test_delegation_that_was_seen(lines, accelerator, effective, ops):
-    found = parse(f"{lines}\n{CPU_LOG}", accelerator)
-    assert (found.accelerator, found.delegated_ops) == (effective, ops)
+def test_delegation_in_the_log(lines, accelerator, effective, ops):
+    result = parse(f"{lines}\n{CPU_LOG}", accelerator)
+    assert (result.accelerator, result.delegated_ops) == (effective, ops)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_delegation_that_was_seen(lines, accelerator, effective, ops):
 )
 def test_a_silent_fallback_is_a_failure(lines):
     # XNNPACK's 49 of 49 operations in the log are no proof of the GPU.
-    with pytest.raises(ToolFailed, match="gpu was asked for, but the model ran on the CPU"):
+    with pytest.raises(DataError, match="gpu was requested, but the model ran on the CPU"):
         parse(f"{lines}\n{CPU_LOG}", "gpu")
 
 
@@ -148,38 +148,34 @@ def test_a_silent_fallback_is_a_failure(lines):
     [
         ("Inference (avg): 699438", "Inference (avg): 599438", "contradicts itself, the clock of the device may have"),
         ("min=502355", "min=702355", "contradicts itself"),
-        ("min=502355", "min=-5", "told a time of -0.005 ms; the device's clock may have jumped"),
+        ("min=502355", "min=-5", "reported a time of -0.005 ms; the device's clock may have jumped"),
         (" max=2270688", "", "a line without 'max': 'INFO: count=50"),
         ("INFO: Inference timings", "INFO: Timings", "gave no result, its output is cut off or of another kind: '… "),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(old, new, message):
     assert old in CPU_LOG
-    with pytest.raises(ToolFailed, match=message):
+    with pytest.raises(DataError, match=message):
         parse(CPU_LOG.replace(old, new))
 
 
 def test_the_profile_of_the_runs_not_that_of_loading():
-    layers = parse_profile(PROFILE_LOG)
-    assert [(own.kind, own.count, own.mean_ms) for own in layers] == [
-        ("TfLiteNnapiDelegate", 3, 149.483),
-        ("STRIDED_SLICE", 6, 8.347),
-        ("RESIZE_NEAREST_NEIGHBOR", 2, 0.879),
-    ]
-    found = parse(f"{CPU_LOG}\n{PROFILE_LOG}", profile=True)
-    assert (found.layers, found.inference.count) == (layers, 50)
-    with pytest.raises(ToolFailed, match="gave no profile of operations"):
+    profile = "TfLiteNnapiDelegate ×3: 149.483 ms; STRIDED_SLICE ×6: 8.347 ms; RESIZE_NEAREST_NEIGHBOR ×2: 0.879 ms"
+    assert parse_profile(PROFILE_LOG) == profile
+    result = parse(f"{CPU_LOG}\n{PROFILE_LOG}", profile=True)
+    assert (result.profile, result.inference.count) == (profile, 50)
+    with pytest.raises(DataError, match="gave no profile of operations"):
         parse(CPU_LOG, profile=True)
 
 
 @given(st.integers(0, len(CPU_LOG)))
-def test_a_log_that_ends_early_is_an_error_or_the_whole_result(length):
+def test_a_log_that_ends_early_is_an_error_or_the_complete_result(length):
     try:
-        found = parse(CPU_LOG[:length])
-    except ToolFailed:
+        result = parse(CPU_LOG[:length])
+    except DataError:
         return
     assert length > CPU_LOG.index("Inference (avg): 699438")
-    assert found.inference == parse(CPU_LOG).inference
+    assert result.inference == parse(CPU_LOG).inference
 
 
 @given(
@@ -195,7 +191,7 @@ def test_a_line_of_something_else_changes_nothing(position, line):
 @given(st.text(max_size=200), st.integers(0, 255))
 def test_text_of_any_kind_is_an_error(text, code):
     for tool in (BenchmarkModel(), OnnxruntimePerfTest(), HarRun()):
-        with pytest.raises(ToolFailed):
+        with pytest.raises(DataError):
             tool.parse(Outcome(text, text, code), request(), result_file=text)
 
 
@@ -207,10 +203,10 @@ def parse_ort(text: str = ORT_LOG, csv: str = CSV, code: int = 0):
 
 
 def test_onnxruntime_perf_test():
-    found = parse_ort(csv=f"{CSV}\nMin Latency: 0.0958 s\nP50 Latency: 0.0995 s\n")
-    assert found.inference_ms == pytest.approx((95.8, 99.5, 100, 98, 101.5))
-    assert (found.inference.count, found.inference.median_ms) == (5, 99.5)
-    assert (found.memory_bytes, found.memory_of) == (271122432, "whole process")
+    result = parse_ort(csv=f"{CSV}\nMin Latency: 0.0958 s\nP50 Latency: 0.0995 s\n")
+    assert result.inference_ms == pytest.approx((95.8, 99.5, 100, 98, 101.5))
+    assert (result.inference.count, result.inference.median_ms) == (5, 99.5)
+    assert (result.memory_bytes, result.memory_of) == (271122432, "whole process")
 
 
 @pytest.mark.parametrize(
@@ -218,15 +214,15 @@ def test_onnxruntime_perf_test():
     [
         (ORT_LOG, CSV[: len(CSV) // 2], "wrote a file that is cut off or of another kind"),
         (ORT_LOG, CSV[: CSV.index("\n") + 1], "ran 5 inferences, its file has 1 times"),
-        (ORT_LOG, "", "told no times"),
+        (ORT_LOG, "", "reported no times"),
         (ORT_LOG, CSV.replace("0.1,", "nan,"), "cut off or of another kind"),
-        (ORT_LOG, CSV.replace("0.0958,", "-5,"), "told a time of -5000 ms"),
+        (ORT_LOG, CSV.replace("0.0958,", "-5,"), "reported a time of -5000 ms"),
         (ORT_LOG, CSV.replace("0.0958,", "5,"), "contradicts itself"),
         (ORT_LOG[:200], CSV, "gave no result"),
     ],
 )
-def test_what_onnxruntime_perf_test_did_not_finish_is_refused(text, csv, message):
-    with pytest.raises(ToolFailed, match=message):
+def test_incomplete_output_of_onnxruntime_perf_test_is_refused(text, csv, message):
+    with pytest.raises(DataError, match=message):
         parse_ort(text, csv)
 
 
@@ -246,16 +242,16 @@ ANSWER = {"event": "prediction", "recording": "S1", "logits": [0.5, 2]}
 
 
 def parse_har(*events, accelerator: str = "cpu", code: int = 0):
-    text = "\n".join(own if isinstance(own, str) else json.dumps(own) for own in events)
+    text = "\n".join(event if isinstance(event, str) else json.dumps(event) for event in events)
     return HarRun().parse(Outcome(text, "", code), request(accelerator))
 
 
 def test_har_run():
-    found = parse_har(START, ANSWER, RESULT)
-    assert found.inference == Aggregate(2, 8.5, 8.5, 8.9, 8.0, 9.0)
-    assert (found.inference_ms, found.preprocessing_ms) == ((8.0, 9.0), (3.0, 3.5))
-    assert (found.memory_bytes, found.runtime, found.runtime_version) == (20, "har_run/litert", "2.1")
-    assert found.logits == {"S1": (0.5, 2.0)}
+    result = parse_har(START, ANSWER, RESULT)
+    assert result.inference == Aggregate(2, 8.5, 8.5, 8.9, 8.0, 9.0)
+    assert (result.inference_ms, result.preprocessing_ms) == ((8.0, 9.0), (3.0, 3.5))
+    assert (result.memory_bytes, result.runtime, result.runtime_version) == (20, "har_run/litert", "2.1")
+    assert result.logits == {"S1": (0.5, 2.0)}
     on_npu = {**RESULT, "accelerator": "npu+cpu"}
     assert parse_har(START, on_npu, accelerator="npu").accelerator == "npu+cpu"
 
@@ -264,44 +260,44 @@ def test_har_run():
     ("events", "message"),
     [
         ((START, ANSWER), "gave no result, its output is cut off"),
-        ((START, '{"event": "result", "acc'), "printed a line that is no event"),
+        ((START, '{"event": "result", "acc'), "printed a line that is not an event"),
         ((RESULT,), "printed 'result' without a start"),
         ((START, RESULT, ANSWER), "printed 'prediction' after 'result'"),
         ((START, START), "printed 'start' after 'start'"),
         (({**START, "schema": 2}, RESULT), "speaks schema 2, this release 1"),
         (({**START, "model_sha256": "aa"}, RESULT), "read another model"),
         ((START, {"event": "error", "message": "no model; export one"}), "har_run failed: no model; export one"),
-        ((START, {**RESULT, "inference": {"samples_ms": []}}), "told no times"),
-        ((START, {**RESULT, "inference": {"samples_ms": [0.0]}}), "told a time of 0 ms"),
+        ((START, {**RESULT, "inference": {"samples_ms": []}}), "reported no times"),
+        ((START, {**RESULT, "inference": {"samples_ms": [0.0]}}), "reported a time of 0 ms"),
         ((START, {**RESULT, "inference": [1.0]}), "result.inference is .* an object with samples_ms"),
         ((START, {**RESULT, "inference": {"samples_ms": [True]}}), "inference.samples_ms is .* finite numbers"),
         ((START, {**RESULT, "vm_hwm_bytes": 5}), "vm_hwm_bytes 5 and vm_hwm_start_bytes 10"),
         ((START, {**RESULT, "total_ops": 1.5}), "result.total_ops is 1.5; it must be a whole number or null"),
-        ((START, {**RESULT, "accelerator": "gpu"}), "cpu was asked for, but the model ran on gpu"),
+        ((START, {**RESULT, "accelerator": "gpu"}), "cpu was requested, but the model ran on gpu"),
     ],
 )
-def test_what_har_run_may_not_say(events, message):
-    with pytest.raises(ToolFailed, match=message):
+def test_wrong_output_of_har_run_is_refused(events, message):
+    with pytest.raises(DataError, match=message):
         parse_har(*events)
 
 
 @given(st.data())
-def test_output_of_the_others_that_ends_early_is_an_error_or_the_whole_result(data):
+def test_output_of_the_others_that_ends_early_is_an_error_or_the_complete_result(data):
     text = "\n".join(map(json.dumps, (START, ANSWER, RESULT)))
     for tool, whole, csv in ((HarRun(), text, ""), (OnnxruntimePerfTest(), ORT_LOG, CSV)):
         cut = Outcome(whole[: data.draw(st.integers(0, len(whole)))], "", 0)
         try:
-            found = tool.parse(cut, request(), result_file=csv[: data.draw(st.integers(0, len(csv)))])
-        except ToolFailed:
+            result = tool.parse(cut, request(), result_file=csv[: data.draw(st.integers(0, len(csv)))])
+        except DataError:
             continue
-        assert found.inference == tool.parse(Outcome(whole, "", 0), request(), result_file=csv).inference
+        assert result.inference == tool.parse(Outcome(whole, "", 0), request(), result_file=csv).inference
 
 
 def test_har_run_that_fell_back_is_a_failure():
-    with pytest.raises(ToolFailed, match="npu was asked for, but the model ran on cpu with 3 operations"):
+    with pytest.raises(DataError, match="npu was requested, but the model ran on cpu with 3 operations"):
         parse_har(START, RESULT, accelerator="npu")
     nothing = {**RESULT, "accelerator": "npu", "delegated_ops": 0}
-    with pytest.raises(ToolFailed, match="ran on npu with 0 operations delegated"):
+    with pytest.raises(DataError, match="ran on npu with 0 operations delegated"):
         parse_har(START, nothing, accelerator="npu")
 
 
@@ -348,9 +344,9 @@ def test_command_lines_of_compiled_files():
 @pytest.mark.parametrize("tool", [OnnxruntimePerfTest(), BenchmarkModel(), HarRun()], ids=lambda tool: tool.name)
 @pytest.mark.parametrize("missing", HTP)
 def test_libraries_of_the_chip_must_lie_beside_the_tool(tool, missing):
-    there = tuple(name for name in (*HTP, DISPATCH) if name != missing)
+    present = tuple(name for name in (*HTP, DISPATCH) if name != missing)
     with pytest.raises(MissingComponentError, match=f"compiled for SM8650 needs {missing} beside the tool; take"):
-        tool.command(request("npu", libraries=there, compiled=COMPILED), runs=20)
+        tool.command(request("npu", libraries=present, compiled=COMPILED), runs=20)
 
 
 def test_litert_needs_its_dispatch_library_besides():
@@ -358,11 +354,10 @@ def test_litert_needs_its_dispatch_library_besides():
         BenchmarkModel().command(request("npu", libraries=HTP, compiled=COMPILED), runs=20)
 
 
-def test_a_compiled_file_that_runs_ran_where_it_was_compiled_for():
+def test_the_effective_accelerator_of_a_compiled_file_is_its_placement():
     for placed, effective in ((PLACED, "npu"), ({**PLACED, "npu_ops": 185, "full": False}, "npu+cpu")):
-        own = request("npu", compiled={"soc": "SM8650", "placement": placed})
-        found = BenchmarkModel().parse(Outcome(CPU_LOG, "", 0), own)
-        assert (found.accelerator, found.delegated_ops, found.total_ops) == (effective, placed["npu_ops"], 186)
+        result = parse(CPU_LOG, "npu", compiled={"soc": "SM8650", "placement": placed})
+        assert (result.accelerator, result.delegated_ops, result.total_ops) == (effective, placed["npu_ops"], 186)
     ort = OnnxruntimePerfTest().parse(Outcome(ORT_LOG, "", 0), request("npu", compiled=COMPILED), result_file=CSV)
     assert (ort.accelerator, ort.delegated_ops, ort.total_ops) == ("npu", 186, 186)
 
@@ -372,13 +367,14 @@ def test_tools_by_format():
     assert find_tool(None, "onnx", "cpu").name == "onnxruntime_perf_test"
     with pytest.raises(UsageError, match="--tool is benchmark_model, which reads no onnx file; use onnxruntime_perf"):
         find_tool("benchmark_model", "onnx", "cpu")
-    with pytest.raises(UsageError, match="--accelerator is gpu, but onnxruntime_perf_test has cpu and npu only"):
+    with pytest.raises(UsageError, match="--accelerator is gpu, but onnxruntime_perf_test supports cpu and npu only"):
         find_tool(None, "onnx", "gpu")
 
 
 def test_protocols():
     assert (OFFICIAL.fewest_runs, OFFICIAL.fewest_s, OFFICIAL.needs_p90) == (1024, 60.0, True)
     assert (sustained("30m").duration_s, sustained("30m").processes, sustained("2h").processes) == (1800.0, 30, 120)
+    assert duration("150s") == "150s"
     for text in ("30", "1m", "-5m", "nan", "99h"):
-        with pytest.raises(UsageError, match=r"--sustained is .* write a time from 2m to 24h"):
-            sustained(text)
+        with pytest.raises(ArgumentTypeError, match=f"'{text}' is not a time from 2m to 24h"):
+            duration(text)

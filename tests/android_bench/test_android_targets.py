@@ -15,13 +15,27 @@ from kit.android_fixtures import SHORT, artifact, fake_log, fake_tool, program  
 from kit.native import require_program
 
 from android_bench.__main__ import main
-from android_bench.device.errors import CommandTimeout, DeviceLost, ToolFailed, quote
-from android_bench.device.ssh import SshTarget
-from android_bench.device.target import LocalTarget, Outcome, marked, parse_target, run_client, unmarked
+from android_bench.device.connection import (
+    CommandTimeout,
+    DeviceLost,
+    LocalConnection,
+    Outcome,
+    marked,
+    quote,
+    run_client,
+    unmarked,
+)
+from android_bench.device.ssh import SshConnection
 from android_bench.device.workspace import DeviceFile, workspace
+from android_bench.run import connect
 from android_bench.tools.benchmark_model import BenchmarkModel
-from android_bench.tools.binaries import elf_machine, find_binary
-from android_bench.tools.build import build_har_run, litert_of_this_machine, litert_version
+from android_bench.tools.binaries import (
+    build_har_run,
+    elf_machine,
+    find_binary,
+    litert_of_this_machine,
+    litert_version,
+)
 from android_bench.tools.har_run import HarRun
 from preprocess.errors import DataError, MissingComponentError, UsageError
 from runtime.manifest import file_sha256
@@ -34,7 +48,7 @@ def _short(monkeypatch):
 
 @pytest.fixture
 def local():
-    target = LocalTarget()
+    target = LocalConnection()
     yield target
     target.close()
 
@@ -82,7 +96,7 @@ def test_a_run_on_a_board(artifact, board, tmp_path, capsys):  # noqa: F811
 
 
 def test_a_board_gives_files_back(board, tmp_path):
-    target = SshTarget("me@b")
+    target = SshConnection("me@b")
     (board / "tmp/pocket-har").mkdir()
     (board / "tmp/pocket-har/x").write_text("text")
     target.pull(f"{target.root}/x", tmp_path / "x", timeout_s=20)
@@ -97,11 +111,10 @@ def test_a_board_gives_files_back(board, tmp_path):
 
 
 def test_addresses():
-    target = parse_target("local://")
-    target.close()
+    connect("local://").close()
     for text in ("phone", "usb://x", "ssh://", "ssh://-oProxyCommand=x", "local://x", "ssh://me@b:x"):
         with pytest.raises(UsageError, match=f"--target is '{text}'; write"):
-            parse_target(text)
+            connect(text)
 
 
 def test_streams_and_exit_codes_stay_apart(local):
@@ -230,7 +243,7 @@ def test_what_is_missing_to_build_har_run_is_told(tmp_path, monkeypatch):
     with pytest.raises(MissingComponentError, match=r"run `apt install g\+\+-aarch64-linux-gnu`"):
         build_har_run("aarch64", android=False)
     program(tmp_path / "g++", "exit 1")
-    with pytest.raises(ToolFailed, match="har_run could not be built: 'no generator'"):
+    with pytest.raises(DataError, match="har_run could not be built: 'no generator'"):
         build_har_run(platform.machine(), android=False)
 
 
@@ -238,7 +251,7 @@ def test_the_ndk_is_used_for_android(tmp_path, monkeypatch):
     """The NDK itself was not at hand: only that CMake is called as its documentation says."""
     require_program("cmake", "cmake")
     calls = []
-    monkeypatch.setattr("android_bench.tools.build._cmake", lambda *words: calls.append(words))
+    monkeypatch.setattr("android_bench.tools.binaries._cmake", lambda *words: calls.append(words))
     monkeypatch.setenv("ANDROID_NDK_HOME", "/ndk")
     assert build_har_run("aarch64", android=True).name == "har_run"
     configure, compile_ = calls
@@ -249,14 +262,14 @@ def test_the_ndk_is_used_for_android(tmp_path, monkeypatch):
 
 def test_other_sources_and_another_compiler_are_built_elsewhere(tmp_path, monkeypatch):
     require_program("cmake", "cmake")
-    monkeypatch.setattr("android_bench.tools.build._cmake", lambda *words: None)
+    monkeypatch.setattr("android_bench.tools.binaries._cmake", lambda *words: None)
     monkeypatch.setenv("ANDROID_NDK_HOME", "/ndk")
     first = build_har_run("aarch64", android=True)
     assert build_har_run("aarch64", android=True) == first
     monkeypatch.setenv("ANDROID_NDK_HOME", "/newer-ndk")
     second = build_har_run("aarch64", android=True)
     (tmp_path / "CMakeLists.txt").touch()
-    monkeypatch.setattr("android_bench.tools.build.SOURCE", tmp_path)
+    monkeypatch.setattr("android_bench.tools.binaries.SOURCE", tmp_path)
     assert len({first, second, build_har_run("aarch64", android=True)}) == 3
 
 

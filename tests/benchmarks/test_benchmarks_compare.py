@@ -9,8 +9,18 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.measure.device_records import Device, DeviceRun
-from benchmarks.measure.records import Environment, Machine, Measurement, Memory, Record, Subject, Timing, write_record
+from benchmarks.measure.records import (
+    Device,
+    DeviceRun,
+    Environment,
+    Machine,
+    Measurement,
+    Memory,
+    Record,
+    Subject,
+    Timing,
+    write_record,
+)
 
 MACHINE = Machine("some CPU", 4, "aarch64", "Linux 6.1", 8_000_000_000, ("asimddp",))
 

@@ -13,11 +13,11 @@ import pytest
 from kit.adb_device import AdbDevice
 from kit.fakes import fake_artifact
 
-from android_bench.protocol import Protocol
+from android_bench.protocol import Schedule
 
 DATA = Path(__file__).parents[1] / "data"
 PLACE = "/data/local/tmp/pocket-har"
-SHORT = Protocol("quick", 2, 1, 20, 0.1, 10.0, False, 0.0, 0.2)
+SHORT = Schedule("quick", 2, 1, 20, 0.1, 10.0, False, 0.0, 0.2)
 PROPERTIES = """[ro.board.platform]: [pineapple]
 [ro.build.version.release]: [14]
 [ro.hardware]: [qcom]

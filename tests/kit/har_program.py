@@ -12,7 +12,7 @@ from typing import Any
 
 from kit.native import build
 
-from android_bench.tools.build import litert_of_this_machine
+from android_bench.tools.binaries import litert_of_this_machine
 
 
 @dataclass(frozen=True)
