@@ -113,13 +113,16 @@ def add_count(parser: Parser, count: int | None, help: str = "recordings to comp
 
 
 def add_settings(parser: Parser, example: str) -> None:
-    """`--set PART.FIELD=VALUE` and `--resume`."""
+    """`--settings FILE` and `--set PART.FIELD=VALUE`, for `model.settings.choose_settings`, and `--resume`."""
+    parser.add_argument(
+        "--settings", type=Path, metavar="FILE", help="constants of training as TOML, e.g. recipes/demo.toml"
+    )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="PART.FIELD=VALUE",
-        help=f"change a constant of training, e.g. {example}; may be repeated",
+        help=f"change a constant of training, e.g. {example}; may be repeated; wins over --settings",
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
 

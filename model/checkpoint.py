@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from console.files import atomic_file
-from preprocess.errors import DataError
+from console.program import show, show_json
+from preprocess.errors import DataError, UsageError
 from recordings.actions import NTU60_ACTIONS
 from runtime.manifest import Label
 
 from .config import ModelConfig, Norm, StrideOn, preset_config
+from .cost import model_cost
+
+if TYPE_CHECKING:
+    from .recogniser import Recogniser
 
 RANDOM = "random_weights"  # key of a checkpoint's history: its answers carry no meaning
 _CONFIG = "config.json"
@@ -32,6 +38,18 @@ class Checkpoint:
     config: ModelConfig
     weights: dict[str, np.ndarray[Any, np.dtype[np.float32]]]
     history: dict[str, Any]
+
+    def recogniser(self, *, dropout: float = 0.0) -> Recogniser:
+        """The models with these weights; `dropout` acts in training alone.
+
+        Raises:
+            DataError: the weights do not fit the configuration.
+        """
+        from .recogniser import build_recogniser
+
+        recogniser = build_recogniser(self.config, dropout=dropout)
+        recogniser.set_weights(self.weights)
+        return recogniser
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -53,7 +71,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise DataError(f"checkpoint {path} does not exist; train one with `python -m model train`")
     arrays = read_arrays(path)
     try:
-        config, history = (_decode(arrays.pop(name)) for name in (_CONFIG, _HISTORY))
+        config, history = (json.loads(arrays.pop(name).tobytes().decode()) for name in (_CONFIG, _HISTORY))
     except KeyError as error:
         raise DataError(
             f"checkpoint {path} holds no {error.args[0]}; it was not written by `python -m model train`"
@@ -63,7 +81,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     for name, array in arrays.items():
         if array.dtype != np.float32:
             raise DataError(f"checkpoint {path}: weight {name!r} is {array.dtype}, not float32; the file is damaged")
-    return Checkpoint(ModelConfig.from_dict(config), arrays, history)
+    try:
+        return Checkpoint(ModelConfig.from_dict(config), arrays, history)
+    except DataError as error:
+        raise DataError(f"checkpoint {path}: {error}") from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
@@ -91,9 +112,20 @@ def random_checkpoint(
     return Checkpoint(config, build_recogniser(config, seed=seed).weights(), {RANDOM: True})
 
 
+def init_command(options: argparse.Namespace) -> None:
+    """Writes an untrained checkpoint and shows its cost."""
+    if options.out.suffix != ".npz":
+        raise UsageError(f"--out is {options.out}; a checkpoint ends in .npz")
+    checkpoint = random_checkpoint(
+        options.preset, visual_depth=options.visual_depth, audio_norm=options.audio_norm, seed=options.seed
+    )
+    save_checkpoint(options.out, checkpoint)
+    total = model_cost(checkpoint.config).total
+    if options.json:
+        show_json({"checkpoint": str(options.out), "parameters": total.parameters, "macs": total.macs})
+        return
+    show(f"checkpoint: {options.out} ({total.parameters / 1e6:.2f} M parameters, {total.macs / 1e9:.3f} G MACs)")
+
+
 def _encode(text: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.frombuffer(text.encode(), dtype=np.uint8)
-
-
-def _decode(array: np.ndarray[Any, Any]) -> Any:
-    return json.loads(array.tobytes().decode())

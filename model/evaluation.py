@@ -2,78 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from console.files import atomic_file
 from console.plot import draw_confusion_matrix
+from console.program import show, show_json
+from console.table import format_table
+from preprocess.errors import UsageError
 from preprocess.logmel import waveform_to_logmel
 from preprocess.spec import PreprocessSpec
-from runtime.answers import Array, Batch, Model, ask
+from recordings.actions import class_indices
+from recordings.batches import FeatureLoader
+from recordings.recording import Input
+from recordings.sources import DataSource
+from runtime.answers import Array, Model, ask
 from runtime.manifest import Label
-from runtime.metrics import Score, confusion_matrix, score
+from runtime.metrics import confusion_matrix, score
 
+from .checkpoint import DEMO_CHECKPOINT, load_checkpoint
 from .config import INPUTS_OF, Stream
 
 if TYPE_CHECKING:
     from .recogniser import Recogniser
 
-Modality = Literal["skeleton", "audio"]
+_BATCH_SIZE = 32
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What a model answered on a set of recordings.
-
-    Attributes:
-        labels: the classes.
-        logits: float32 [N, classes].
-        truth: int32 [N], indices of the true classes.
-        names: the recordings, in order.
-    """
-
-    labels: tuple[Label, ...]
-    logits: npt.NDArray[np.float32]
-    truth: npt.NDArray[np.int32]
-    names: tuple[str, ...]
-
-    @property
-    def score(self) -> Score:
-        return score(self.logits, self.truth)
-
-    @property
-    def confusion(self) -> npt.NDArray[np.int64]:
-        return confusion_matrix(self.logits, self.truth)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Score, per-class accuracy (None for a class without recordings) and confusion matrix."""
-        confusion = self.confusion
-        totals = confusion.sum(axis=1)
-        per_class = [
-            {
-                "code": label.code,
-                "name": label.name,
-                "count": int(total),
-                "accuracy": int(confusion[i, i]) / int(total) if total else None,
-            }
-            for i, (label, total) in enumerate(zip(self.labels, totals, strict=True))
-        ]
-        return {**self.score.to_dict(), "classes": per_class, "confusion": confusion.tolist()}
-
-
-def evaluate(
-    model: Model, batches: Iterable[Batch], labels: tuple[Label, ...], *, recordings: int, title: str
-) -> Evaluation:
-    """Asks a model about all recordings of `batches`; `recordings` is their number, for the progress bar."""
-    answers = ask({title: model}, batches, title=title, recordings=recordings)
-    return Evaluation(labels, answers.logits[title], answers.labels, answers.names)
-
-
-def keras_model(recogniser: Recogniser, stream: Stream = "fused", *, drop: Modality | None = None) -> Model:
+def keras_model(recogniser: Recogniser, stream: Stream = "fused", *, drop: Input | None = None) -> Model:
     """A stream of the recogniser in inference: tensors by the name of the input → logits.
 
     With `drop`, the fused model reads what it would read where that sensor fails: the tensor of silence, or an empty
@@ -101,7 +63,88 @@ def silent_audio(spec: PreprocessSpec) -> npt.NDArray[np.float32]:
     return waveform_to_logmel(np.zeros(spec.audio.samples, np.float32), spec.audio)
 
 
-def draw_confusion(evaluation: Evaluation, path: Path, *, title: str) -> None:
-    """Writes the confusion matrix, in per cent of each true class, as a PNG."""
-    names = [label.name for label in evaluation.labels]
-    draw_confusion_matrix(evaluation.confusion, names, path, title=f"{title}\n{evaluation.score}")
+def evaluate_command(options: argparse.Namespace) -> None:
+    """Evaluates a checkpoint and shows the accuracy per class.
+
+    Raises:
+        AnswerIsNo: a logit is not finite.
+    """
+    if options.drop and options.stream != "fused":
+        raise UsageError(f"--drop {options.drop} needs --stream fused; the {options.stream} stream has one input")
+    checkpoint = load_checkpoint(options.checkpoint or DEMO_CHECKPOINT)
+    config = checkpoint.config
+    refs = DataSource.of(options).to_test()
+    model = keras_model(checkpoint.recogniser(), options.stream, drop=options.drop)
+    with FeatureLoader(
+        refs,
+        class_indices(refs, config.codes),
+        config.spec,
+        batch_size=_BATCH_SIZE,
+        workers=options.workers,
+        inputs=INPUTS_OF[options.stream],
+        on_error=options.on_error,
+    ) as loader:
+        answers = ask({options.stream: model}, loader.epoch(0), title="evaluating", recordings=len(refs))
+        problems = loader.problems
+    title = options.stream if not options.drop else f"fused without {options.drop}"
+    logits, truth = answers.logits[options.stream], answers.labels
+    document = {
+        "checkpoint": os.fspath(options.checkpoint) if options.checkpoint else "demo",
+        "stream": options.stream,
+        "drop": options.drop,
+        "protocol": options.protocol,
+        "skipped": {problem.name: problem.reason for problem in problems},
+        **evaluation(logits, truth, config.labels),
+    }
+    if options.out:
+        with atomic_file(options.out / "evaluation.json") as temporary:
+            temporary.write_text(json.dumps(document, indent=2, allow_nan=False), encoding="utf-8")
+        names = [label.name for label in config.labels]
+        picture_title = f"{title}\n{score(logits, truth)}"
+        draw_confusion_matrix(
+            confusion_matrix(logits, truth), names, options.out / "confusion.png", title=picture_title
+        )
+    if options.json:
+        show_json(document)
+    else:
+        show(evaluation_table(logits, truth, config.labels, title))
+
+
+def evaluation(
+    logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int32], labels: Sequence[Label]
+) -> dict[str, Any]:
+    """Score, accuracy per class (None for a class without recordings) and confusion matrix, as JSON.
+
+    Args:
+        logits: float32 [N, classes].
+        truth: int32 [N], indices of the true classes.
+        labels: the classes.
+    """
+    confusion = confusion_matrix(logits, truth)
+    classes = [
+        {
+            "code": label.code,
+            "name": label.name,
+            "count": int(total),
+            "accuracy": int(confusion[i, i]) / int(total) if total else None,
+        }
+        for i, (label, total) in enumerate(zip(labels, confusion.sum(axis=1), strict=True))
+    ]
+    return {**score(logits, truth).to_dict(), "classes": classes, "confusion": confusion.tolist()}
+
+
+def evaluation_table(
+    logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int32], labels: Sequence[Label], title: str
+) -> str:
+    """Accuracy per class with its most frequent confusion; arguments as for `evaluation`."""
+    rows = []
+    for index, (label, counts) in enumerate(zip(labels, confusion_matrix(logits, truth), strict=True)):
+        if not counts.any():
+            continue
+        wrong = np.where(np.arange(len(counts)) == index, 0, counts)
+        other = int(wrong.argmax())
+        confused = f"{labels[other].name} ({int(wrong[other])})" if wrong[other] else ""
+        accuracy = f"{100 * counts[index] / counts.sum():.1f} %"
+        rows.append([f"{label.code} {label.name}", str(counts.sum()), accuracy, confused])
+    table = format_table(["class", "recordings", "accuracy", "most often taken for"], rows)
+    return f"{table}\n\n{title}: {score(logits, truth)} over {len(truth)} recordings"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from preprocess.errors import DataError, UsageError
 from recordings.augment import AudioAugmentation, SkeletonAugmentation
 
 Augmentation: TypeAlias = tuple[SkeletonAugmentation, AudioAugmentation]
-StageName = Literal["visual", "audio", "fusion"]
+StageName: TypeAlias = Literal["visual", "audio", "fusion"]
 STAGES: tuple[StageName, ...] = ("visual", "audio", "fusion")
 
 
@@ -20,7 +23,7 @@ class StageSettings:
     """How one stage is trained with Adam and decoupled weight decay.
 
     Attributes:
-        epochs: passes over the training set at the most.
+        epochs: passes over the training set, at most.
         batch_size: recordings per step.
         learning_rate: initial rate.
         schedule: `plateau` multiplies the rate by `plateau_factor` after `plateau_patience` epochs without a
@@ -85,42 +88,84 @@ class TrainingSettings:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def with_overrides(self, assignments: list[str]) -> TrainingSettings:
-        """See `override`."""
-        return override(self, assignments)
-
 
 Settings = TypeVar("Settings")
 
 
-def override(settings: Settings, assignments: Sequence[str]) -> Settings:
-    """Settings, a dataclass of dataclasses, with `PART.FIELD=VALUE` applied in order, e.g. `audio.batch_size=32`.
+def choose_settings(defaults: Settings, options: argparse.Namespace) -> Settings:
+    """The defaults, changed by the file of `--settings`, then by every `--set`.
+
+    Args:
+        defaults: a dataclass of dataclasses.
+        options: with the options of `console.options.add_settings`.
 
     Raises:
-        UsageError: an assignment names nothing that exists or a value of the wrong type.
+        DataError: the file is no TOML, or it names an unknown constant or a value that does not fit.
+        UsageError: the same of a `--set`.
     """
-    for assignment in assignments:
-        settings = _assign(settings, assignment)
+    settings = read_settings(defaults, options.settings) if options.settings else defaults
+    return override(settings, options.set)
+
+
+def read_settings(defaults: Settings, path: Path) -> Settings:
+    """The defaults, changed by a TOML file with a table for every part, e.g. `[visual]` and `epochs = 16`.
+
+    Raises:
+        DataError: see `choose_settings`; the message starts with the file.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"--settings {path} does not exist") from None
+    except ValueError as error:
+        raise DataError(f"{path} is no TOML file: {error}") from error
+    settings = defaults
+    for part, table in tables.items():
+        if not isinstance(table, dict):
+            raise DataError(f"{path}: {part!r} stands outside of a table; write it below the [part] that it belongs to")
+        for name, value in table.items():
+            try:
+                settings = _replace(settings, part, name, value)
+            except (DataError, UsageError) as error:
+                raise DataError(f"{path}: {part}.{name}: {error}") from error
     return settings
 
 
-def _assign(settings: Settings, assignment: str) -> Settings:
-    target, equals, text = assignment.partition("=")
-    part, dot, name = target.partition(".")
-    parts = [item.name for item in fields(settings)]  # type: ignore[arg-type]
-    if not equals or not dot or part not in parts:
-        raise UsageError(f"--set {assignment!r} must read PART.FIELD=VALUE with PART one of {', '.join(parts)}")
-    group = getattr(settings, part)
-    names = [item.name for item in fields(group)]
-    if name not in names:
-        raise UsageError(f"--set {assignment!r}: {part} has no field {name!r}; it has {', '.join(names)}")
-    kind = type(getattr(group, name))
+def override(settings: Settings, assignments: Sequence[str]) -> Settings:
+    """The settings with every `PART.FIELD=VALUE` applied in order, e.g. `audio.batch_size=32`.
+
+    Raises:
+        UsageError: an assignment names an unknown constant or a value that does not fit.
+    """
+    for assignment in assignments:
+        target, equals, text = assignment.partition("=")
+        part, dot, name = target.partition(".")
+        try:
+            if not equals or not dot:
+                raise UsageError("write PART.FIELD=VALUE")
+            settings = _replace(settings, part, name, text)
+        except (DataError, UsageError) as error:
+            raise UsageError(f"--set {assignment!r}: {error}") from error
+    return settings
+
+
+def _replace(settings: Settings, part: str, name: str, value: Any) -> Settings:
+    """One constant replaced; a text is converted, another value must have the field's type."""
+    group = getattr(settings, _known(part, settings, "part"))
+    kind = type(getattr(group, _known(name, group, "field")))
     try:
-        value = kind(text)
-    except ValueError as error:
-        raise UsageError(f"--set {assignment!r}: {text!r} is no {kind.__name__}") from error
-    try:
-        changed: Settings = replace(settings, **{part: replace(group, **{name: value})})  # type: ignore[type-var]
-    except (DataError, UsageError) as error:
-        raise UsageError(f"--set {assignment!r}: {error}") from error
+        number = kind is float and type(value) is int
+        converted = kind(value) if isinstance(value, str) or number else value
+    except ValueError:
+        converted = None
+    if type(converted) is not kind:
+        raise UsageError(f"{value!r} is no {kind.__name__}")
+    changed: Settings = replace(settings, **{part: replace(group, **{name: converted})})  # type: ignore[type-var]
     return changed
+
+
+def _known(name: str, owner: Any, kind: str) -> str:
+    names = [item.name for item in fields(owner)]
+    if name not in names:
+        raise UsageError(f"there is no {kind} {name!r}; use one of {', '.join(names)}")
+    return name

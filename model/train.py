@@ -1,9 +1,11 @@
-"""The whole training of appendix B: visual alone, audio alone, then the fusion of the two frozen backbones."""
+"""The training of appendix B: visual alone, audio alone, then the fusion of the two frozen backbones."""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,20 +15,25 @@ from typing import Any
 import tensorflow as tf
 
 from console.files import atomic_file
-from console.program import log
+from console.options import command_line
+from console.program import log, show, show_json
+from console.table import format_table
 from preprocess.errors import DataError, UsageError
+from preprocess.spec import PreprocessSpec
 from recordings.actions import class_indices
 from recordings.batches import FeatureLoader
 from recordings.catalogue import OnError
 from recordings.protocols import Split
 from recordings.recording import Input, RecordingRef
+from recordings.sources import DataSource
 from recordings.statistics import audio_statistics
 
-from .checkpoint import Checkpoint, save_checkpoint
-from .config import ModelConfig
+from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .config import ModelConfig, labels_of, preset_config
 from .evaluation import silent_audio
+from .imagenet import imagenet_start
 from .recogniser import Weights, build_recogniser
-from .settings import STAGES, Augmentation, StageName, StageSettings, TrainingSettings
+from .settings import STAGES, Augmentation, StageName, StageSettings, TrainingSettings, choose_settings
 from .training import Stage
 
 CHECKPOINT_NAME = "checkpoint.npz"
@@ -39,6 +46,51 @@ _INPUTS: dict[StageName, tuple[Input, ...]] = {
 }
 
 
+def train_command(options: argparse.Namespace) -> None:
+    """Trains, or resumes a training, and shows the best epoch of each stage."""
+    settings = choose_settings(TrainingSettings(), options)
+    parts = DataSource.of(options).split()
+    config = preset_config(
+        options.preset,
+        labels_of([*parts.train, *parts.validation, *parts.test]),
+        visual_depth=options.visual_depth,
+        audio_norm=options.audio_norm,
+    )
+    if options.inputs:
+        config = config.with_spec(PreprocessSpec.preset(options.inputs))
+    if options.layer_scale is not None:
+        config = replace(config, audio=replace(config.audio, layer_scale_init=options.layer_scale))
+    initial = None
+    if options.init == "imagenet":
+        config, weights = imagenet_start(config)
+        initial = ("imagenet", weights)
+    elif options.init != "random":
+        initial = (os.fspath(options.init), load_checkpoint(options.init).weights)
+    log(
+        f"{len(config.labels)} classes; {len(parts.train)} recordings to train on, {len(parts.validation)} to "
+        f"validate, {len(parts.test)} left for the test ({options.protocol})"
+    )
+    path = train(
+        TrainingPlan(config, settings, parts, options.seed, initial),
+        options.out,
+        command=command_line(options),
+        workers=options.workers,
+        resume=options.resume,
+        on_error=options.on_error,
+    )
+    history = load_checkpoint(path).history
+    if options.json:
+        show_json({"checkpoint": os.fspath(path), **history})
+        return
+    rows = [
+        [name, str(len(stage["epochs"])), str(best["epoch"]), f"{100 * best['validation_accuracy']:.1f} %"]
+        for name, stage in history["stages"].items()
+        for best in [stage["epochs"][stage["best_epoch"] - 1]]
+    ]
+    show(format_table(["stage", "epochs", "best", "validation accuracy"], rows))
+    show(f"\ncheckpoint: {path}")
+
+
 @dataclass(frozen=True)
 class TrainingPlan:
     """What a run trains on and how; equal plans give equal checkpoints.
@@ -48,7 +100,7 @@ class TrainingPlan:
         settings: constants of the stages.
         split: recordings; the test part is not touched.
         seed: seeds weights, order, augmentation and dropout.
-        initial: where weights to start from come from, and these; those that do not fit stay random.
+        initial: name and weights of a start other than random; weights that do not fit stay random.
     """
 
     config: ModelConfig
@@ -58,7 +110,7 @@ class TrainingPlan:
     initial: tuple[str, Weights] | None = None
 
     def fingerprint(self) -> dict[str, Any]:
-        """What must agree for a run to be resumed."""
+        """The values that must be equal for a run to be resumed."""
         names = "\n".join(ref.name for part in (self.split.train, self.split.validation) for ref in part)
         return {
             "config": self.config.to_dict(),
@@ -77,7 +129,17 @@ def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: 
         AnswerIsNo: the loss became non-finite.
     """
     tf.config.experimental.enable_op_determinism()
-    config = _open_run(plan, out, resume=resume, workers=workers)
+    spec = plan.config.spec
+
+    def statistics() -> dict[str, Any]:
+        mean, std = audio_statistics(
+            plan.split.train, spec, limit=_STATISTICS_RECORDINGS, workers=workers, seed=plan.seed
+        )
+        return {"mean": mean, "std": std}
+
+    run = open_run(out, plan.fingerprint(), resume=resume, start=statistics)
+    mean, std = tuple(run["mean"]), tuple(run["std"])
+    config = plan.config.with_spec(replace(spec, audio=replace(spec.audio, mean=mean, std=std)))
     recogniser = build_recogniser(config, seed=plan.seed, dropout=plan.settings.fusion.dropout)
     if plan.initial:
         recogniser.set_weights(fitting_weights(recogniser.weights(), *plan.initial))
@@ -154,10 +216,10 @@ def open_run(
 
 
 def fitting_weights(random: Weights, origin: str, initial: Weights) -> Weights:
-    """The `random` weights of a model, those replaced that `initial` has under the same name and in the same shape.
+    """The `random` weights of a model, replaced by weights of `initial` with the same name and shape.
 
     Raises:
-        DataError: none fits.
+        DataError: no weight of `initial` fits.
     """
     fitting = {name: value for name, value in initial.items() if name in random and random[name].shape == value.shape}
     if not fitting:
@@ -167,21 +229,6 @@ def fitting_weights(random: Weights, origin: str, initial: Weights) -> Weights:
     if len(fitting) < len(random):
         log(f"{len(fitting)} of {len(random)} tensors start from {origin}, the others at random")
     return random | fitting
-
-
-def _open_run(plan: TrainingPlan, out: Path, *, resume: bool, workers: int) -> ModelConfig:
-    """Starts or reopens the run in `out`; the configuration comes back with the training set's statistics."""
-    spec = plan.config.spec
-
-    def statistics() -> dict[str, Any]:
-        mean, std = audio_statistics(
-            plan.split.train, spec, limit=_STATISTICS_RECORDINGS, workers=workers, seed=plan.seed
-        )
-        return {"mean": mean, "std": std}
-
-    run = open_run(out, plan.fingerprint(), resume=resume, start=statistics)
-    mean, std = tuple(run["mean"]), tuple(run["std"])
-    return plan.config.with_spec(replace(spec, audio=replace(spec.audio, mean=mean, std=std)))
 
 
 def feature_loader(
@@ -195,7 +242,7 @@ def feature_loader(
     workers: int,
     on_error: OnError,
 ) -> FeatureLoader:
-    """Batches to train on, shuffled and varied by `augmentation`; without it, to validate on."""
+    """Batches for training, shuffled and varied by `augmentation`; without augmentation, for validation."""
     training = augmentation is not None
     skeleton, audio = augmentation or (None, None)
     return FeatureLoader(

@@ -33,7 +33,7 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 
 @dataclass
 class StageState:
-    """Everything that the next epoch depends on besides the data; saved after every epoch."""
+    """All state that the next epoch depends on besides the data; saved after every epoch."""
 
     epoch: int = 0
     learning_rate: float = 0.0
@@ -45,17 +45,17 @@ class StageState:
 
 
 class Trainer(ABC):
-    """A training, ready to run or to resume. What a step computes is the subclass' part.
+    """A training, ready to run or to resume. A subclass computes the step and the logits.
 
     Args:
-        name: what is trained; its settings and progress go by this name.
-        variables: everything that the state must hold, by name.
-        trainable: those of them that the optimizer changes.
-        dropout: layers that drop.
+        name: of the training, in its progress and in the parts of `--set`.
+        variables: all variables that the state holds, by name.
+        trainable: the variables that the optimizer changes.
+        dropout: dropout layers, to be seeded.
         settings: constants.
         silence: audio tensor [bands, frames, 3] of a silent recording, for modality dropout.
         seed: seeds dropout and modality dropout.
-        state_path: where the state is kept.
+        state_path: file of the state.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Trainer(ABC):
             warn(f"{self.name}: {len(problems)} recording(s) could not be used; the first: {problems[0].reason}")
 
     def resume(self) -> bool:
-        """Takes up the saved state; False when there is none."""
+        """Restores the saved state; False if there is none."""
         if not self._state_path.is_file():
             return False
         arrays = read_arrays(self._state_path)
@@ -128,7 +128,7 @@ class Trainer(ABC):
                 if settings.schedule == "cosine":
                     done = (state.epoch * steps + step) / (settings.epochs * steps)
                     state.learning_rate = 0.5 * settings.learning_rate * (1 + math.cos(math.pi * done))
-                losses.append(self._step(batch, state.epoch, step))
+                losses.append(self.step(batch, state.epoch, step))
                 progress.advance(note=f"loss {losses[-1]:.3f}")
         if not losses:
             raise DataError(
@@ -136,7 +136,7 @@ class Trainer(ABC):
                 f"--set {self.settings_name}.batch_size=1"
             )
         seconds = time.monotonic() - start
-        validation_loss, validation_accuracy = self._validate(validation)
+        validation_loss, validation_accuracy = self.validate(validation)
         self._require_finite(validation_loss, "validation")
         entry = {
             "epoch": state.epoch + 1,
@@ -169,7 +169,12 @@ class Trainer(ABC):
         if settings.early_stopping and state.epoch - state.best_epoch >= settings.early_stopping:
             state.finished = True
 
-    def _step(self, batch: Batch, epoch: int, step: int) -> float:
+    def step(self, batch: Batch, epoch: int, step: int) -> float:
+        """One step of the optimizer; returns the loss.
+
+        Raises:
+            AnswerIsNo: the loss is not finite.
+        """
         self._optimizer.learning_rate.assign(self.state.learning_rate)
         rng = np.random.default_rng([self._seed, _SEEDS[self.name], epoch, step])
         dropout_seed = rng.integers(0, 2**31, 2).astype(np.int32)
@@ -188,7 +193,7 @@ class Trainer(ABC):
             )
 
     def _masked(self, inputs: list[tf.Tensor], lost: tf.Tensor) -> list[tf.Tensor]:
-        """Both inputs without those that modality dropout takes away."""
+        """Both inputs, replaced by silence or empty heatmaps where modality dropout removes them."""
         skeleton, audio = inputs
         return [
             tf.where((lost == 1)[:, None, None, None], tf.zeros_like(skeleton), skeleton),
@@ -200,7 +205,7 @@ class Trainer(ABC):
         self._optimizer.apply_gradients(zip(gradients, self._trainable, strict=True))
 
     def _inputs(self, batch: Batch) -> list[tf.Tensor]:
-        """The tensors that a step and the validation get."""
+        """The tensors of a batch that a step and the validation read."""
         return [tf.constant(batch.skeleton), tf.constant(batch.audio)]
 
     @abstractmethod
@@ -214,7 +219,7 @@ class Trainer(ABC):
     def _logits_eager(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         """Logits in inference."""
 
-    def _validate(self, validation: FeatureLoader) -> tuple[float, float]:
+    def validate(self, validation: FeatureLoader) -> tuple[float, float]:
         """Mean cross-entropy and accuracy."""
         loss_sum, correct, count = 0.0, 0, 0
         for batch in validation.epoch(0):
@@ -230,8 +235,8 @@ class Stage(Trainer):
     """One of the three stages.
 
     Args:
-        recogniser: the models; the stage's own variables are trained in place.
-        name: which stage.
+        recogniser: the models; the variables of the stage are trained in place.
+        name: of the stage.
         settings, silence, seed, state_path: as for `Trainer`.
     """
 

@@ -15,10 +15,7 @@ from benchmarks.__main__ import build_parser, main
 from benchmarks.studies import artifacts as artifacts_module
 from benchmarks.studies.ablation import CONDITIONS, ablation_table, draw, draw_confusions, per_class
 from benchmarks.studies.artifacts import answer, choose_recordings, open_artifacts
-from console.plot import draw_confusion_matrix
-from model.evaluation import Evaluation, draw_confusion
 from preprocess.errors import AnswerIsNo
-from runtime.manifest import Label
 from runtime.metrics import wilson_interval
 
 CASES = st.integers(1, 25).flatmap(
@@ -81,16 +78,6 @@ def test_plots_are_written(classes, tmp_path):
     paths = draw_confusions(document, tmp_path / "a.json")
     assert [path.name for path in paths] == ["a-both-inputs.png", "a-without-sound.png", "a-without-skeleton.png"]
     assert all(path.is_file() for path in paths)
-
-
-def test_the_model_draws_confusions_with_the_same_picture(tmp_path):
-    truth, answers = np.array([0, 0, 1], np.int32), [0, 1, 1]
-    labels = (Label("A001", "one"), Label("A002", "two"))
-    evaluation = Evaluation(labels, np.eye(2, dtype=np.float32)[answers], truth, ("a", "b", "c"))
-    draw_confusion(evaluation, tmp_path / "model.png", title="fused")
-    counts = np.array([[1, 1], [0, 1]])
-    draw_confusion_matrix(counts, ["one", "two"], tmp_path / "own.png", title=f"fused\n{evaluation.score}")
-    np.testing.assert_array_equal(imread(tmp_path / "model.png"), imread(tmp_path / "own.png"))
 
 
 def test_the_command_end_to_end(recordings_folder, tmp_path, capsys, monkeypatch):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 from hypothesis import strategies as st
 
 from model.config import ConvNeXtConfig, ConvNeXtStage, FusionConfig, ModelConfig, ResNetConfig, ResNetStage
 from preprocess.spec import HeatmapSpec, LogMelSpec, PreprocessSpec
+from recordings.batches import Batch
 from runtime.manifest import Label
 
 THREE_LABELS = tuple(Label(f"A{number:03d}", f"action {number}") for number in (1, 2, 3))
@@ -45,6 +47,14 @@ def tiny_config(
         spec=spec or tiny_spec(),
         labels=labels,
     )
+
+
+def tiny_batch(count: int = 4) -> Batch:
+    """Random tensors for `tiny_config`, with the labels 0, 1, 2, 0, …"""
+    rng, spec = np.random.default_rng(0), tiny_spec()
+    skeleton = rng.random((count, *spec.skeleton.shape)).astype(np.float32)
+    audio = rng.normal(size=(count, *spec.audio.shape)).astype(np.float32)
+    return Batch(skeleton, audio, np.arange(count, dtype=np.int32) % 3, tuple(f"r{index}" for index in range(count)))
 
 
 @st.composite

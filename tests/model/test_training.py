@@ -1,46 +1,22 @@
-"""Training: what a step does, the three stages, and runs that survive being killed."""
+"""Training: the step of every stage, schedules, early stopping, and the choice of the best epoch."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-import subprocess
-import sys
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from kit.tiny import tiny_config
+import tensorflow as tf
+import tf_keras as keras
+from kit.tiny import tiny_batch, tiny_config
 
-from model.checkpoint import load_checkpoint
-from model.config import labels_of
 from model.evaluation import silent_audio
 from model.recogniser import build_recogniser
 from model.settings import StageSettings, TrainingSettings
-from model.train import TrainingPlan, fitting_weights, train
-from model.training import Stage, _draw_lost
-from preprocess.errors import AnswerIsNo, DataError, UsageError
-from recordings.batches import Batch
-from recordings.catalogue import scan
-from recordings.protocols import split
-
-ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("visual", "audio", "fusion")
-
-
-@pytest.fixture(scope="module")
-def batch():
-    rng, spec = np.random.default_rng(0), tiny_config().spec
-    return Batch(
-        rng.random((4, *spec.skeleton.shape)).astype(np.float32),
-        rng.normal(size=(4, *spec.audio.shape)).astype(np.float32),
-        np.array([0, 1, 2, 0], np.int32),
-        ("a", "b", "c", "d"),
-    )
+from model.train import fitting_weights
+from model.training import Stage, Trainer
+from preprocess.errors import AnswerIsNo, DataError
 
 
 def make_stage(name, path, **settings):
@@ -51,217 +27,94 @@ def make_stage(name, path, **settings):
         replace(getattr(TrainingSettings(), name), **settings),
         silence=silent_audio(recogniser.config.spec),
         seed=0,
-        state_path=path,
+        state_path=path / "state.npz",
     )
     return recogniser, stage
 
 
-def test_a_loss_that_is_not_finite_names_stage_and_step(tmp_path, batch):
-    _, stage = make_stage("visual", tmp_path / "state.npz")
-    broken = replace(batch, skeleton=np.full_like(batch.skeleton, np.nan))
+def test_a_loss_that_is_not_finite_names_stage_and_step(tmp_path):
+    _, stage = make_stage("visual", tmp_path)
+    batch = tiny_batch()
     message = r"the loss became nan in stage visual, epoch 1, step 1; try .* --set visual.learning_rate=0.0001"
     with pytest.raises(AnswerIsNo, match=message):
-        stage._step(broken, 0, 0)
+        stage.step(replace(batch, skeleton=np.full_like(batch.skeleton, np.nan)), 0, 0)
 
 
-def test_fusion_step_trains_the_head_alone_and_clips(tmp_path, batch):
-    recogniser, stage = make_stage("fusion", tmp_path / "state.npz", clip_norm=1e-3)
+def test_a_fusion_step_trains_the_head_alone_and_smooths_the_labels(tmp_path, monkeypatch):
+    """Inception v3, section 7: a share ε of the target is spread over all classes."""
+    recogniser, stage = make_stage("fusion", tmp_path)
+    batch, logits = tiny_batch(), []
+    original = recogniser.head.call
+    monkeypatch.setattr(recogniser.head, "call", lambda *a, **k: logits.append(original(*a, **k)) or logits[-1])
     before = recogniser.weights()
-    stage._step(batch, 0, 0)
+    tf.config.run_functions_eagerly(True)
+    try:
+        loss = stage.step(batch, 0, 0)
+    finally:
+        tf.config.run_functions_eagerly(False)
     after = recogniser.weights()
-    changed = {name for name in before if not np.array_equal(before[name], after[name])}
-    assert changed
-    assert {name.split("/")[0] for name in changed} == {"fusion"}
-    # Adam's first moments after one step are a tenth of the gradient that it was given.
-    norm = math.sqrt(sum(float((m.numpy().astype(np.float64) ** 2).sum()) for m in stage._optimizer._momentums))
-    assert norm == pytest.approx(0.1 * 1e-3, rel=1e-4)
+    changed = {name.split("/")[0] for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"fusion"}
+    log_p = tf.nn.log_softmax(logits[0]).numpy()
+    smoothed = 0.9 * np.eye(3)[batch.labels] + 0.1 / 3
+    assert loss == pytest.approx(-(smoothed * log_p).sum(axis=1).mean(), rel=1e-5)
 
 
-def test_kernels_decay_and_norms_and_biases_do_not(tmp_path, batch):
+def test_gradients_are_clipped_by_their_global_norm(tmp_path):
+    """Adam's step is lr · g / (|g| + 1e-7): nearly lr for most gradients, at most lr / 100 for |g| < 1e-9."""
+    changes = []
+    for clip_norm in (0.0, 1e-9):
+        recogniser, stage = make_stage("fusion", tmp_path, clip_norm=clip_norm, weight_decay=0.0, learning_rate=1e-2)
+        before = recogniser.weights()
+        stage.step(tiny_batch(), 0, 0)
+        after = recogniser.weights()
+        changes.append(max(np.abs(after[name] - before[name]).max() for name in before))
+    assert changes[0] == pytest.approx(1e-2, rel=1e-2)
+    assert changes[1] < 1e-4
+
+
+def test_kernels_decay_and_norms_and_biases_do_not(tmp_path):
     weights = {}
     for decay in (0.0, 0.5):
-        recogniser, stage = make_stage("audio", tmp_path / "state.npz", weight_decay=decay, learning_rate=1e-2)
+        recogniser, stage = make_stage("audio", tmp_path, weight_decay=decay, learning_rate=1e-2)
         start = recogniser.weights()
-        stage._step(batch, 0, 0)
+        stage.step(tiny_batch(), 0, 0)
         weights[decay] = recogniser.weights()
     for name in (variable.name.removesuffix(":0") for variable in recogniser.audio.trainable_variables):
         expected = 1e-2 * 0.5 * start[name] if name.endswith("kernel") else np.zeros_like(start[name])
         np.testing.assert_allclose(weights[0.0][name] - weights[0.5][name], expected, atol=1e-6, err_msg=name)
 
 
-def test_label_smoothing_is_that_of_szegedy(tmp_path):
-    """Inception v3, section 7: a share ε of the target is spread over all classes."""
-    _, stage = make_stage("fusion", tmp_path / "state.npz")
-    logits = np.array([[2.0, 0.5, -1.0]])
-    log_p = logits[0] - math.log(np.exp(logits[0]).sum())
-    expected = -sum((0.9 * (k == 1) + 0.1 / 3) * log_p[k] for k in range(3))
-    assert float(stage._loss([[0.0, 1.0, 0.0]], logits)) == pytest.approx(expected, rel=1e-6)
-
-
-def test_a_lost_modality_is_silence_or_an_empty_heatmap(tmp_path, batch, monkeypatch):
-    recogniser, stage = make_stage("fusion", tmp_path / "state.npz", modality_dropout=0.5)
-    monkeypatch.setattr("model.training._draw_lost", lambda rng, count, rate: np.array([0, 1, 2, 0], np.int32))
-    seen = {}
+def test_modality_dropout_takes_either_input_of_a_share_of_the_recordings(tmp_path, monkeypatch):
+    """The lost input is an empty heatmap or silence, and no recording loses both."""
+    recogniser, stage = make_stage("fusion", tmp_path, modality_dropout=0.5)
+    batch, silence, inputs = tiny_batch(32), silent_audio(recogniser.config.spec), []
     original = recogniser.features.call
-    monkeypatch.setattr(
-        recogniser.features, "call", lambda inputs, **options: seen.update(inputs=inputs) or original(inputs, **options)
-    )
-    stage._train_step = stage._train_step_eager
-    stage._step(batch, 0, 0)
-    skeleton, audio = (tensor.numpy() for tensor in seen["inputs"])
-    np.testing.assert_array_equal(skeleton[[0, 2, 3]], batch.skeleton[[0, 2, 3]])
-    np.testing.assert_array_equal(skeleton[1], 0)
-    np.testing.assert_array_equal(audio[[0, 1, 3]], batch.audio[[0, 1, 3]])
-    np.testing.assert_array_equal(audio[2], silent_audio(recogniser.config.spec))
-
-
-@given(st.floats(0, 0.9))
-def test_modality_dropout_loses_either_input_equally_often(rate):
-    lost = _draw_lost(np.random.default_rng(0), 20_000, rate)
-    assert np.mean(lost == 1) == pytest.approx(rate / 2, abs=0.02)
-    assert np.mean(lost == 2) == pytest.approx(rate / 2, abs=0.02)
-
-
-SETTINGS = TrainingSettings(
-    visual=StageSettings(epochs=3, batch_size=8, learning_rate=1e-2),
-    audio=StageSettings(epochs=2, batch_size=8, learning_rate=1e-2, schedule="cosine"),
-    fusion=StageSettings(
-        epochs=3, batch_size=8, learning_rate=1e-2, schedule="cosine", clip_norm=1.0, dropout=0.5, modality_dropout=0.3
-    ),
-)
-
-
-def plan_for(folder, *, settings=SETTINGS, seed=4):
-    refs = scan(Path(folder)).refs
-    return TrainingPlan(tiny_config(labels=labels_of(refs)), settings, split(refs, "60/20/20", seed=seed), seed)
-
-
-def run_plan(plan, out, *, resume=False, workers=0):
-    return train(plan, out, command="a command", workers=workers, resume=resume, on_error="raise")
-
-
-@pytest.fixture(scope="module")
-def finished(recordings_folder, tmp_path_factory):
-    """A run that was never interrupted, made without worker processes."""
-    out = tmp_path_factory.mktemp("training") / "run"
-    return plan_for(recordings_folder), run_plan(plan_for(recordings_folder), out)
-
-
-def test_all_stages_run_and_are_told(finished):
-    plan, path = finished
-    checkpoint = load_checkpoint(path)
-    history = checkpoint.history
-    assert history["command"] == "a command"
-    assert history["settings"] == json.loads(json.dumps(SETTINGS.to_dict()))
-    assert history["recordings"] == {"train": len(plan.split.train), "validation": len(plan.split.validation)}
-    for name in STAGES:
-        stage = history["stages"][name]
-        assert [entry["epoch"] for entry in stage["epochs"]] == list(range(1, getattr(SETTINGS, name).epochs + 1))
-        losses = [entry["validation_loss"] for entry in stage["epochs"]]
-        assert stage["best_epoch"] == losses.index(min(losses)) + 1
-        assert all(math.isfinite(value) for entry in stage["epochs"] for value in entry.values())
-    build_recogniser(checkpoint.config).set_weights(checkpoint.weights)
-
-
-def test_the_checkpoint_standardises_audio_with_the_training_set(finished):
-    plan, path = finished
-    audio = load_checkpoint(path).config.spec.audio
-    assert audio.mean != plan.config.spec.audio.mean
-    assert audio.std != plan.config.spec.audio.std
-
-
-def test_fusion_leaves_both_backbones_as_their_stages_left_them(finished):
-    """To the bit, moving statistics included."""
-    _, path = finished
-    weights = load_checkpoint(path).weights
-    compared = set()
-    for name in STAGES:
-        with np.load(path.parent / f"{name}.state.npz") as state:
-            best = {key.removeprefix("best/"): state[key] for key in state.files if key.startswith("best/")}
-        for key, value in best.items():
-            assert weights[key].tobytes() == value.tobytes(), key
-        compared |= best.keys()
-    assert compared == weights.keys()
-    assert any("moving_mean" in key for key in compared)
-
-
-CHILD = f"""
-import sys
-sys.path.insert(0, {str(ROOT / "tests")!r})
-from pathlib import Path
-from test_training import plan_for, run_plan
-folder, out, resume = sys.argv[1:]
-run_plan(plan_for(folder), Path(out), resume=resume == "resume", workers=1)
-"""
-
-
-@contextlib.contextmanager
-def training_process(folder, out, resume):
-    """A real training process; it is killed with SIGKILL when the block ends, if it still runs."""
-    command = [sys.executable, "-c", CHILD, str(folder), str(out), resume]
-    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    monkeypatch.setattr(recogniser.features, "call", lambda x, **k: inputs.append(x) or original(x, **k))
+    tf.config.run_functions_eagerly(True)
     try:
-        yield child
+        for step in range(8):
+            stage.step(batch, 0, step)
     finally:
-        child.kill()
-        child.stderr.close()
-        child.wait(20)
-
-
-def wait_for(child, start):
-    lines = []
-    for line in child.stderr:
-        lines.append(line)
-        if line.startswith(start):
-            return lines
-    raise AssertionError("".join(lines))
-
-
-@pytest.mark.slow
-def test_killed_twice_and_resumed_a_run_ends_with_the_same_weights(finished, recordings_folder, tmp_path):
-    _, path = finished
-    out = tmp_path / "run"
-    with training_process(recordings_folder, out, "fresh") as child:
-        wait_for(child, "visual epoch 2/3")
-    assert not (out / "checkpoint.npz").exists()
-    with training_process(recordings_folder, out, "resume") as child:
-        lines = wait_for(child, "fusion epoch 1/3")
-    assert any(line.startswith("visual: resumed after epoch") for line in lines)
-    assert not (out / "checkpoint.npz").exists()
-    resumed, expected = load_checkpoint(run_plan(plan_for(recordings_folder), out, resume=True)), load_checkpoint(path)
-    assert resumed.config == expected.config
-    assert resumed.history == expected.history
-    assert resumed.weights.keys() == expected.weights.keys()
-    for name, value in expected.weights.items():
-        assert resumed.weights[name].tobytes() == value.tobytes(), name
-
-
-def test_an_existing_run_is_refused(finished):
-    plan, path = finished
-    with pytest.raises(UsageError, match=r"holds a training run; continue it with --resume or choose another --out"):
-        run_plan(plan, path.parent)
-
-
-@pytest.mark.parametrize("change", ["settings", "seed", "recordings", "initial"])
-def test_a_run_is_not_resumed_with_other_options(finished, recordings_folder, change):
-    plan, path = finished
-    other = {
-        "settings": lambda: replace(plan, settings=SETTINGS.with_overrides(["visual.epochs=4"])),
-        "seed": lambda: replace(plan, seed=5),
-        "recordings": lambda: replace(plan, split=split(scan(recordings_folder).refs, "60/20/20", seed=9)),
-        "initial": lambda: replace(plan, initial=("other.npz", {})),
-    }[change]()
-    before = path.read_bytes()
-    with pytest.raises(UsageError, match="holds a run with other options or recordings; choose another --out"):
-        run_plan(other, path.parent, resume=True)
-    assert path.read_bytes() == before
+        tf.config.run_functions_eagerly(False)
+    counts = {"complete": 0, "no skeleton": 0, "no sound": 0}
+    for skeleton, audio in inputs:
+        for row in range(32):
+            has_skeleton = np.array_equal(skeleton[row], batch.skeleton[row])
+            has_sound = np.array_equal(audio[row], batch.audio[row])
+            assert has_skeleton or not skeleton[row].numpy().any()
+            assert has_sound or np.array_equal(audio[row], silence)
+            assert has_skeleton or has_sound
+            counts["complete" if has_skeleton and has_sound else "no sound" if has_skeleton else "no skeleton"] += 1
+    shares = {name: count / 256 for name, count in counts.items()}
+    assert shares == pytest.approx({"complete": 0.5, "no skeleton": 0.25, "no sound": 0.25}, abs=0.1)
 
 
 def test_a_run_starts_from_the_weights_that_fit(capsys):
     random = {name: np.zeros(shape, np.float32) for name, shape in {"a": (2,), "b": (3, 4), "c": (5,)}.items()}
     start = {"a": np.ones(2, np.float32), "b": np.ones((3, 5), np.float32), "other": np.ones(5, np.float32)}
-    found = fitting_weights(random, "other.npz", start)
-    assert {name: (value.shape, value.max()) for name, value in found.items()} == {
+    weights = fitting_weights(random, "other.npz", start)
+    assert {name: (value.shape, value.max()) for name, value in weights.items()} == {
         "a": ((2,), 1),
         "b": ((3, 4), 0),
         "c": ((5,), 0),
@@ -271,22 +124,131 @@ def test_a_run_starts_from_the_weights_that_fit(capsys):
         fitting_weights({"c": random["c"]}, "other.npz", start)
 
 
-def test_a_damaged_state_is_bad_data(finished, tmp_path):
-    _, stage = make_stage("visual", tmp_path / "visual.state.npz")
-    (tmp_path / "visual.state.npz").write_bytes((finished[1].parent / "visual.state.npz").read_bytes()[:1000])
-    with pytest.raises(DataError, match=r"visual\.state\.npz is damaged"):
-        stage.resume()
+# Schedules, with scripted losses instead of data.
 
 
-def test_a_damaged_run_is_bad_data(finished, tmp_path):
-    (tmp_path / "run.json").write_text('{"plan": ')
-    with pytest.raises(DataError, match=r"run\.json is damaged: .*; start again with another --out"):
-        run_plan(finished[0], tmp_path, resume=True)
+@dataclass
+class ScriptedLoader:
+    steps_per_epoch: int = 2
+    waiting_s: float = 0.0
+    problems: tuple = ()
+
+    def epoch(self, number):
+        yield from range(self.steps_per_epoch)
 
 
-def test_classes_come_from_the_recordings(recordings_folder):
-    refs = scan(recordings_folder).refs
-    labels = labels_of(refs)
-    assert [label.code for label in labels] == sorted({f"A{ref.action:03d}" for ref in refs})
-    with pytest.raises(DataError, match=r"the recordings hold 1 class .*; training needs at least two"):
-        labels_of([ref for ref in refs if ref.action == refs[0].action])
+class ScriptedTrainer(Trainer):
+    """A training with given validation losses, whose steps only count and note the rate."""
+
+    def __init__(self, losses, path, **settings):
+        self.losses, self.rates = losses, []
+        self.count = tf.Variable(0.0, name="count")
+        super().__init__(
+            "visual",
+            {"count": self.count},
+            [self.count],
+            [],
+            StageSettings(epochs=len(losses), **settings),
+            silence=np.zeros((1, 1, 3), np.float32),
+            seed=0,
+            state_path=path / "state.npz",
+        )
+
+    def step(self, batch, epoch, step):
+        self.rates.append(self.state.learning_rate)
+        self.count.assign_add(1)
+        return 1.0
+
+    def validate(self, validation):
+        return self.losses[self.state.epoch], 0.5
+
+    def _train_step_eager(self, inputs, labels, lost):
+        raise NotImplementedError
+
+    def _logits_eager(self, inputs):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def scripted(tmp_path):
+    def run(losses, **settings):
+        trainer = ScriptedTrainer(losses, tmp_path, **settings)
+        trainer.run(ScriptedLoader(), ScriptedLoader())
+        return trainer
+
+    return run
+
+
+class Bare:
+    """The part of a Keras model that callbacks read."""
+
+    def __init__(self, rate):
+        self.optimizer = type("Optimizer", (), {"lr": keras.backend.variable(rate)})()
+        self.stop_training = False
+
+    def get_weights(self):
+        return []
+
+
+LOSSES = [
+    [1.0] * 25,
+    [1 / (epoch + 1) for epoch in range(12)],
+    [1.0, 0.9, *[0.95] * 9, 0.8, *[0.85] * 12],
+    [1.0, *[1.0] * 4, 0.9, *[0.9] * 5, *[2.0] * 10],
+]
+
+
+@pytest.mark.parametrize("losses", LOSSES, ids=["flat", "better every time", "two plateaus", "just in time"])
+def test_plateau_and_early_stopping_act_as_keras_callbacks(scripted, losses):
+    trainer = scripted(losses, schedule="plateau", early_stopping=10, learning_rate=1e-2)
+    model = Bare(1e-2)
+    lower = keras.callbacks.ReduceLROnPlateau(factor=0.1, patience=5, min_delta=0)
+    stop = keras.callbacks.EarlyStopping(patience=10, min_delta=0)
+    rates = []
+    for callback in (lower, stop):
+        callback.set_model(model)
+        callback.on_train_begin()
+    for epoch, loss in enumerate(losses):
+        rates += [float(keras.backend.get_value(model.optimizer.lr))] * 2
+        for callback in (lower, stop):
+            callback.on_epoch_end(epoch, {"val_loss": loss})
+        if model.stop_training:
+            break
+    assert trainer.rates == pytest.approx(rates, rel=1e-5)
+    assert [entry["epoch"] for entry in trainer.state.history] == list(range(1, len(rates) // 2 + 1))
+
+
+def test_cosine_falls_as_in_keras_and_every_epoch_runs_without_early_stopping(scripted):
+    rates = scripted([1.0] * 15, schedule="cosine", learning_rate=0.3).rates
+    decay = keras.optimizers.schedules.CosineDecay(0.3, decay_steps=30)
+    assert rates == pytest.approx([float(decay(step)) for step in range(30)], rel=1e-5)
+
+
+def test_the_weights_of_the_best_epoch_stay(scripted):
+    trainer = scripted([3.0, 1.0, 2.0, 1.0, 5.0])
+    assert trainer.state.best_epoch == 1
+    assert trainer.count.numpy() == 4
+
+
+def test_a_resumed_training_continues_and_a_damaged_state_is_bad_data(scripted, tmp_path):
+    finished = scripted([3.0, 1.0, 2.0])
+    resumed = ScriptedTrainer([3.0, 1.0, 2.0], tmp_path)
+    assert resumed.resume()
+    assert (resumed.state, resumed.count.numpy()) == (finished.state, 6)
+    state = tmp_path / "state.npz"
+    state.write_bytes(state.read_bytes()[:500])
+    with pytest.raises(DataError, match=r"state\.npz is damaged"):
+        resumed.resume()
+    state.unlink()
+    assert not resumed.resume()
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_validation_loss_that_is_not_finite_is_a_failure(scripted, broken):
+    with pytest.raises(AnswerIsNo, match=rf"the loss became {broken} in stage visual, epoch 2, validation"):
+        scripted([1.0, broken, 1.0])
+
+
+def test_an_epoch_without_a_batch_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"one batch of 32; try --set visual.batch_size=1"):
+        ScriptedTrainer([1.0], tmp_path).run(ScriptedLoader(steps_per_epoch=0), ScriptedLoader())

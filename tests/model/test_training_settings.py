@@ -1,19 +1,23 @@
-"""Constants of the training stages and how the command line changes them."""
+"""Constants of the training stages, and how a file and the command line change them."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from argparse import Namespace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from kit.tiny import THREE_LABELS
 
 from model.config import FusionConfig, preset_config
-from model.settings import TrainingSettings
-from preprocess.errors import UsageError
+from model.settings import TrainingSettings, choose_settings, override, read_settings
+from preprocess.errors import DataError, UsageError
+
+RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
 
 
 def test_defaults_are_the_constants_of_appendix_b():
-    settings = TrainingSettings().to_dict()
+    settings = asdict(TrainingSettings())
     expected = {
         "visual": {
             "learning_rate": 3e-4,
@@ -47,39 +51,87 @@ def test_defaults_are_the_constants_of_appendix_b():
     assert preset_config("paper", THREE_LABELS).fusion == FusionConfig(256, 256, 4, 64, 64)
 
 
-def test_set_changes_what_it_names_and_keeps_types():
-    settings = TrainingSettings().with_overrides(
-        ["visual.epochs=3", "audio.schedule=plateau", "fusion.clip_norm=2", "skeleton_augmentation.noise_m=0"]
-    )
+def test_set_wins_over_the_file_and_both_keep_types(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text("""
+        [visual]
+        epochs = 3
+        schedule = "cosine"
+        [fusion]
+        clip_norm = 2
+        learning_rate = 5e-4
+        [skeleton_augmentation]
+        noise_m = 0
+    """)
+    options = Namespace(settings=path, set=["visual.epochs=4", "audio.schedule=plateau", "fusion.dropout=0"])
     default = TrainingSettings()
+    settings = choose_settings(default, options)
     assert settings == replace(
         default,
-        visual=replace(default.visual, epochs=3),
+        visual=replace(default.visual, epochs=4, schedule="cosine"),
         audio=replace(default.audio, schedule="plateau"),
-        fusion=replace(default.fusion, clip_norm=2.0),
+        fusion=replace(default.fusion, clip_norm=2.0, learning_rate=5e-4, dropout=0.0),
         skeleton_augmentation=replace(default.skeleton_augmentation, noise_m=0.0),
     )
-    assert isinstance(settings.fusion.clip_norm, float)
+    changed = settings.fusion.clip_norm, settings.fusion.dropout, settings.skeleton_augmentation.noise_m
+    assert {type(value) for value in changed} == {float}
+    assert choose_settings(default, Namespace(settings=None, set=[])) == default
 
 
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("epochs=3", r"--set 'epochs=3' must read PART.FIELD=VALUE with PART one of visual, audio, fusion, skel"),
-        ("visual.epochs", "must read PART.FIELD=VALUE"),
-        ("video.epochs=3", "must read PART.FIELD=VALUE"),
-        ("visual.momentum=0.9", "visual has no field 'momentum'; it has epochs, batch_size, learning_rate"),
+        ("epochs=3", "--set 'epochs=3': write PART.FIELD=VALUE"),
+        ("visual.epochs", "write PART.FIELD=VALUE"),
+        ("video.epochs=3", "no part 'video'; use one of visual, audio, fusion, skel"),
+        ("visual.momentum=0.9", "no field 'momentum'; use one of epochs, batch_size, learning_rate"),
         ("visual.epochs=3.5", "'3.5' is no int"),
         ("visual.learning_rate=fast", "'fast' is no float"),
         ("visual.learning_rate=nan", "learning_rate is nan, which is out of its range"),
-        ("visual.learning_rate=inf", "learning_rate is inf, which is out of its range"),
         ("audio.weight_decay=inf", "weight_decay is inf"),
         ("visual.epochs=0", "epochs is 0, which is out of its range"),
         ("visual.schedule=step", "schedule is 'step'"),
         ("fusion.label_smoothing=1", "label_smoothing is 1.0"),
-        ("skeleton_augmentation.rotation_deg=999", r"rotation_deg=999': augmentation rotation_deg is 999.0; use a num"),
+        ("skeleton_augmentation.rotation_deg=999", "rotation_deg=999': augmentation rotation_deg is 999.0; use a num"),
     ],
 )
 def test_set_refuses_what_cannot_be(assignment, message):
-    with pytest.raises(UsageError, match=message):
-        TrainingSettings().with_overrides([assignment])
+    with pytest.raises(UsageError) as error:
+        override(TrainingSettings(), [assignment])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("visual = ", "is no TOML file: "),
+        ("epochs = 3", "'epochs' stands outside of a table"),
+        ("[video]\nepochs = 3", "video.epochs: there is no part 'video'"),
+        ("[visual]\nmomentum = 0.9", "visual.momentum: there is no field 'momentum'"),
+        ("[visual]\nepochs = 3.0", "visual.epochs: 3.0 is no int"),
+        ("[visual]\nepochs = true", "visual.epochs: True is no int"),
+        ("[visual]\nepochs = [3]", "visual.epochs: [3] is no int"),
+        ("[visual]\nlearning_rate = nan", "visual.learning_rate: learning_rate is nan"),
+        ("[audio]\nschedule = 3", "audio.schedule: 3 is no str"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_named(tmp_path, text, message):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(DataError) as error:
+        read_settings(TrainingSettings(), path)
+    assert str(error.value).startswith(str(path))
+    assert message in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"no\.toml does not exist"):
+        read_settings(TrainingSettings(), tmp_path / "no.toml")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_of_the_project_can_be_read(path):
+    from quantize.recover.distillation import RecoverySettings
+
+    defaults = RecoverySettings() if "[training]" in path.read_text() else TrainingSettings()
+    assert read_settings(defaults, path) != defaults

@@ -121,7 +121,7 @@ def test_a_step_trains_what_is_deployed(tmp_path):
         state_path=tmp_path / "state.npz",
     )
     batch = Batch(samples.skeleton, samples.audio, samples.labels, samples.names)
-    losses = [trainer._step(batch, 0, step) for step in range(12)]
+    losses = [trainer.step(batch, 0, step) for step in range(12)]
     assert losses[-1] < 0.8 * losses[0]
     for name, value in trainer.weights().items():
         fixed = name.endswith(("/mean/kernel", "/variance/kernel", "/variance/bias"))
