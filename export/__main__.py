@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from console.options import add_calibration
 from console.program import add_common_options, make_parser, run_as_main, run_program
-from quantize.__main__ import add_calibration_options
 from runtime.npu.chips import CURRENT, SNAPDRAGONS
 
 from .targets import TARGETS
@@ -85,7 +85,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         default="fused",
         help="the whole recogniser (default), or one stream with its own classifier",
     )
-    add_calibration_options(parser)
+    add_calibration(parser)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
     parser.add_argument("--preset", choices=("nano", "paper"), help="with --init random: size of the model")
     parser.add_argument(
@@ -99,7 +99,6 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio", type=Path, metavar="DIR", help="folder of the WAVs, where they are not below --data")
     parser.add_argument("--protocol", metavar="NAME", help="split: calibrate on its training part, verify on its test")
     parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what a bad recording does")
-    parser.add_argument("--calibration", type=int, metavar="N", help="recordings to calibrate with")
     parser.add_argument("--recordings", type=int, metavar="N", help="recordings to verify on")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the artefact (default: artifacts/NAME)")
     parser.add_argument("--force", action="store_true", help="replace the artefact if it exists")

@@ -71,7 +71,7 @@ def export_model(
 ) -> Manifest:
     """Writes an artefact by the options of the command line."""
     from model.checkpoint import RANDOM
-    from quantize.commands import calibration_options
+    from quantize.prepare import CalibrationOptions
     from recordings.sources import DataSource
 
     from .artifact import ExportRequest, export_artifact
@@ -85,7 +85,7 @@ def export_model(
         stream=options.stream,
         budget=None if options.max_drop is None else Budget(options.max_drop, 60 * options.time_limit),
         target=target,
-        calibration=calibration_options(options),
+        calibration=CalibrationOptions.of(options),
         checkpoint=checkpoint,
         origin=_origin(options),
         random_weights=RANDOM in checkpoint.history,

@@ -5,62 +5,150 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from console.program import add_common_options, make_parser, run_as_main, run_program
+from console.options import (
+    Parser,
+    add_calibration,
+    add_checkpoint,
+    add_count,
+    add_recordings,
+    add_settings,
+    amount,
+    positive,
+    share,
+)
+from console.program import Command, make_program, run_as_main, run_program
 
 from .gate.check_options import add_check
-from .recover.recovery_options import add_finetune, add_prune, add_qat
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = make_parser("quantize", "Make the recogniser smaller, and find out what that and quantization cost.")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    _add_analyze(commands)
-    add_prune(commands)
-    add_finetune(commands)
-    add_qat(commands)
-    add_check(commands)
-    return parser
-
-
-def _add_analyze(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
-        "analyze",
-        help="rank layers by the noise that INT8 adds",
-        description="Compare the float and the INT8 graph tensor by tensor, and quantize every block alone.",
-    )
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="your recordings (default: synthetic ones, cached)")
-    parser.add_argument("--audio", type=Path, metavar="DIR", help="folder of the WAVs, where they are not below --data")
-    parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what a bad recording does")
-    parser.add_argument("--calibration", type=int, default=64, metavar="N", help="recordings to calibrate with (64)")
-    parser.add_argument("--recordings", type=int, default=32, metavar="N", help="recordings to compare on (default 32)")
+def _analyze(parser: Parser) -> None:
+    add_checkpoint(parser)
+    add_recordings(parser)
+    add_calibration(parser, count=64)
+    add_count(parser, 32)
     parser.add_argument(
         "--form", choices=("split", "whole"), default="split", help="depthwise convolutions as for XNNPACK, or whole"
     )
-    add_calibration_options(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write analysis.json and analysis.png there")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that prepare inputs (default 2)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the choice of recordings (default 0)")
-    add_common_options(parser)
-    parser.set_defaults(handler=_analyze)
 
 
-def add_calibration_options(parser: argparse.ArgumentParser) -> None:
-    """How static quantization finds ranges; `quantize.prepare.CalibrationOptions` says more."""
-    parser.add_argument(
-        "--calibrate-by",
-        choices=("minmax", "percentile", "mse"),
-        default="mse",
-        help="range of an activation: all values, all but 0.01 %% at each end, or the least error (default mse)",
+def _prune(parser: Parser) -> None:
+    add_checkpoint(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="pruned checkpoint, .npz")
+    budget = parser.add_argument_group("budget", "one; or --macs, --parameters and --time together")
+    budget.add_argument("--macs", type=share, metavar="SHARE", help="share of the multiply-accumulates that stays")
+    budget.add_argument("--parameters", type=share, metavar="SHARE", help="share of the parameters that stays")
+    budget.add_argument(
+        "--time",
+        type=share,
+        metavar="SHARE",
+        help="share of the estimated time that stays: MACs, those of depthwise convolutions twelvefold",
     )
-    parser.add_argument("--equalise", action="store_true", help="cross-layer equalisation before static quantization")
-    parser.add_argument("--keep-biases", action="store_true", help="no bias correction in static quantization")
+    budget.add_argument("--size-mb", type=amount, metavar="MB", help="largest INT8 TFLite file; exports to measure it")
+    budget.add_argument("--latency-ms", type=amount, metavar="MS", help="longest inference of that file, this machine")
+    parser.add_argument(
+        "--criterion",
+        choices=("taylor", "magnitude", "scale"),
+        default="taylor",
+        help="score of a channel: change of the loss, size of the weights, or norms' factors (default taylor)",
+    )
+    parser.add_argument(
+        "--multiple", type=positive, default=8, metavar="N", help="cut widths to multiples of N (default 8)"
+    )
+    parser.add_argument(
+        "--floor", type=float, default=0.125, metavar="SHARE", help="least share of a width that stays (default 0.125)"
+    )
+    parser.add_argument(
+        "--uniform", action="store_true", help="keep the same share of every width; no sensitivity scan"
+    )
+    parser.add_argument(
+        "--samples", type=positive, metavar="N", help="recordings that score the channels (default 256, paper 32)"
+    )
+    parser.add_argument(
+        "--steps",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="prune in N steps and fine-tune after each (default 1, no training)",
+    )
+    _add_training(parser, required=False)
 
 
-def _analyze(options: argparse.Namespace) -> None:
-    from .commands import analyze_command
+def _finetune(parser: Parser) -> None:
+    add_checkpoint(parser, required=True, help="checkpoint to train")
+    parser.add_argument("--teacher", type=Path, metavar="FILE", help="original (default: the demo that ships)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    _add_training(parser, required=True)
 
-    analyze_command(options)
+
+def _qat(parser: Parser) -> None:
+    add_checkpoint(parser, required=True, help="checkpoint to train")
+    parser.add_argument("--teacher", type=Path, metavar="FILE", help="float model to follow (default: --checkpoint)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument(
+        "--calibration", type=positive, default=256, metavar="N", help="recordings to calibrate with (default 256)"
+    )
+    _add_training(parser, required=True)
+
+
+def _add_training(parser: Parser, *, required: bool) -> None:
+    add_recordings(
+        parser,
+        required=required,
+        protocol="x-sub",
+        help="recordings" if required else "recordings (default: synthetic ones, cached; training needs your own)",
+        protocol_help="split; its training part is used (default x-sub)",
+        seed_help="seed of everything random (default 0)",
+    )
+    add_settings(parser, "training.epochs=5 or distillation.logits=2")
+
+
+COMMANDS = (
+    Command(
+        "analyze",
+        "rank layers by the noise that INT8 adds",
+        "quantize.analysis:analyze_command",
+        _analyze,
+        "Compare the float and the INT8 graph tensor by tensor, and quantize every block alone.",
+    ),
+    Command(
+        "prune",
+        "remove channels: a smaller network, an ordinary checkpoint",
+        "quantize.prune.prune:prune_command",
+        _prune,
+        "Remove the channels that matter least until a budget is met. With --steps, prune a little at a time and train "
+        "in between.",
+    ),
+    Command(
+        "finetune",
+        "train a pruned checkpoint to answer as the original does",
+        "quantize.recover.recovery:finetune_command",
+        _finetune,
+        "Train all of a checkpoint by distillation from the one it was made from (logits and features).",
+    ),
+    Command(
+        "qat",
+        "quantization-aware training: a checkpoint that bears INT8 better",
+        "quantize.recover.recovery:qat_command",
+        _qat,
+        "Train a checkpoint with the rounding of INT8 in its graph (tensorflow-model-optimization). The result is an "
+        "ordinary checkpoint; export it as any other.",
+    ),
+    Command(
+        "check",
+        "accuracy gate: is an INT8 artifact as good as the float one? exit code 1 if not",
+        "quantize.gate.check:check_command",
+        add_check,
+        "Run two artifacts on the same recordings. Exit code 0 when the recordings show that INT8 loses no more than "
+        "it may, 1 when it loses more or there are too few recordings to tell.",
+    ),
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    return make_program(
+        "quantize", "Make the recogniser smaller, and measure what that and quantization cost.", COMMANDS
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

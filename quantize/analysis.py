@@ -1,9 +1,12 @@
-"""Which layers add how much noise when they are quantized."""
+"""Which layers add how much noise when they are quantized, and `python -m quantize analyze`."""
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,23 +14,33 @@ import numpy.typing as npt
 import tensorflow as tf
 import tf_keras as keras
 
+from console.files import atomic_file
+from console.plot import new_figure, save_png
+from console.program import show, show_json
 from console.progress import Progress
+from console.table import format_table
+from model.checkpoint import DEMO_CHECKPOINT, load_checkpoint
+from model.config import DeployForm
 from model.deploy import build_deploy, set_deploy_weights
 from model.folding import Weights
 from recordings.calibration import CalibrationSet
+from recordings.sources import DataSource
 from runtime.blocks import block_of
 from runtime.metrics import power_ratio_db, snr_db
 
-from .prepare import Prepared
+from .prepare import CalibrationOptions, Prepared, prepare
 from .ranges import GELU_LOWEST
-from .rounding import FakeQuant, Range, round_weights
+from .rounding import FakeQuant, round_weights
 
-PARTS = ("ResNet", "ConvNeXt", "attention", "head")
+_COLOURS = {"ResNet": "#1f77b4", "ConvNeXt": "#d1495b", "attention": "#2a9d8f", "head": "#6c757d"}
+PARTS = tuple(_COLOURS)
+_BATCH_SIZE = 8
+_BLOCKS_SHOWN, _BLOCKS_DRAWN = 12, 20
 
 
 @dataclass(frozen=True)
 class TensorNoise:
-    """One activation: its signal-to-noise ratio in the fully quantized graph, noise from before it included."""
+    """One activation and its signal-to-noise ratio in the fully quantized graph, including noise from layers before."""
 
     name: str
     block: str
@@ -42,8 +55,8 @@ class BlockNoise:
         name: `visual/stage0/block1`, `audio/stem`, `fusion/attention`, …
         part: ResNet, ConvNeXt, attention or head.
         logits_snr_db: signal-to-noise ratio of the logits when this block alone is quantized, weights and activations.
-        share: of the noise power in the logits that all blocks add one by one.
-        pattern: what the block's tensors are called in a recipe.
+        share: of the noise power in the logits, summed over all blocks quantized one by one.
+        pattern: the block's tensors, as a recipe names them.
     """
 
     name: str
@@ -55,12 +68,13 @@ class BlockNoise:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Noise of full INT8 quantization, blocks with the most of it first.
+    """Noise of full INT8 quantization, noisiest blocks first.
 
     Attributes:
-        recordings: how many were compared.
-        logits_snr_db: with everything quantized.
-        blocks, tensors: by block, most noise first; by tensor in the order of computation.
+        recordings: number of recordings compared.
+        logits_snr_db: signal-to-noise ratio of the logits with everything quantized.
+        blocks: noisiest first.
+        tensors: in the order of computation.
     """
 
     recordings: int
@@ -70,28 +84,47 @@ class Analysis:
 
     def by_part(self) -> dict[str, float]:
         """Share of the noise that each part of the network adds."""
-        return {part: sum(own.share for own in self.blocks if own.part == part) for part in PARTS}
+        return {part: sum(block.share for block in self.blocks if block.part == part) for part in PARTS}
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "parts": self.by_part()}
 
 
-def part_of(block: str) -> str:
+def analyze_command(options: argparse.Namespace) -> None:
+    """Calibrate, analyze, show the noisiest blocks."""
+    checkpoint = load_checkpoint(options.checkpoint or DEMO_CHECKPOINT)
+    config, weights = checkpoint.config, checkpoint.weights
+    calibration, samples = DataSource.of(options).two_sets(config, options.calibration, options.recordings)
+    form = DeployForm(options.form, "convolutions")
+    analysis = analyze(prepare(config, weights, form, calibration, CalibrationOptions.of(options)), samples)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        with atomic_file(options.out / "analysis.json") as temporary:
+            temporary.write_text(json.dumps(analysis.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        draw_analysis(analysis, options.out / "analysis.png")
+    if options.json:
+        show_json(analysis.to_dict())
+    else:
+        show(analysis_table(analysis))
+
+
+def part_of_block(block: str) -> str:
+    """The member of `PARTS` that a block belongs to."""
     return {"visual": "ResNet", "audio": "ConvNeXt"}.get(block.split("/")[0], block.split("/")[-1])
 
 
 def pattern_of(block: str, tensors: Sequence[str]) -> str:
-    """A recipe's patterns for what a block computes: `visual/stage0/block1,visual/stage0/block1/*`, or the names.
+    """A recipe's patterns for the activations of a block: `visual/stage0/block1,visual/stage0/block1/*`, or names.
 
-    The inputs are not among them: the file format decides their type.
+    The network's inputs are not among them: the file format decides their type.
     """
     if not block.startswith("fusion/"):
         return f"{block},{block}/*"
     return ",".join(name for name in tensors if block_of(name) == block)
 
 
-def analyze(prepared: Prepared, samples: CalibrationSet, *, batch_size: int = 8) -> Analysis:
-    """Quantizes everything once, then each block alone, and compares with the float model on `samples`."""
+def analyze(prepared: Prepared, samples: CalibrationSet) -> Analysis:
+    """Quantize everything once, then each block alone, and compare with the float model on `samples`."""
     switched = _Switched(prepared)
     names = switched.names
     blocks = list(dict.fromkeys(map(block_of, names)))
@@ -99,43 +132,30 @@ def analyze(prepared: Prepared, samples: CalibrationSet, *, batch_size: int = 8)
         ratios = switched.compare(samples)
         progress.advance()
         switched.quantize(())
-        logits = switched.logits(samples, batch_size)
+        logits = switched.logits(samples)
         progress.advance()
         alone = {}
         for block in blocks:
             switched.quantize([name for name in names if block_of(name) == block])
-            alone[block] = switched.logits(samples, batch_size)
+            alone[block] = switched.logits(samples)
             progress.advance(note=block)
-    noise = {block: float(np.square(own - logits).sum()) for block, own in alone.items()}
-    every = sum(noise.values()) or 1.0
-    ranked = sorted(blocks, key=lambda block: -noise[block])
+    noise = {block: float(np.square(noisy - logits).sum()) for block, noisy in alone.items()}
+    total = sum(noise.values()) or 1.0
     return Analysis(
         recordings=len(samples.names),
         logits_snr_db=ratios[-1],
         blocks=tuple(
             BlockNoise(
                 name=block,
-                part=part_of(block),
+                part=part_of_block(block),
                 logits_snr_db=snr_db(logits, alone[block]),
-                share=noise[block] / every,
+                share=noise[block] / total,
                 pattern=pattern_of(block, names),
             )
-            for block in ranked
+            for block in sorted(blocks, key=lambda block: -noise[block])
         ),
         tensors=tuple(TensorNoise(name, block_of(name), snr) for name, snr in zip(names, ratios, strict=True)),
     )
-
-
-class _Round(FakeQuant):
-    """Rounds to eight bits where its switch is on."""
-
-    def __init__(self, limits: Range, switch: Any, **options: Any) -> None:
-        super().__init__(limits, **options)
-        # Set past Keras' tracking: a switch is no weight.
-        object.__setattr__(self, "switch", switch)
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.where(self.switch, super().call(x), x)
 
 
 class _Switched:
@@ -149,7 +169,7 @@ class _Switched:
         def tap(x: Any, name: str) -> Any:
             if name in prepared.ranges:
                 switch = self._switches[name] = tf.Variable(False, trainable=False)
-                x = _Round(prepared.ranges[name], switch, name=f"{name}/round")(x)
+                x = FakeQuant(prepared.ranges[name], switch, name=f"{name}/round")(x)
             outputs.append((name, x))
             return x
 
@@ -160,17 +180,18 @@ class _Switched:
         self._run_logits = tf.function(lambda s, a: self._deploy([s, a], training=False), autograph=False)
 
     def quantize(self, names: Sequence[str]) -> None:
+        """Round these activations and the kernels of their blocks, and no others."""
         chosen = set(names)
         blocks = set(map(block_of, chosen))
         for name, switch in self._switches.items():
             switch.assign(name in chosen)
-        set_deploy_weights(self._deploy, self._mixed(blocks))
+        mixed: Weights = {
+            name: (self._rounded if block_of(name) in blocks else self._plain)[name] for name in self._plain
+        }
+        set_deploy_weights(self._deploy, mixed)
 
-    def _mixed(self, blocks: set[str]) -> Weights:
-        return {name: (self._rounded if block_of(name) in blocks else self._plain)[name] for name in self._plain}
-
-    def logits(self, samples: CalibrationSet, batch_size: int) -> npt.NDArray[np.float32]:
-        return np.concatenate([np.asarray(self._run_logits(*b)) for b in _batches(samples, batch_size)])
+    def logits(self, samples: CalibrationSet) -> npt.NDArray[np.float32]:
+        return np.concatenate([np.asarray(self._run_logits(*batch)) for batch in _batches(samples, _BATCH_SIZE)])
 
     def compare(self, samples: CalibrationSet) -> list[float]:
         """Signal-to-noise ratio of every activation, everything quantized against nothing."""
@@ -183,7 +204,7 @@ class _Switched:
             for index, (name, a, b) in enumerate(zip(self.names, exact, self._run(*batch), strict=True)):
                 b = np.asarray(b)
                 if name.endswith("/expand"):
-                    # Cut off on purpose: GELU makes nothing of what lies below.
+                    # Cut off on purpose: GELU is zero below.
                     a, b = np.maximum(a, GELU_LOWEST), np.maximum(b, GELU_LOWEST)
                 signal[index] += np.square(a).sum()
                 noise[index] += np.square(b - a).sum()
@@ -193,3 +214,54 @@ class _Switched:
 def _batches(samples: CalibrationSet, size: int) -> list[tuple[Any, Any]]:
     starts = range(0, len(samples.names), size)
     return [(samples.skeleton[i : i + size], samples.audio[i : i + size]) for i in starts]
+
+
+def analysis_table(analysis: Analysis) -> str:
+    """The noisiest blocks, then the parts of the network."""
+    blocks = format_table(
+        ["block quantized alone", "part", "logits' SNR", "share of the noise"],
+        [
+            [block.name, block.part, f"{block.logits_snr_db:.1f} dB", f"{100 * block.share:.1f} %"]
+            for block in analysis.blocks[:_BLOCKS_SHOWN]
+        ],
+        title=f"INT8 against float on {analysis.recordings} recordings, logits' SNR {analysis.logits_snr_db:.1f} dB",
+    )
+    noisiest = {
+        part_of_block(tensor.block): tensor for tensor in sorted(analysis.tensors, key=lambda tensor: -tensor.snr_db)
+    }
+    parts = format_table(
+        ["part", "share of the noise", "noisiest tensor, all quantized", "its SNR"],
+        [
+            [part, f"{100 * share:.1f} %", noisiest[part].name, f"{noisiest[part].snr_db:.1f} dB"]
+            for part, share in analysis.by_part().items()
+        ],
+    )
+    return f"{blocks}\n\n{parts}"
+
+
+def draw_analysis(analysis: Analysis, path: Path) -> None:
+    """Write a PNG: above, SNR of every tensor in the order of computation; below, the share of noise by block.
+
+    Raises:
+        MissingComponentError: matplotlib is not installed.
+    """
+    figure = new_figure(11, 9)
+    above, below = figure.subplots(2, 1, height_ratios=(1, 1.3))
+    for part, colour in _COLOURS.items():
+        points = [
+            (i, tensor.snr_db) for i, tensor in enumerate(analysis.tensors) if part_of_block(tensor.block) == part
+        ]
+        # Tensors of constants have no noise; a cap keeps the others apart.
+        above.plot([i for i, _ in points], [min(snr, 80) for _, snr in points], ".", color=colour, label=part)
+    above.set_xlabel("tensor, in the order of computation")
+    above.set_ylabel("SNR, dB (INT8 against float)")
+    above.set_title(f"All quantized: logits' SNR {analysis.logits_snr_db:.1f} dB over {analysis.recordings} recordings")
+    above.legend(ncols=4, frameon=False)
+    bars = analysis.blocks[:_BLOCKS_DRAWN][::-1]
+    below.barh(
+        [bar.name for bar in bars], [100 * bar.share for bar in bars], color=[_COLOURS[bar.part] for bar in bars]
+    )
+    below.set_xlabel("share of the noise in the logits, %, every block quantized alone")
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    save_png(figure, path)

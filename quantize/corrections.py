@@ -1,8 +1,9 @@
-"""Changes of the deploy form's weights that make rounding cost less (Nagel et al. 2019, Data-free quantization)."""
+"""Changes of the deploy form's weights that reduce rounding error (Nagel et al. 2019, Data-free quantization)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ _EQUALISING_PASSES = 10
 
 
 def equalise(config: ModelConfig, weights: Weights) -> Weights:
-    """Shares range between consecutive convolutions with a ReLU or nothing between them; no logit changes.
+    """Balance the ranges of consecutive convolutions with a ReLU or nothing between them; no logit changes.
 
     Channel i of the first is divided by s_i and multiplied by s_i in the second, with s_i = √(r1_i / r2_i), r1 and r2
     the largest weights of that channel on either side (Eq. 11). Pairs: the convolutions inside ResNet blocks, and
@@ -35,8 +36,7 @@ def equalise(config: ModelConfig, weights: Weights) -> Weights:
         r2 = np.abs(behind).max(axis=(0, 1, 3))
         scale = np.sqrt(np.where((r1 > 0) & (r2 > 0), r1 / np.maximum(r2, 1e-12), 1.0)).astype(np.float32)
         for name in kernels:
-            own = scale[:, None] if name.endswith("depthwise_kernel") else scale
-            out[name] = out[name] / own
+            out[name] = out[name] / (scale[:, None] if name.endswith("depthwise_kernel") else scale)
         bias = f"{first}/bias" if f"{first}/bias" in out else f"{first}/{BIASED_PART}/bias"
         out[bias] = out[bias] / scale
         out[f"{second}/kernel"] = behind * scale[:, None]
@@ -44,16 +44,17 @@ def equalise(config: ModelConfig, weights: Weights) -> Weights:
 
 
 def correct_biases(observed: Observed, weights: Weights, calibration: CalibrationSet) -> Weights:
-    """Takes from every bias the mean error that rounding its layer's kernel makes on the calibration set (sec. 4.2).
+    """Subtract from every bias the mean error of rounding its layer's kernel, on the calibration set (sec. 4.2).
 
     Args:
         observed: the float model with `weights`.
         weights: of the deploy form.
-        calibration: what the means are taken over.
+        calibration: recordings for the means.
     """
     rounded = round_weights(weights)
-    layers = [layer for layer in observed.model.layers if f"{layer.name}/{_kernel_name(layer)}" in weights]
-    errors = [rounded[name] - weights[name] for name in (f"{own.name}/{_kernel_name(own)}" for own in layers)]
+    kernels = {f"{layer.name}/{_kernel_name(layer)}": layer for layer in observed.model.layers}
+    kernels = {name: layer for name, layer in kernels.items() if name in weights}
+    layers, errors = list(kernels.values()), [rounded[name] - weights[name] for name in kernels]
     inputs = keras.Model(observed.model.inputs, [layer.input for layer in layers])
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
@@ -65,36 +66,31 @@ def correct_biases(observed: Observed, weights: Weights, calibration: Calibratio
         ]
 
     count = len(calibration.names)
-    total = [np.zeros(layer.output.shape[-1], np.float64) for layer in layers]
+    totals = [np.zeros(layer.output.shape[-1], np.float64) for layer in layers]
     for index in range(count):
-        found = means(calibration.batch(index, 1))
-        total = [own + np.asarray(more) for own, more in zip(total, found, strict=True)]
+        for total, mean in zip(totals, means(calibration.batch(index, 1)), strict=True):
+            total += np.asarray(mean)
     out = dict(weights)
-    for layer, own in zip(layers, total, strict=True):
+    for layer, total in zip(layers, totals, strict=True):
         name = f"{layer.name}/bias"
         for part in PARTS:
             name = name.replace(f"/depthwise/{part}/", f"/depthwise/{BIASED_PART}/")
         if name in out:
-            out[name] = (out[name] - own / count).astype(np.float32)
+            out[name] = (out[name] - total / count).astype(np.float32)
     return out
 
 
 def _pairs(config: ModelConfig) -> Iterator[tuple[str, str]]:
-    for level, stage in enumerate(config.visual.stages):
-        for index, inner in enumerate(stage.inner):
-            for step in range(len(inner)):
-                name = f"visual/stage{level}/block{index}"
-                yield f"{name}/conv{step}", f"{name}/conv{step + 1}"
+    for block in config.visual.blocks():
+        yield from pairwise(name for name, *_ in block.convolutions)
     if config.audio.norm == "batch":
-        for level, heard in enumerate(config.audio.stages):
-            for index in range(len(heard.expanded)):
-                name = f"audio/stage{level}/block{index}"
-                yield f"{name}/depthwise", f"{name}/expand"
+        for block in config.audio.blocks():
+            yield f"{block.name}/depthwise", f"{block.name}/expand"
 
 
 def _channel_range(kernel: Array, name: str) -> Array:
-    found: Array = np.abs(kernel).max(axis=axes_within_channel(kernel, name))
-    return found
+    largest: Array = np.abs(kernel).max(axis=axes_within_channel(kernel, name))
+    return largest
 
 
 def _kernel_name(layer: Any) -> str:

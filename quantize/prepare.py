@@ -1,7 +1,8 @@
-"""From a checkpoint to everything that a converter needs: the deploy form's weights, ranges and names."""
+"""From a checkpoint to the input of a converter: the deploy form's weights, ranges and names."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,17 +32,22 @@ class CalibrationOptions:
     equalise: bool = False
     correct_biases: bool = True
 
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> CalibrationOptions:
+        """From the options of `console.options.add_calibration`."""
+        return cls(options.calibrate_by, options.equalise, not options.keep_biases)
+
 
 @dataclass(frozen=True)
 class Prepared:
     """A checkpoint in the deploy form of a target.
 
     Attributes:
-        config, form: what it is built from.
+        config, form: of the deploy form.
         weights: of the deploy form, as trained.
-        equalised: the same, equalised if that was asked for; no logit differs.
+        equalised: the same, equalised if the options ask for it; no logit differs.
         static_weights: the same with corrected biases, for rounded kernels.
-        producers: the activation that each Keras layer gives.
+        producers: names of Keras layers → the activation that each produces.
         ranges: of every activation; empty without calibration.
     """
 
@@ -54,13 +60,13 @@ class Prepared:
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def float_model(self, recipe: Recipe) -> Any:
-        """Keras model of float arithmetic, with the weights that the recipe asks for."""
+        """Keras model of float arithmetic with the recipe's weights."""
         model = build_deploy(self.config, self.form)
         set_deploy_weights(model, self.static_weights if recipe.static else self.weights)
         return model
 
     def model(self, recipe: Recipe) -> Any:
-        """Keras model in which the activations that a static recipe stores in eight bits are rounded."""
+        """Keras model with rounding at the activations that a static recipe stores in eight bits."""
         if not recipe.static:
             return self.float_model(recipe)
         ranges = {name: limits for name, limits in self.ranges.items() if not recipe.is_exception(name)}
@@ -74,7 +80,7 @@ def prepare(
     calibration: CalibrationSet | None,
     options: CalibrationOptions,
 ) -> Prepared:
-    """Folds the trained weights and, with a calibration set, finds all ranges.
+    """Fold the trained weights and, with a calibration set, find all ranges.
 
     Raises:
         DataError: weights and configuration do not fit.

@@ -1,4 +1,4 @@
-"""Calibration: the range of every activation from what a calibration set makes of it."""
+"""Calibration: the range of every activation, from its values on a calibration set."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NARROWEST_SUMMAND = 2.0**-9
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """Values that an activation took on the calibration set.
+    """Distribution of an activation's values on the calibration set.
 
     Attributes:
         low, high: extremes.
@@ -45,40 +45,39 @@ class TensorStatistics:
     counts: npt.NDArray[np.int64]
 
 
-def collect(observed: Observed, calibration: CalibrationSet, *, batch_size: int = 1) -> dict[str, TensorStatistics]:
-    """Runs the float model twice over the calibration set: once for the extremes, once for the histograms."""
-    extremes = tf.function(lambda batch: _reduce(observed, batch), autograph=False)
-    steps = range(0, len(calibration.names), batch_size)
-    with Progress("calibrating", 2 * len(calibration.names)) as progress:
-        limits = None
-        for start in steps:
-            low, high = (np.asarray(values) for values in extremes(calibration.batch(start, batch_size)))
-            limits = (low, high) if limits is None else (np.minimum(limits[0], low), np.maximum(limits[1], high))
-            progress.advance(len(calibration.names[start : start + batch_size]))
-        assert limits is not None
-        bounds = np.stack(limits, axis=1).astype(np.float32)
-        # A constant needs a bin of some width, which float32 can tell from the constant itself.
+def collect(observed: Observed, calibration: CalibrationSet) -> dict[str, TensorStatistics]:
+    """Run the float model twice over the calibration set: once for the extremes, once for the histograms."""
+    extremes = tf.function(lambda batch: _extremes(observed, batch), autograph=False)
+    batches = [calibration.batch(index, 1) for index in range(len(calibration.names))]
+    with Progress("calibrating", 2 * len(batches)) as progress:
+        lows, highs = np.full(len(observed.names), np.inf), np.full(len(observed.names), -np.inf)
+        for batch in batches:
+            low, high = extremes(batch)
+            lows, highs = np.minimum(lows, low), np.maximum(highs, high)
+            progress.advance()
+        bounds = np.stack([lows, highs], axis=1).astype(np.float32)
+        # A constant needs a bin whose width float32 distinguishes from zero.
         bounds[:, 1] = np.maximum(bounds[:, 1], bounds[:, 0] + 1e-6 * np.maximum(1, np.abs(bounds[:, 0])))
         histograms = tf.function(lambda batch: _histograms(observed, batch, bounds), autograph=False)
         counts = np.zeros((len(observed.names), _BINS), np.int64)
-        for start in steps:
-            counts += np.asarray(histograms(calibration.batch(start, batch_size)))
-            progress.advance(len(calibration.names[start : start + batch_size]))
+        for batch in batches:
+            counts += np.asarray(histograms(batch))
+            progress.advance()
     return {
-        name: TensorStatistics(float(low), float(high), own)
-        for name, (low, high), own in zip(observed.names, bounds, counts, strict=True)
+        name: TensorStatistics(float(low), float(high), histogram)
+        for name, (low, high), histogram in zip(observed.names, bounds, counts, strict=True)
     }
 
 
 def choose_ranges(statistics: dict[str, TensorStatistics], method: Method) -> dict[str, Range]:
-    """The range of every activation; each contains zero.
+    """Choose the range of every activation; each contains zero.
 
     Args:
-        statistics: what `collect` gave.
+        statistics: of `collect`.
         method: `minmax` keeps every value; `percentile` cuts the 0.01 % at each end; `mse` takes the range with the
-            least squared error of rounding and cutting together.
+            least squared error of rounding and clipping together.
     """
-    chosen = {name: _choose(own, method) for name, own in statistics.items()}
+    chosen = {name: _choose(tensor, method) for name, tensor in statistics.items()}
     for name, (low, high) in chosen.items():
         if name.endswith("/expand"):
             chosen[name] = (max(low, GELU_LOWEST), high)
@@ -87,18 +86,18 @@ def choose_ranges(statistics: dict[str, TensorStatistics], method: Method) -> di
 
 
 def widen_summands(ranges: Mapping[str, Range], observed: Observed) -> dict[str, Range]:
-    """The ranges with those of summands widened that are too narrow beside their sum for kernels that add integers.
+    """Widen the ranges of summands that are too narrow, relative to their sum, for kernels that add integers.
 
     A ConvNeXt whose LayerScale is still near its initial 1e-6 has such branches.
     """
     out = dict(ranges)
-    # From the last: a sum that is widened for a later one may need wider summands itself.
+    # In reverse: a sum that is widened for a later one may need wider summands itself.
     for layer in reversed(observed.model.layers):
         if not isinstance(layer, keras.layers.Add):
             continue
-        # The activation that is stored may be that of a ReLU behind.
-        behind = [layer.name, *(node.layer.name for node in layer.outbound_nodes)]
-        total = next(observed.producers[name] for name in behind if name in observed.producers)
+        # The integer graph may store the output of the ReLU behind the addition.
+        candidates = [layer.name, *(node.layer.name for node in layer.outbound_nodes)]
+        total = next(observed.producers[name] for name in candidates if name in observed.producers)
         least = _NARROWEST_SUMMAND * _width(out[total])
         for tensor in layer.input:
             name = observed.producers.get(tensor.node.layer.name)
@@ -112,10 +111,10 @@ def _width(limits: Range) -> float:
     return limits[1] - limits[0]
 
 
-def _choose(own: TensorStatistics, method: Method) -> Range:
-    low, high = own.low, own.high
+def _choose(tensor: TensorStatistics, method: Method) -> Range:
+    low, high = tensor.low, tensor.high
     if method == "percentile":
-        share = own.counts.cumsum() / max(own.counts.sum(), 1)
+        share = tensor.counts.cumsum() / max(tensor.counts.sum(), 1)
         width = (high - low) / _BINS
         cut = 1 - _PERCENTILE / 100
         low, high = (
@@ -123,18 +122,18 @@ def _choose(own: TensorStatistics, method: Method) -> Range:
             low + width * (int(np.searchsorted(share, 1 - cut)) + 1),
         )
     elif method == "mse":
-        low, high = _least_error(own)
+        low, high = _least_error(tensor)
     low, high = min(low, 0.0), max(high, 0.0)
     return (low, high) if high - low > _SILENT else (0.0, 1.0)
 
 
-def _least_error(own: TensorStatistics) -> Range:
-    centres = own.low + (np.arange(_BINS) + 0.5) * (own.high - own.low) / _BINS
-    # Zero is always a level; what ReLU made exactly zero is no reason for a narrower range.
-    counts = np.where((np.arange(_BINS) == 0) & (own.low == 0), 0, own.counts)
-    best: tuple[float, Range] = (np.inf, (own.low, own.high))
+def _least_error(tensor: TensorStatistics) -> Range:
+    centres = tensor.low + (np.arange(_BINS) + 0.5) * (tensor.high - tensor.low) / _BINS
+    # Zero is always a level; the exact zeros of a ReLU are no reason for a narrower range.
+    counts = np.where((np.arange(_BINS) == 0) & (tensor.low == 0), 0, tensor.counts)
+    best: tuple[float, Range] = (np.inf, (tensor.low, tensor.high))
     for share in np.linspace(1, 0.2, 81):
-        low, high = min(own.low * share, 0.0), max(own.high * share, 0.0)
+        low, high = min(tensor.low * share, 0.0), max(tensor.high * share, 0.0)
         step = (high - low) / _LEVELS
         inside = (centres >= low) & (centres <= high)
         cut = np.square(np.where(centres < low, low - centres, centres - high))
@@ -144,11 +143,11 @@ def _least_error(own: TensorStatistics) -> Range:
     return best[1]
 
 
-def _reduce(observed: Observed, batch: dict[str, Any]) -> tuple[Any, Any]:
+def _extremes(observed: Observed, batch: dict[str, Any]) -> tuple[Any, Any]:
     outputs = observed.model(feed(observed.model, batch), training=False)
     return tf.stack([tf.reduce_min(x) for x in outputs]), tf.stack([tf.reduce_max(x) for x in outputs])
 
 
 def _histograms(observed: Observed, batch: dict[str, Any], bounds: npt.NDArray[np.float32]) -> Any:
     outputs = observed.model(feed(observed.model, batch), training=False)
-    return tf.stack([tf.histogram_fixed_width(x, own, _BINS) for x, own in zip(outputs, bounds, strict=True)])
+    return tf.stack([tf.histogram_fixed_width(x, limits, _BINS) for x, limits in zip(outputs, bounds, strict=True)])

@@ -1,12 +1,12 @@
-"""Precision recipes: which numbers a deployed model computes with. The name decodes to the content.
+"""Precision recipes: the number formats of a deployed model. A recipe's name decodes to its content.
 
     float32                                   float weights, float activations
     weight_only_wf16_afp32                    weights stored in 16-bit float (TFLite)
     weight_only_wi8_afp32                     weights stored in int8 (ONNX)
-    dynamic_wi8_afp32                         int8 weights, activations quantized anew for every input
+    dynamic_wi8_afp32                         int8 weights, activation ranges computed for every input
     static_wi8_ai8                            int8 weights and activations with fixed ranges; integers only
-    static_wi8_ai8+fp32(fusion/*,logits)      the same, but the tensors named compute in float
-    static_wi8_ai8+ai16(*/norm)               the same, but the tensors named have 16 bits (ONNX)
+    static_wi8_ai8+fp32(fusion/*,logits)      the same, but these tensors compute in float
+    static_wi8_ai8+ai16(*/norm)               the same, but these tensors have 16 bits (ONNX)
     static_wi8_ai16                           int8 weights, 16-bit activations with fixed ranges (ONNX)
 
 Tensors have the names of the deploy form, which `python -m quantize analyze` lists; `*` stands for anything.
@@ -49,7 +49,7 @@ class Recipe:
     Attributes:
         base: the part of the name before `+`.
         wide: precision of the exceptions.
-        exceptions: patterns of tensor names that are not int8, of a static recipe.
+        exceptions: of a static recipe, patterns of the names of tensors that are not int8.
     """
 
     base: str
@@ -62,27 +62,27 @@ class Recipe:
 
     @property
     def short(self) -> str:
-        """The word used in names of artefacts."""
+        """The word for it in names of artifacts."""
         return _SHORT[self.base] + ("-mixed" if self.exceptions else "")
 
     @property
     def static(self) -> bool:
-        """Activations have fixed ranges, so calibration is needed."""
+        """True if activations have fixed ranges, so that calibration is needed."""
         return self.base in ("static_wi8_ai8", "static_wi8_ai16")
 
     @property
     def integer_only(self) -> bool:
-        """No float tensor may remain in a TFLite graph."""
+        """True if no float tensor may remain in a TFLite graph."""
         return self.base == "static_wi8_ai8" and not self.exceptions
 
-    def with_exceptions(self, names: tuple[str, ...], wide: Wide = "fp32") -> Recipe:
-        return replace(self, exceptions=names, wide=wide)
+    def with_exceptions(self, names: tuple[str, ...]) -> Recipe:
+        return replace(self, exceptions=names)
 
     def is_exception(self, tensor: str) -> bool:
         return any(fnmatchcase(tensor, pattern) for pattern in self.exceptions)
 
     def check_tensors(self, tensors: Iterable[str]) -> None:
-        """Raises UsageError when an exception names none of the tensors."""
+        """Raise UsageError if an exception matches none of the tensors."""
         known = tuple(tensors)
         for pattern in self.exceptions:
             if not any(fnmatchcase(tensor, pattern) for tensor in known):
@@ -91,7 +91,7 @@ class Recipe:
                 )
 
     def check_format(self, file_format: str) -> None:
-        """Raises UsageError when files of that format cannot hold the recipe."""
+        """Raise UsageError if files of that format cannot hold the recipe."""
         if file_format not in _FORMATS[self.base]:
             possible = ", ".join(name for name, formats in _FORMATS.items() if file_format in formats)
             raise UsageError(f"recipe {self.name} does not exist for {file_format}; use one of {possible}")
@@ -103,13 +103,13 @@ def parse_recipe(name: str) -> Recipe:
     """The recipe of that name.
 
     Raises:
-        UsageError: the name does not decode.
+        UsageError: no recipe has this name.
     """
     if name in _FORMATS:
         return Recipe(name)
-    found = _MIXED.fullmatch(name)
-    if found and all(patterns := found.group(3).split(",")):
-        return Recipe(found.group(1), "ai16" if found.group(2) == "ai16" else "fp32", tuple(patterns))
+    mixed = _MIXED.fullmatch(name)
+    if mixed and all(patterns := mixed.group(3).split(",")):
+        return Recipe(mixed.group(1), "ai16" if mixed.group(2) == "ai16" else "fp32", tuple(patterns))
     raise UsageError(
         f"recipe {name!r} is unknown; use one of {', '.join(_FORMATS)}, or static_wi8_ai8+fp32(TENSOR,…) "
         "(static_wi8_ai8+ai16(TENSOR,…) for ONNX)"

@@ -1,4 +1,4 @@
-"""The deploy form with its activations in the open: to observe them, and to round them as an integer graph would."""
+"""The deploy form with its activations exposed: to observe them, and to round them as an integer graph does."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Observed:
-    """A float deploy model whose activations can be read.
+    """A float deploy model with readable activations.
 
     Attributes:
         model: its inputs → every activation that an integer graph stores, in the order of `names`.
         names: their names.
-        producers: for every Keras layer that gives one of them, the activation's name.
+        producers: names of Keras layers → the activation that each produces.
     """
 
     model: keras.Model
@@ -48,53 +48,58 @@ def observed_deploy(config: ModelConfig, form: DeployForm, weights: Weights) -> 
 
 
 def feed(model: keras.Model, batch: Mapping[str, Any]) -> list[Any]:
-    """Of the tensors by name, those that the model takes, in its order."""
-    return [batch[own.name] for own in model.inputs]
+    """The tensors that the model takes, chosen by name, in the order of its inputs."""
+    return [batch[tensor.name] for tensor in model.inputs]
 
 
 class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
-    """Rounds to 256 levels over a range that contains zero (Jacob et al. 2018, Eq. 12)."""
+    """Rounds to 256 levels over a range that contains zero (Jacob et al. 2018, Eq. 12).
 
-    def __init__(self, limits: Range, **options: Any) -> None:
+    Args:
+        limits: the range.
+        switch: a boolean variable that turns rounding on; without one it is always on.
+        options: of every Keras layer.
+    """
+
+    def __init__(self, limits: Range, switch: Any = None, **options: Any) -> None:
         super().__init__(**options)
         self._low, self._high = limits
+        # Set past Keras' tracking: a switch is no weight.
+        object.__setattr__(self, "_switch", switch)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.quantization.fake_quant_with_min_max_args(x, self._low, self._high)
+        rounded = tf.quantization.fake_quant_with_min_max_args(x, self._low, self._high)
+        return rounded if self._switch is None else tf.where(self._switch, rounded, x)
 
 
 def quantized_deploy(
-    config: ModelConfig, form: DeployForm, weights: Weights, ranges: Mapping[str, Range], *, observed: bool = False
+    config: ModelConfig, form: DeployForm, weights: Weights, ranges: Mapping[str, Range]
 ) -> keras.Model:
-    """The deploy form in which every activation that has a range is rounded to eight bits.
+    """The deploy form with rounding to eight bits at every activation that has a range.
 
-    Weights stay as given: the TFLite converter rounds them itself; `round_weights` does it for a simulation.
+    The weights are not rounded: the TFLite converter does that itself; `round_weights` does it for a simulation.
 
     Args:
-        config, form, weights: as for `build_deploy`; weights of the deploy form.
+        config, form: as for `build_deploy`.
+        weights: of the deploy form.
         ranges: lowest and highest value of the activations to round; the others stay float.
-        observed: give all activations instead of the logits, as `observed_deploy` does.
     """
-    outputs = []
 
     def tap(x: Any, name: str) -> Any:
-        if name in ranges:
-            x = FakeQuant(ranges[name], name=f"{name}/round")(x)
-        outputs.append(x)
-        return x
+        return FakeQuant(ranges[name], name=f"{name}/round")(x) if name in ranges else x
 
     model = build_deploy(config, form, tap)
     set_deploy_weights(model, weights)
-    return keras.Model(model.inputs, outputs) if observed else model
+    return model
 
 
 def round_weights(weights: Weights) -> Weights:
-    """Kernels rounded to int8 as both converters do it: symmetric, one scale for every output channel."""
+    """Round kernels to int8 as both converters do: symmetric, one scale per output channel."""
     return {name: _rounded(value, name) if "kernel" in name else value for name, value in weights.items()}
 
 
 def axes_within_channel(kernel: Array, name: str) -> tuple[int, ...]:
-    """All axes of a kernel but that of its output channels: the last, or the third of a depthwise [h, w, C, 1]."""
+    """All axes of a kernel except the output channels': the last, or the third of a depthwise kernel [h, w, C, 1]."""
     return (0, 1, 3) if name.endswith("depthwise_kernel") else tuple(range(kernel.ndim - 1))
 
 

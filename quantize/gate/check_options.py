@@ -5,18 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from console.program import add_common_options
 from runtime.npu.chips import SNAPDRAGONS
 
 
-def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command `check`."""
-    parser = commands.add_parser(
-        "check",
-        help="accuracy gate: is an INT8 artefact as good as the float one? exit code 1 if not",
-        description="Run two artefacts on the same recordings. Exit code 0 when the recordings show that INT8 loses no "
-        "more than it may, 1 when it loses more or there are too few recordings to tell.",
-    )
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `check`."""
     parser.add_argument("--float", type=Path, required=True, metavar="DIR", help="artefact of the float model")
     parser.add_argument("--int8", type=Path, nargs="+", required=True, metavar="DIR", help="artefact of the INT8 model")
     parser.add_argument(
@@ -42,8 +35,6 @@ def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML, one test case for every rule")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a summary for a pull request")
-    add_common_options(parser)
-    parser.set_defaults(handler=_check)
 
 
 def _add_rules(parser: argparse.ArgumentParser) -> None:
@@ -98,9 +89,3 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that prepare inputs (default 2)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the choice of recordings (default 0)")
-
-
-def _check(options: argparse.Namespace) -> None:
-    from .check import check_command
-
-    check_command(options)

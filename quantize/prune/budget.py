@@ -1,4 +1,4 @@
-"""How much every group gives: the narrowing of widths that costs least accuracy for a budget of arithmetic or size."""
+"""How much every group gives: the narrower widths that cost least accuracy for a budget of arithmetic or size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STEPS = 16  # a group gives a sixteenth of its width at a time, or one multiple
 
 @dataclass(frozen=True)
 class Damage:
-    """What a group's narrowing alone does to the logits.
+    """Change of the logits when a group alone is narrowed.
 
     Attributes:
         shares: shares of the width that stay, falling from 1.
@@ -37,19 +37,19 @@ class Damage:
     values: tuple[float, ...]
 
     def at(self, share: float) -> float:
-        """Linear between the shares measured; below the last, in inverse proportion to what is left."""
+        """Linear between the shares measured; below the last, inversely proportional to the share left."""
         if share <= self.shares[-1]:
             return self.values[-1] * self.shares[-1] / max(share, 1e-9)
-        return float(np.interp(-share, [-own for own in self.shares], self.values))
+        return float(np.interp(-share, [-measured for measured in self.shares], self.values))
 
 
 @dataclass(frozen=True)
 class WidthRule:
-    """Which widths a group may have.
+    """Allowed widths of a group.
 
     Attributes:
-        multiple: every width cut is a multiple of it, as kernels like them.
-        floor: least share of the width that stays, of what the network had before any pruning.
+        multiple: every narrowed width is a multiple of it, for which kernels are fast.
+        floor: least share that stays of the width before any pruning.
     """
 
     multiple: int = 8
@@ -92,20 +92,25 @@ def uniform_widths(
 
     Args, Raises: as for `plan_widths`.
     """
-    whole, groups = cost_of(config), channel_groups(config)
+    before, groups = cost_of(config), channel_groups(config)
     for step in range(256, 0, -1):
-        at = {own.name: rule.within(own, step / 256, originals.get(own.name, own.width)) for own in groups}
-        widths = {own.name: at[own.name] for own in groups if at[own.name] != own.width}
+        widths = {
+            group.name: width
+            for group in groups
+            if (width := rule.within(group, step / 256, originals.get(group.name, group.width))) != group.width
+        }
         cost = cost_of(narrowed(config, widths))
-        if all(cost[measure] <= share * whole[measure] for measure, share in budget.items()):
+        if all(cost[measure] <= share * before[measure] for measure, share in budget.items()):
             return widths
-    least_cost = {measure: cost[measure] / whole[measure] for measure in budget}
-    raise _out_of_reach(budget, least_cost, rule)
+    raise _out_of_reach(budget, cost, before, rule)
 
 
-def _out_of_reach(budget: Budget, least: Budget, rule: WidthRule) -> AnswerIsNo:
+def _out_of_reach(
+    budget: Budget, least: Mapping[Measure, int], before: Mapping[Measure, int], rule: WidthRule
+) -> AnswerIsNo:
+    left = {measure: least[measure] / before[measure] for measure in budget}
     return AnswerIsNo(
-        f"{describe(budget)} is out of reach: {describe(least)} are left when all groups have their "
+        f"{describe(budget)} is out of reach: {describe(left)} are left when all groups have their "
         f"least width; allow a smaller --multiple than {rule.multiple} or a smaller --floor"
     )
 
@@ -118,29 +123,29 @@ def plan_widths(
     rule: WidthRule,
     originals: Mapping[str, int],
 ) -> dict[str, int]:
-    """Widths of the groups that bring every cost in the budget down to its share.
+    """Choose widths of the groups that bring every cost in the budget down to its share.
 
     Greedy: each step narrows the group that loses least per unit of cost saved, at the widths reached so far. Under two
-    budgets, what is saved counts relative to what both still exceed them by.
+    budgets, a saving counts relative to the excess over each.
 
     Args:
         config: the network to narrow.
         damage: of every group that may give channels.
-        budget: shares of what there is now.
+        budget: shares of the present cost.
         rule: allowed widths.
-        originals: widths of the groups before any pruning; where a group is missing, its width now.
+        originals: widths of the groups before any pruning; for a missing group, its present width.
 
     Raises:
         AnswerIsNo: all groups at their least width cost more.
     """
     groups = {group.name: group for group in channel_groups(config) if group.name in damage}
     widths = {name: group.width for name, group in groups.items()}
-    document, whole = config.to_dict(), cost_of(config)
-    now = whole
+    document, before = config.to_dict(), cost_of(config)
+    now = before
     while excess := {
-        measure: now[measure] - share * whole[measure]
+        measure: now[measure] - share * before[measure]
         for measure, share in budget.items()
-        if now[measure] > share * whole[measure]
+        if now[measure] > share * before[measure]
     }:
         best: tuple[float, str, int, dict[Measure, int]] | None = None
         for name, group in groups.items():
@@ -150,14 +155,12 @@ def plan_widths(
             set_width(document, group, width)
             cost = cost_of(ModelConfig.from_dict(document))
             set_width(document, group, widths[name])
-            own = damage[name]
-            lost = own.at(width / group.width) - own.at(widths[name] / group.width)
+            lost = damage[name].at(width / group.width) - damage[name].at(widths[name] / group.width)
             price = lost / max(sum((now[measure] - cost[measure]) / over for measure, over in excess.items()), 1e-12)
             if best is None or price < best[0]:
                 best = (price, name, width, cost)
         if best is None:
-            least = {measure: now[measure] / whole[measure] for measure in budget}
-            raise _out_of_reach(budget, least, rule)
+            raise _out_of_reach(budget, now, before, rule)
         _, name, width, now = best
         widths[name] = width
         set_width(document, groups[name], width)

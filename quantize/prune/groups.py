@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from model.config import ModelConfig
+from model.config import ModelConfig, ResNetBlock
 from model.recogniser import Weights
 
 Role = Literal["gate", "cut", "read"]
@@ -26,9 +26,10 @@ class Axis:
     """One axis of one weight that has an entry, or `unit` consecutive ones, for every channel of a group.
 
     Attributes:
-        weight, axis: which.
-        role: `gate`: zeros there make the channel zero; `cut`: it belongs to the channel's producer as well; `read`: a
-            consumer, which sees the channel.
+        weight: its name.
+        axis: its number.
+        role: `gate`: zeros there make the channel zero; `cut`: another entry of the channel's producer; `read`: of a
+            consumer.
         unit: entries per channel, more than one for heads of an attention.
     """
 
@@ -45,11 +46,10 @@ class Group:
     Attributes:
         name: `visual/stage2/residual`, `audio/stage0/block1/expanded`, …
         width: channels.
-        paths: where the configuration, as a dictionary, has the width.
-        axes: where the weights have the channels.
-        parts: so many independent sets of `width` channels lie behind one another on each axis, and every one keeps
-            the same number: the dimensions of every head.
-        exact: removing a channel equals making it zero; not so where a layer norm takes its mean over the channels.
+        paths: places of the width in the configuration, as a dictionary.
+        axes: places of the channels in the weights.
+        parts: number of independent sets of `width` channels that follow one another on each axis, all narrowed to the
+            same width: the dimensions of every head.
     """
 
     name: str
@@ -57,7 +57,6 @@ class Group:
     paths: tuple[tuple[Any, ...], ...]
     axes: tuple[Axis, ...]
     parts: int = 1
-    exact: bool = True
 
     def entries(self, channels: Indices, unit: int) -> Indices:
         """Positions on an axis [parts · width · unit] of the channels [parts, n]."""
@@ -72,7 +71,7 @@ def channel_groups(config: ModelConfig) -> tuple[Group, ...]:
 
 
 def cut_channels(config: ModelConfig, weights: Weights, kept: Kept) -> tuple[ModelConfig, Weights]:
-    """Configuration and weights without the channels that are not kept.
+    """Remove the channels that are not kept from configuration and weights.
 
     Args:
         config, weights: of a checkpoint.
@@ -80,12 +79,12 @@ def cut_channels(config: ModelConfig, weights: Weights, kept: Kept) -> tuple[Mod
     """
     out = dict(weights)
     for name in [group.name for group in channel_groups(config) if group.name in kept]:
-        # Anew for every cut: how many entries a head has depends on the cut before.
-        group = next(own for own in channel_groups(config) if own.name == name)
+        # Again for every cut: the number of entries of a head depends on the cut before.
+        group = next(group for group in channel_groups(config) if group.name == name)
         channels = kept[name]
         assert channels.shape[0] == group.parts, (name, channels.shape)
-        for own in group.axes:
-            out[own.weight] = out[own.weight].take(group.entries(channels, own.unit), own.axis)
+        for axis in group.axes:
+            out[axis.weight] = out[axis.weight].take(group.entries(channels, axis.unit), axis.axis)
         narrow = narrowed(config, {name: channels.shape[1]})
         # The scale of the scores follows the number of dimensions; the scores must not.
         ratio = (narrow.fusion.key_dim / config.fusion.key_dim) ** 0.5
@@ -95,29 +94,20 @@ def cut_channels(config: ModelConfig, weights: Weights, kept: Kept) -> tuple[Mod
     return config, {name: np.ascontiguousarray(value) for name, value in out.items()}
 
 
-def zero_channels(config: ModelConfig, weights: Weights, kept: Kept) -> Weights:
-    """The weights with those channels silenced that are not kept; shapes stay."""
-    out = dict(weights)
-    for group in channel_groups(config):
-        if group.name in kept:
-            out |= silenced(group, out, kept[group.name])
-    return out
-
-
 def silenced(group: Group, weights: Weights, channels: Indices) -> Weights:
     """The gates of a group, zero in all but `channels` [parts, n]."""
     out: Weights = {}
-    for own in group.axes:
-        if own.role == "gate":
-            value = out.get(own.weight, weights[own.weight])
-            mask = np.zeros(value.shape[own.axis], np.float32)
-            mask[group.entries(channels, own.unit)] = 1
-            out[own.weight] = value * mask.reshape([-1 if axis == own.axis else 1 for axis in range(value.ndim)])
+    for gate in group.axes:
+        if gate.role == "gate":
+            value = out.get(gate.weight, weights[gate.weight])
+            mask = np.zeros(value.shape[gate.axis], np.float32)
+            mask[group.entries(channels, gate.unit)] = 1
+            out[gate.weight] = value * mask.reshape([-1 if axis == gate.axis else 1 for axis in range(value.ndim)])
     return out
 
 
 def narrowed(config: ModelConfig, widths: Mapping[str, int]) -> ModelConfig:
-    """The configuration with other widths for the groups named."""
+    """The configuration with new widths for some groups, by name."""
     document = config.to_dict()
     for group in channel_groups(config):
         if group.name in widths:
@@ -126,26 +116,30 @@ def narrowed(config: ModelConfig, widths: Mapping[str, int]) -> ModelConfig:
 
 
 def set_width(document: dict[str, Any], group: Group, width: int) -> None:
-    """Writes a group's width into a configuration that is a dictionary."""
+    """Write a group's width into a configuration that is a dictionary."""
     for path in group.paths:
-        own: Any = document
+        place: Any = document
         for step in path[:-1]:
-            own = own[step]
-        own[path[-1]] = width
+            place = place[step]
+        place[path[-1]] = width
 
 
 def _conv_bn(name: str) -> list[Axis]:
-    """What a convolution with batch norm has of its output channels."""
-    statistics = [Axis(f"{name}/bn/{own}", 0, "cut") for own in ("moving_mean", "moving_variance")]
+    """The output channels of a convolution with batch norm."""
+    return [Axis(f"{name}/kernel", 3, "cut"), *_norm(f"{name}/bn", batch=True)]
+
+
+def _norm(name: str, *, batch: bool) -> list[Axis]:
+    """The channels of a batch norm or a layer norm."""
+    statistics = ("moving_mean", "moving_variance") if batch else ()
     return [
-        Axis(f"{name}/kernel", 3, "cut"),
-        *(Axis(f"{name}/bn/{own}", 0, "gate") for own in ("gamma", "beta")),
-        *statistics,
+        *(Axis(f"{name}/{kind}", 0, "gate") for kind in ("gamma", "beta")),
+        *(Axis(f"{name}/{kind}", 0, "cut") for kind in statistics),
     ]
 
 
 def _layer(name: str, axis: int = 3, role: Role = "gate", unit: int = 1) -> list[Axis]:
-    """What a layer with a bias has of its output channels."""
+    """The output channels of a layer with a bias."""
     return [Axis(f"{name}/kernel", axis, role, unit), Axis(f"{name}/bias", 0, role, unit)]
 
 
@@ -154,98 +148,86 @@ def _read(name: str, axis: int = 2, unit: int = 1) -> Axis:
 
 
 def _resnet(config: ModelConfig) -> Iterator[Group]:
-    resnet = config.visual
-    stem, tied = _conv_bn("visual/stem"), False
-    first = resnet.stages[0]
-    readers = [_read("visual/stage0/block0/conv0")]
+    resnet, blocks = config.visual, config.visual.blocks()
+    stem = [*_conv_bn("visual/stem"), *_readers(blocks[0])]
+    # A first block without shortcut adds the stem itself. Where their widths differ in a basic network it has a
+    # shortcut, which would disappear once they agreed: such a network keeps both.
+    tied = not blocks[0].shortcut
     if resnet.bottleneck:
-        readers.append(_read("visual/stage0/block0/shortcut"))
-    else:
-        # The first block adds the stem itself. Where their widths differ it has a shortcut, which would disappear once
-        # they agreed: such a network keeps both.
-        tied = resnet.stem == first.residual
-    if resnet.bottleneck:
-        yield Group("visual/stem", resnet.stem, (("visual", "stem"),), (*stem, *readers))
-    for level, stage in enumerate(resnet.stages):
-        residual: list[Axis] = [*stem, *readers] if level == 0 and tied else []
-        for index, inner in enumerate(stage.inner):
-            name = f"visual/stage{level}/block{index}"
-            if index:
-                residual.append(_read(f"{name}/conv0"))
-            elif resnet.bottleneck or level:
-                residual += _conv_bn(f"{name}/shortcut")
-            residual += _conv_bn(f"{name}/conv{len(inner)}")
-            for step, width in enumerate(inner):
-                path = ("visual", "stages", level, "inner", index, step)
-                axes = (*_conv_bn(f"{name}/conv{step}"), _read(f"{name}/conv{step + 1}"))
-                yield Group(f"{name}/inner{step}", width, (path,), axes)
-        if level == 3:
-            residual += [_read("fusion/visual"), _read("visual/classifier", 0)]
-        else:
-            residual += [_read(f"visual/stage{level + 1}/block0/{own}") for own in ("conv0", "shortcut")]
-        paths: list[tuple[Any, ...]] = [("visual", "stages", level, "residual")]
-        if level == 0 and not resnet.bottleneck:
-            if not tied:
-                continue
+        yield Group("visual/stem", resnet.stem, (("visual", "stem"),), tuple(stem))
+    residual: list[Axis] = stem if tied else []
+    for block, following in zip(blocks, (*blocks[1:], None), strict=True):
+        convolutions = [name for name, *_ in block.convolutions]
+        if block.shortcut:
+            residual += _conv_bn(f"{block.name}/shortcut")
+        residual += _conv_bn(convolutions[-1])
+        for step, width in enumerate(block.inner):
+            path = ("visual", "stages", block.level, "inner", block.index, step)
+            axes = (*_conv_bn(convolutions[step]), _read(convolutions[step + 1]))
+            yield Group(f"{block.name}/inner{step}", width, (path,), axes)
+        residual += _readers(following) if following else [_read("fusion/visual"), _read("visual/classifier", 0)]
+        if following and following.level == block.level:
+            continue
+        paths: list[tuple[Any, ...]] = [("visual", "stages", block.level, "residual")]
+        if block.level == 0 and tied:
             paths.append(("visual", "stem"))
-        yield Group(f"visual/stage{level}/residual", stage.residual, tuple(paths), tuple(residual))
+        if block.level or resnet.bottleneck or tied:
+            yield Group(f"visual/stage{block.level}/residual", block.residual, tuple(paths), tuple(residual))
+        residual = []
+
+
+def _readers(block: ResNetBlock) -> list[Axis]:
+    """The input channels of a block."""
+    first = block.convolutions[0][0]
+    return [_read(name) for name in ([first, f"{block.name}/shortcut"] if block.shortcut else [first])]
 
 
 def _convnext(config: ModelConfig) -> Iterator[Group]:
-    batch = config.audio.norm == "batch"
-
-    def norm(name: str) -> list[Axis]:
-        moving = [Axis(f"{name}/{own}", 0, "cut") for own in ("moving_mean", "moving_variance")] if batch else []
-        return [*(Axis(f"{name}/{own}", 0, "gate") for own in ("gamma", "beta")), *moving]
-
-    for level, stage in enumerate(config.audio.stages):
-        if level:
-            axes = _layer(f"audio/stage{level}/downsample/conv")
-        else:
-            axes = [*_layer("audio/stem/conv", role="cut"), *norm("audio/stem/norm")]
-        for index, expanded in enumerate(stage.expanded):
-            name = f"audio/stage{level}/block{index}"
-            yield Group(
-                f"{name}/expanded",
-                expanded,
-                (("audio", "stages", level, "expanded", index),),
-                (*_layer(f"{name}/expand"), _read(f"{name}/project")),
-            )
-            axes += [
-                Axis(f"{name}/depthwise/depthwise_kernel", 2, "cut"),
-                Axis(f"{name}/depthwise/bias", 0, "cut"),
-                *norm(f"{name}/norm"),
-                _read(f"{name}/expand"),
-                *_layer(f"{name}/project", role="cut"),
-                Axis(f"{name}/scale/gamma", 0, "gate"),
-            ]
-        if level == 3:
-            axes += [_read("fusion/audio"), *norm("audio/norm"), _read("audio/classifier", 0)]
-        else:
-            behind = f"audio/stage{level + 1}/downsample"
-            axes += [*norm(f"{behind}/norm"), _read(f"{behind}/conv")]
+    batch, blocks = config.audio.norm == "batch", config.audio.blocks()
+    axes: list[Axis] = []
+    for block, following in zip(blocks, (*blocks[1:], None), strict=True):
+        name = block.name
+        if block.entry:
+            stem = block.level == 0
+            axes = _layer(f"{block.entry}/conv", role="cut" if stem else "gate")
+            axes += _norm(f"{block.entry}/norm", batch=batch) if stem else []
         yield Group(
-            f"audio/stage{level}/width",
-            stage.width,
-            (("audio", "stages", level, "width"),),
-            tuple(axes),
-            exact=batch,
+            f"{name}/expanded",
+            block.expanded,
+            (("audio", "stages", block.level, "expanded", block.index),),
+            (*_layer(f"{name}/expand"), _read(f"{name}/project")),
         )
+        axes += [
+            Axis(f"{name}/depthwise/depthwise_kernel", 2, "cut"),
+            Axis(f"{name}/depthwise/bias", 0, "cut"),
+            *_norm(f"{name}/norm", batch=batch),
+            _read(f"{name}/expand"),
+            *_layer(f"{name}/project", role="cut"),
+            Axis(f"{name}/scale/gamma", 0, "gate"),
+        ]
+        if following is None:
+            axes += [_read("fusion/audio"), *_norm("audio/norm", batch=batch), _read("audio/classifier", 0)]
+        elif following.entry:
+            axes += [*_norm(f"{following.entry}/norm", batch=batch), _read(f"{following.entry}/conv")]
+        else:
+            continue
+        path = ("audio", "stages", block.level, "width")
+        yield Group(f"audio/stage{block.level}/width", block.width, (path,), tuple(axes))
 
 
 def _fusion(config: ModelConfig) -> Iterator[Group]:
     f = config.fusion
 
-    def group(name: str, axes: list[Axis], *, parts: int = 1, exact: bool = True) -> Group:
-        return Group(f"fusion/{name}", getattr(f, name), (("fusion", name),), tuple(axes), parts, exact)
+    def group(name: str, axes: list[Axis], *, parts: int = 1) -> Group:
+        return Group(f"fusion/{name}", getattr(f, name), (("fusion", name),), tuple(axes), parts)
 
-    norm = [Axis(f"fusion/norm/{own}", 0, "gate") for own in ("gamma", "beta")]
+    norm = _norm("fusion/norm", batch=False)
     audio = [*_layer("fusion/audio"), _read("fusion/query"), *_layer("fusion/output", 1), *norm]
-    yield group("audio_width", [*audio, _read("fusion/classifier", 0)], exact=False)
+    yield group("audio_width", [*audio, _read("fusion/classifier", 0)])
     yield group("visual_width", [*_layer("fusion/visual"), _read("fusion/key"), _read("fusion/value")])
-    # One after the other: a head takes its dimensions along.
+    # Dimensions before heads: removing a head removes its dimensions.
     yield group("key_dim", [*_layer("fusion/query"), *_layer("fusion/key")], parts=f.heads)
     yield group("value_dim", [*_layer("fusion/value"), _read("fusion/output", 0)], parts=f.heads)
-    keys = [own for name in ("query", "key") for own in _layer(f"fusion/{name}", unit=f.key_dim)]
+    keys = [axis for name in ("query", "key") for axis in _layer(f"fusion/{name}", unit=f.key_dim)]
     values = [*_layer("fusion/value", unit=f.value_dim), _read("fusion/output", 0, f.value_dim)]
     yield group("heads", [*keys, *values])

@@ -1,30 +1,182 @@
-"""Pruning a checkpoint: score the channels, scan the groups, plan the widths, cut."""
+"""`python -m quantize prune`: score the channels, scan the groups, plan the widths, cut."""
 
 from __future__ import annotations
 
+import argparse
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from console.program import log
-from model.checkpoint import Checkpoint
+from console.child import run_command
+from console.options import command_line, forward
+from console.program import log, show, show_json
+from console.table import format_table
+from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from model.cost import model_cost
 from model.recogniser import build_recogniser
-from preprocess.errors import AnswerIsNo
+from model.settings import override
+from model.train import open_run
+from preprocess.errors import AnswerIsNo, UsageError
 from recordings.calibration import CalibrationSet
+from recordings.sources import DataSource
 
-from ..recover.distillation import FEATURES
-from .budget import Budget, Damage, WidthRule, plan_widths, uniform_widths
+from ..recover.distillation import FEATURES, RecoverySettings
+from ..recover.recovery import Recovery, fine_tune, training_split
+from .budget import NAMES, Budget, Damage, Measure, WidthRule, cost_of, describe, plan_widths, uniform_widths
 from .groups import Indices, channel_groups, cut_channels
-from .importance import Criterion, Scores, strongest
-from .sensitivity import importance, scan
+from .importance import Criterion, Scores, measure_damage, score_channels, strongest
 
 _BISECTIONS = 5
+_EXPORT_RECORDINGS = "16"  # a size and a latency do not depend on the values of weights and ranges
+
+
+def prune_command(options: argparse.Namespace) -> None:
+    """Prune, in one step or with training in between, and show the remaining widths."""
+    _check(options)
+    original = load_checkpoint(options.checkpoint or DEMO_CHECKPOINT)
+    pruned = _in_one_step(options, original) if options.steps == 1 else _in_steps(options, original)
+    save_checkpoint(options.out, pruned)
+    before, after = model_cost(original.config).total, model_cost(pruned.config).total
+    pruning = pruned.history["pruning"]
+    if options.json:
+        cost = {"macs": before.macs, "parameters": before.parameters}
+        show_json({"checkpoint": str(options.out), "original": cost, **pruning})
+        return
+    show(format_table(["channels", "before", "after", "left"], _width_rows(original, pruning["widths"])))
+    show(
+        f"\nMACs {before.macs / 1e9:.3f} G → {after.macs / 1e9:.3f} G ({after.macs / before.macs:.1%}), parameters "
+        f"{before.parameters / 1e6:.2f} M → {after.parameters / 1e6:.2f} M ({after.parameters / before.parameters:.1%})"
+    )
+    show(f"checkpoint: {options.out}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    budgets = [name for name in (*NAMES, "size_mb", "latency_ms") if getattr(options, name) is not None]
+    of_file = not set(budgets) <= set(NAMES)
+    if not budgets or (len(budgets) > 1 and of_file):
+        words = " with ".join(f"--{name.replace('_', '-')}" for name in budgets) or "no budget"
+        raise UsageError(f"{words}: give any of --macs, --parameters and --time, or --size-mb, or --latency-ms")
+    if not 0 <= options.floor < 1:
+        raise UsageError(f"--floor is {options.floor:g}; use a share from 0 to below 1")
+    if options.out.suffix != ".npz":
+        raise UsageError(f"--out is {options.out}; a checkpoint ends in .npz")
+    if options.steps == 1 and (options.set or options.resume):
+        raise UsageError("--set and --resume concern the training between --steps; give --steps, or leave them out")
+    if options.steps > 1 and not options.data:
+        raise UsageError(f"--steps {options.steps} trains in between and needs --data DIR")
+    if options.steps > 1 and of_file:
+        raise UsageError("--steps needs --macs, --parameters or --time; a file's size or latency is met in one step")
+
+
+def _width_rows(original: Checkpoint, widths: Mapping[str, int]) -> list[list[str]]:
+    """A row for every stage or part: widths before and after, summed over its groups."""
+    sums: dict[str, list[int]] = {}
+    for group in channel_groups(original.config):
+        part = "/".join(group.name.split("/")[:2]) if "stage" in group.name else group.name
+        before, after = sums.get(part, (0, 0))
+        sums[part] = [before + group.width, after + widths[group.name]]
+    return [[part, str(before), str(after), f"{after / before:.0%}"] for part, (before, after) in sums.items()]
+
+
+def _rule(options: argparse.Namespace) -> WidthRule:
+    return WidthRule(options.multiple, options.floor)
+
+
+def _budget(options: argparse.Namespace) -> Budget:
+    shares: dict[Measure, float | None] = {measure: getattr(options, measure) for measure in NAMES}
+    return {measure: share for measure, share in shares.items() if share is not None}
+
+
+def _rank(options: argparse.Namespace, checkpoint: Checkpoint) -> Ranking:
+    samples = None
+    if options.criterion == "taylor" or not options.uniform:
+        # A model of full size takes a fifth of a second for one recording, and each group is tried on all of them.
+        count = options.samples or (32 if checkpoint.config.preset == "paper" else 256)
+        samples = DataSource.of(options).training_samples(checkpoint.config, count)
+    return rank(checkpoint, options.criterion, samples, uniform=options.uniform)
+
+
+def _in_one_step(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
+    ranking, rule, command = _rank(options, original), _rule(options), command_line(options)
+    if options.size_mb:
+        return prune_to(
+            ranking,
+            lambda checkpoint: float(_exported(checkpoint, options)["size_bytes"]) / 1e6,
+            options.size_mb,
+            "MB",
+            rule=rule,
+            command=command,
+        )
+    if options.latency_ms:
+        return prune_to(
+            ranking,
+            lambda checkpoint: float(_exported(checkpoint, options)["measurement"]["latency_ms_median"]),
+            options.latency_ms,
+            "ms",
+            rule=rule,
+            command=command,
+        )
+    return prune(ranking, budget=_budget(options), rule=rule, command=command)
+
+
+def _exported(checkpoint: Checkpoint, options: argparse.Namespace) -> Any:
+    """The manifest that `python -m export tflite --int8` prints; a lost accuracy does not matter here.
+
+    Raises:
+        DataError: the export failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
+        path = Path(folder) / "checkpoint.npz"
+        save_checkpoint(path, checkpoint)
+        return run_command(
+            "export",
+            *("tflite", "--int8", "--checkpoint", str(path), "--out", f"{folder}/artifact"),
+            *("--calibration", _EXPORT_RECORDINGS, "--recordings", _EXPORT_RECORDINGS),
+            # Without the protocol, whose test part may be empty: accuracy does not matter.
+            *forward(options, "data", "audio", "missing_list", "on_error", "workers", "seed"),
+            may_answer_no=True,
+        )
+
+
+def _in_steps(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
+    """Prune by a cubic schedule (Zhu & Gupta 2017): much at first, little at the end, training after each step."""
+    from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
+
+    settings, parts, command = override(RecoverySettings(), options.set), training_split(options), command_line(options)
+    removed = {
+        measure: PolynomialDecay(0.0, 1 - share, begin_step=0, end_step=options.steps)
+        for measure, share in _budget(options).items()
+    }
+    cost_before = cost_of(original.config)
+    folder = options.out.with_suffix("")
+    plan = Recovery(original, original, settings, parts, options.seed).fingerprint()
+    open_run(folder, {**plan, "command": command}, resume=options.resume)
+    current = original
+    for step in range(1, options.steps + 1):
+        left: Budget = {measure: 1 - float(schedule(step)[1]) for measure, schedule in removed.items()}
+        log(f"step {step} of {options.steps}: {describe(left)}")
+        out = folder / f"step{step}"
+        pruned_path = out / "pruned.npz"
+        if pruned_path.exists():
+            pruned = load_checkpoint(pruned_path)
+        else:
+            cost = cost_of(current.config)
+            budget: Budget = {m: min(1.0, share * cost_before[m] / cost[m]) for m, share in left.items()}
+            pruned = prune(_rank(options, current), budget=budget, rule=_rule(options), command=command)
+            save_checkpoint(pruned_path, pruned)
+        recovery = Recovery(pruned, original, settings, parts, options.seed)
+        # The folder of all steps has been checked: a step's run is there only if it was begun.
+        current = load_checkpoint(
+            fine_tune(recovery, out, command=command, workers=options.workers, resume=True, on_error=options.on_error)
+        )
+    return current
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What pruning knows of a checkpoint before it decides how much goes: scores and damage of every group.
+    """Scores and damage of every group of a checkpoint, from which any budget can be met.
 
     Without damage all groups are alike.
     """
@@ -35,24 +187,28 @@ class Ranking:
 
 
 def rank(checkpoint: Checkpoint, criterion: Criterion, samples: CalibrationSet | None, *, uniform: bool) -> Ranking:
-    """Scores every channel and scans every group on `samples`, which `taylor` and the scan need.
+    """Score every channel and scan every group.
 
-    `uniform`: no scan; every group is to give the same share of its width.
+    Args:
+        checkpoint: the network to prune.
+        criterion: score of a channel.
+        samples: recordings; `taylor` and the scan need them.
+        uniform: no scan; every group is to give the same share of its width.
     """
     recogniser = build_recogniser(checkpoint.config)
     recogniser.set_weights(checkpoint.weights)
     groups = channel_groups(checkpoint.config)
-    scores = importance(recogniser, groups, criterion, samples)
+    scores = score_channels(recogniser, groups, criterion, samples)
     if uniform:
         return Ranking(checkpoint, scores, None)
     assert samples is not None
-    return Ranking(checkpoint, scores, scan(recogniser, groups, scores, samples))
+    return Ranking(checkpoint, scores, measure_damage(recogniser, groups, scores, samples))
 
 
 def prune(ranking: Ranking, *, budget: Budget, rule: WidthRule, command: str) -> Checkpoint:
-    """The checkpoint narrowed to the budget's shares of its MACs or parameters; not trained further.
+    """Narrow the checkpoint to the budget's shares of its MACs, parameters or time; no training.
 
-    Its history says which channels of the original network it has, also when that was pruned before.
+    Its history lists its channels as numbered in the original network, also when that was pruned before.
 
     Raises:
         AnswerIsNo: the budget is out of reach.
@@ -79,24 +235,24 @@ def prune(ranking: Ranking, *, budget: Budget, rule: WidthRule, command: str) ->
 
 def _kept_features(original: Checkpoint, kept: Mapping[str, Indices]) -> dict[str, list[int]]:
     """The channels of both streams' last features that stay, as numbered before any pruning."""
-    found = dict(original.history.get("pruning", {}).get("kept", {}))
+    features = dict(original.history.get("pruning", {}).get("kept", {}))
     for name in FEATURES.values():
         if name in kept:
             channels = kept[name][0].tolist()
-            found[name] = [found[name][i] for i in channels] if name in found else channels
-    return found
+            features[name] = [features[name][i] for i in channels] if name in features else channels
+    return features
 
 
 def prune_to(
-    ranking: Ranking, within: Callable[[Checkpoint], float], limit: float, unit: str, *, rule: WidthRule, command: str
+    ranking: Ranking, measure: Callable[[Checkpoint], float], limit: float, unit: str, *, rule: WidthRule, command: str
 ) -> Checkpoint:
-    """A pruned checkpoint whose `within` is at most `limit`: that of most MACs among 31 shares, found by halving.
+    """Prune until `measure` is at most `limit`, with the most MACs among 31 shares, by bisection.
 
-    Nothing is pruned where the checkpoint is within the limit as it is.
+    A checkpoint that is within the limit is not pruned.
 
     Args:
         ranking: of the checkpoint to prune.
-        within: what the limit is on: size or latency of the file that is exported from a checkpoint.
+        measure: size or latency of the file exported from a checkpoint.
         limit: its largest value.
         unit: of both, for messages.
         rule: allowed widths.
@@ -105,11 +261,11 @@ def prune_to(
     Raises:
         AnswerIsNo: even the smallest share tried is beyond the limit.
     """
-    whole = prune(ranking, budget={"macs": 1.0}, rule=rule, command=command)
-    value = within(whole)
+    unpruned = prune(ranking, budget={"macs": 1.0}, rule=rule, command=command)
+    value = measure(unpruned)
     if value <= limit:
         log(f"unpruned: {value:.2f} {unit}, within the limit of {limit:g} {unit}: nothing is pruned")
-        return whole
+        return unpruned
     log(f"unpruned: {value:.2f} {unit}, limit {limit:g} {unit}")
     low, high, best = 0.0, 1.0, None
     for _ in range(_BISECTIONS):
@@ -119,7 +275,7 @@ def prune_to(
         except AnswerIsNo:
             low = share
             continue
-        value = within(candidate)
+        value = measure(candidate)
         log(f"{share:.0%} of the MACs: {value:.2f} {unit}, limit {limit:g} {unit}")
         if value <= limit:
             best, low = candidate, share
@@ -128,14 +284,3 @@ def prune_to(
     if best is None:
         raise AnswerIsNo(f"no pruning within {limit:g} {unit} was found; allow more, or a smaller --multiple")
     return best
-
-
-def widths_table_rows(before: dict[str, int], after: dict[str, int]) -> list[list[str]]:
-    """A row for every stage or part: widths before and after, summed over its groups."""
-    parts: dict[str, list[Any]] = {}
-    for name, width in before.items():
-        part = "/".join(name.split("/")[:2]) if "stage" in name else name
-        own = parts.setdefault(part, [0, 0])
-        own[0] += width
-        own[1] += after[name]
-    return [[part, str(a), str(b), f"{b / a:.0%}"] for part, (a, b) in parts.items()]

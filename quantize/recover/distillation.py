@@ -1,7 +1,7 @@
 """Fine-tuning by distillation: a smaller or coarser network learns from the one it was made from.
 
 The loss is the cross-entropy with the labels, the divergence from the teacher's logits (Hinton et al. 2015) for the
-fused model and, weaker, for both streams, and the distance from the teacher's features on the channels that are left.
+fused model and, weaker, for both streams, and the distance from the teacher's features on the remaining channels.
 """
 
 from __future__ import annotations
@@ -26,18 +26,22 @@ FEATURES = {"visual": "visual/stage3/residual", "audio": "audio/stage3/width"}
 
 
 @dataclass(frozen=True)
-class AnswerDistillation:
-    """Weights of the parts of the loss that concern the fused answer.
+class Distillation:
+    """Weights of the parts of the loss.
 
     Attributes:
-        labels: cross-entropy with the labels.
+        labels: cross-entropy of the fused logits with the labels.
         logits: divergence of the fused logits from the teacher's.
         temperature: of both softmaxes in a divergence.
+        streams: divergence of each stream's logits, so that both stay usable alone.
+        features: squared distance of each stream's features, relative to their power.
     """
 
     labels: float = 0.5
     logits: float = 1.0
     temperature: float = 2.0
+    streams: float = 0.25
+    features: float = 0.25
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -50,28 +54,15 @@ class AnswerDistillation:
         return self.labels * entropy + self.logits * divergence(expected, logits, self.temperature)
 
 
-@dataclass(frozen=True)
-class Distillation(AnswerDistillation):
-    """The same, and of the parts that concern the streams.
-
-    Attributes:
-        streams: divergence of each stream's own logits, so that both stay usable alone.
-        features: squared distance of each stream's features, relative to their power.
-    """
-
-    streams: float = 0.25
-    features: float = 0.25
-
-
 _TRAINING = StageSettings(epochs=10, learning_rate=5e-4, schedule="cosine", clip_norm=1.0, modality_dropout=0.1)
 
 
 @dataclass(frozen=True)
-class QatSettings:
-    """Everything that `--set` can change in `quantize qat`, whose graph has neither streams nor their features."""
+class RecoverySettings:
+    """All constants that `--set` can change in `quantize finetune` and `quantize qat`."""
 
     training: StageSettings = _TRAINING
-    distillation: AnswerDistillation = AnswerDistillation()
+    distillation: Distillation = Distillation()
     skeleton_augmentation: SkeletonAugmentation = field(default_factory=SkeletonAugmentation)
     audio_augmentation: AudioAugmentation = field(
         default_factory=lambda: AudioAugmentation(pitch_semitones=0, stretch=0)
@@ -82,20 +73,13 @@ class QatSettings:
         return self.skeleton_augmentation, self.audio_augmentation
 
 
-@dataclass(frozen=True)
-class RecoverySettings(QatSettings):
-    """Everything that `--set` can change in `quantize finetune`."""
-
-    distillation: Distillation = Distillation()
-
-
 class FineTuning(Trainer):
     """Trains all of a recogniser to answer as its teacher does.
 
     Args:
         student, teacher: models of the same inputs and classes.
         settings: constants of the loop and of the loss.
-        kept: the teacher's channels that the student has, by `FEATURES`' groups; features without are not compared.
+        kept: the teacher's channels that the student has, by `FEATURES`' groups; other features are not compared.
         silence, seed, state_path: as for `model.training.Trainer`.
     """
 
@@ -115,11 +99,11 @@ class FineTuning(Trainer):
         self._fused = student.fused
         self._distillation = settings.distillation
         self._kept = [kept.get(group) for group in FEATURES.values()]
-        variables = student.variables()
-        trainable = {id(v): v for m in (student.visual, student.audio, student.head) for v in m.trainable_variables}
+        models = (student.visual, student.audio, student.head)
+        trainable = {id(variable): variable for model in models for variable in model.trainable_variables}
         super().__init__(
             "finetune",
-            variables,
+            student.variables(),
             list(trainable.values()),
             student.dropout_layers(),
             settings.training,
@@ -129,20 +113,20 @@ class FineTuning(Trainer):
         )
 
     def _train_step_eager(self, inputs: list[tf.Tensor], labels: tf.Tensor, lost: tf.Tensor) -> tf.Tensor:
-        own = self._distillation
+        weights = self._distillation
         inputs = self._masked(inputs, lost)
-        *expected_features, seen, heard = self._teacher(inputs, training=False)
+        *expected_features, expected_visual, expected_audio = self._teacher(inputs, training=False)
         expected = self._teacher_head(expected_features, training=False)
         targets = tf.one_hot(labels, expected.shape[-1])
         with tf.GradientTape() as tape:
-            *features, seen_here, heard_here = self._student(inputs, training=True)
+            *features, visual, audio = self._student(inputs, training=True)
             logits = self._head(features, training=True)
-            loss = own.loss(self._loss(targets, logits), expected, logits)
-            for a, b in ((seen, seen_here), (heard, heard_here)):
-                loss += own.streams * divergence(a, b, own.temperature)
+            loss = weights.loss(self._loss(targets, logits), expected, logits)
+            for a, b in ((expected_visual, visual), (expected_audio, audio)):
+                loss += weights.streams * divergence(a, b, weights.temperature)
             for a, b, kept in zip(expected_features, features, self._kept, strict=True):
                 if kept is not None:
-                    loss += own.features * feature_distance(a, b, kept)
+                    loss += weights.features * feature_distance(a, b, kept)
         self._apply(tape, loss)
         return loss
 
@@ -152,7 +136,7 @@ class FineTuning(Trainer):
 
 def divergence(expected: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
     """Mean Kullback-Leibler divergence of softened answers [B, classes], times T² so that gradients keep their size."""
-    p, q = (tf.nn.log_softmax(own / temperature) for own in (expected, logits))
+    p, q = (tf.nn.log_softmax(answer / temperature) for answer in (expected, logits))
     return temperature**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(p) * (p - q), axis=-1))
 
 
@@ -163,7 +147,6 @@ def feature_distance(expected: tf.Tensor, features: tf.Tensor, kept: npt.NDArray
 
 
 def _backbones(recogniser: Recogniser) -> Any:
-    """(skeleton, audio) → visual features, audio features, visual logits, audio logits, each backbone run once."""
-    seen, heard = recogniser.features.output
-    outputs = [seen, heard, recogniser.visual.output, recogniser.audio.output]
+    """(skeleton, audio) → visual features, audio features, visual logits, audio logits; runs each backbone once."""
+    outputs = [*recogniser.features.output, recogniser.visual.output, recogniser.audio.output]
     return keras.Model(recogniser.features.input, outputs)

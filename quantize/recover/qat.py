@@ -1,15 +1,13 @@
 """Quantization-aware training of the deploy form (Jacob et al. 2018) with tensorflow-model-optimization.
 
-Every layer that the integer graph stores an output of is wrapped by tfmot with a configuration of ours: kernels are
-rounded as both converters round them, outputs over the ranges that calibration found. Batch norm is folded beforehand,
-so what is trained is what is deployed. The result is mapped back into an ordinary checkpoint, on which every export
-calibrates as usual.
+Every layer whose output the integer graph stores is wrapped by tfmot with a configuration of ours: kernels are rounded
+as both converters round them, outputs over the calibrated ranges. Batch norm is folded beforehand, so that training
+sees the deployed graph. The result is mapped back into an ordinary checkpoint; every export calibrates it as usual.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +31,11 @@ from model.training import Trainer
 
 from ..prepare import Prepared
 from ..rounding import FakeQuant, Range, axes_within_channel
-from .distillation import QatSettings
+from .distillation import RecoverySettings
 
 _CUSTOM = {
-    own.__name__: own
-    for own in (layers.Gelu, layers.Heads, layers.JoinHeads, layers.LayerNorm, layers.MatMul, layers.Rsqrt)
+    layer.__name__: layer
+    for layer in (layers.Gelu, layers.Heads, layers.JoinHeads, layers.LayerNorm, layers.MatMul, layers.Rsqrt)
 }
 # Means over channels are arithmetic, not weights.
 _FIXED = ("/mean/kernel", "/variance/kernel", "/variance/bias")
@@ -79,11 +77,11 @@ class RangeQuantizer(Quantizer):  # type: ignore[misc]
 
 
 class DeployConfig(QuantizeConfig):  # type: ignore[misc]
-    """What of a deploy layer is rounded.
+    """The rounded parts of a deploy layer.
 
     Args:
         kernel: name of its kernel's attribute, or None.
-        limits: range of its output, or None where the next layer's output is what the integer graph stores.
+        limits: range of its output, or None where the integer graph stores the next layer's output instead.
     """
 
     def __init__(self, kernel: str | None, limits: Range | None) -> None:
@@ -110,7 +108,7 @@ class DeployConfig(QuantizeConfig):  # type: ignore[misc]
 
 
 class _AsItIs:
-    """A tfmot scheme that changes no layer's place: the deploy form is already what runtimes fuse."""
+    """A tfmot scheme without layout changes: runtimes fuse the deploy form as it is."""
 
     def get_layout_transformer(self) -> _AsItIs:
         return self
@@ -125,24 +123,15 @@ class _AsItIs:
         return False
 
 
-@dataclass(frozen=True)
-class QuantizationAware:
-    """The deploy form in tfmot's wrappers.
-
-    Attributes:
-        model: (skeleton, audio) → logits [B, classes]; inputs, activations and kernels are rounded.
-        variables: those of the deploy form by name.
-    """
-
-    model: keras.Model
-    variables: dict[str, Any]
-
-
-def quantization_aware(prepared: Prepared) -> QuantizationAware:
-    """The deploy form as tfmot makes it quantization-aware.
+def quantization_aware(prepared: Prepared) -> tuple[keras.Model, dict[str, Any]]:
+    """Wrap the deploy form with tfmot's quantizers.
 
     Args:
         prepared: a calibrated checkpoint; training starts from its weights with corrected biases.
+
+    Returns:
+        The model (skeleton, audio) → logits [B, classes], with inputs, activations and kernels rounded, and its
+        variables by their names in the deploy form.
     """
     model = build_deploy(prepared.config, prepared.form)
     set_deploy_weights(model, prepared.static_weights)
@@ -158,47 +147,47 @@ def quantization_aware(prepared: Prepared) -> QuantizationAware:
         annotated = keras.models.clone_model(model, clone_function=annotate)
         annotated.set_weights(model.get_weights())
         applied = quantize_apply(annotated, scheme=_AsItIs(), quantized_layer_name_prefix="")
-    inputs = [keras.Input(own.shape[1:], name=own.name) for own in model.inputs]
-    rounded = [FakeQuant(prepared.ranges[own.name], name=f"{own.name}/round")(own) for own in inputs]
-    return QuantizationAware(keras.Model(inputs, applied(rounded)), _variables(applied, prepared.static_weights))
+    inputs = [keras.Input(tensor.shape[1:], name=tensor.name) for tensor in model.inputs]
+    rounded = [FakeQuant(prepared.ranges[tensor.name], name=f"{tensor.name}/round")(tensor) for tensor in inputs]
+    return keras.Model(inputs, applied(rounded)), _variables(applied, prepared.static_weights)
 
 
 def _variables(applied: keras.Model, names: Iterable[str]) -> dict[str, Any]:
-    """The variables by the names that they have in the deploy form, which tfmot's wrappers rename."""
-    found = {}
+    """The variables by their names in the deploy form; tfmot's wrappers rename them."""
+    variables = {}
     for wrapper in applied.layers:
         layer = getattr(wrapper, "layer", wrapper)
         for variable in wrapper.weights:
-            found[f"{layer.name}/{variable.name.split('/')[-1].removesuffix(':0')}"] = variable
-    return {name: found[name] for name in names}
+            variables[f"{layer.name}/{variable.name.split('/')[-1].removesuffix(':0')}"] = variable
+    return {name: variables[name] for name in names}
 
 
 class QuantizationAwareTraining(Trainer):
     """Trains the rounded deploy form to answer as the float model does.
 
     Args:
-        student: of `quantization_aware`.
+        prepared: the student, calibrated.
         teacher: the float model.
-        settings: constants of the loop and the weights of the loss.
+        settings: constants of the loop and the weights of the loss; streams and features do not count.
         silence, seed, state_path: as for `model.training.Trainer`.
     """
 
     def __init__(
         self,
-        student: QuantizationAware,
+        prepared: Prepared,
         teacher: Recogniser,
-        settings: QatSettings,
+        settings: RecoverySettings,
         *,
         silence: npt.NDArray[np.float32],
         seed: int,
         state_path: Path,
     ) -> None:
-        self._model, self._teacher, self._distillation = student.model, teacher.fused, settings.distillation
-        trainable = [own for name, own in student.variables.items() if not name.endswith(_FIXED)]
+        self._model, variables = quantization_aware(prepared)
+        self._teacher, self._distillation = teacher.fused, settings.distillation
         super().__init__(
             "qat",
-            student.variables,
-            trainable,
+            variables,
+            [variable for name, variable in variables.items() if not name.endswith(_FIXED)],
             [],
             settings.training,
             silence=silence,
@@ -207,17 +196,16 @@ class QuantizationAwareTraining(Trainer):
         )
 
     def weights(self) -> Weights:
-        """Of the deploy form, as trained so far."""
-        return {name: own.numpy() for name, own in self._variables.items()}
+        """Weights of the deploy form, as trained so far."""
+        return {name: variable.numpy() for name, variable in self._variables.items()}
 
     def _train_step_eager(self, inputs: list[tf.Tensor], labels: tf.Tensor, lost: tf.Tensor) -> tf.Tensor:
-        own = self._distillation
         inputs = self._masked(inputs, lost)
         expected = self._teacher(inputs, training=False)
         targets = tf.one_hot(labels, expected.shape[-1])
         with tf.GradientTape() as tape:
             logits = self._model(inputs, training=True)
-            loss = own.loss(self._loss(targets, logits), expected, logits)
+            loss = self._distillation.loss(self._loss(targets, logits), expected, logits)
         self._apply(tape, loss)
         return loss
 

@@ -1,41 +1,104 @@
-"""A fine-tuning run in a folder: started, killed, resumed, and the checkpoint that it ends with."""
+"""`python -m quantize finetune` and `qat`: a run in a folder, started, killed, resumed, and its final checkpoint."""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from console.program import log
-from model.checkpoint import Checkpoint, save_checkpoint
+from console.options import command_line
+from console.program import log, show, show_json
+from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from model.evaluation import silent_audio
-from model.folding import unfold
-from model.recogniser import Recogniser, build_recogniser
+from model.folding import UNFOLDED_FORM, unfold
+from model.recogniser import Recogniser, Weights, build_recogniser
+from model.settings import override
 from model.train import CHECKPOINT_NAME, feature_loader, open_run
 from model.training import Trainer
-from preprocess.errors import DataError
+from preprocess.errors import DataError, UsageError
 from recordings.catalogue import OnError
 from recordings.protocols import Split
 from recordings.recording import INPUTS
+from recordings.sources import DataSource
 
-from ..prepare import Prepared
-from .distillation import FEATURES, FineTuning, QatSettings, RecoverySettings
+from ..prepare import CalibrationOptions, Prepared, prepare
+from .distillation import FEATURES, Distillation, FineTuning, RecoverySettings
 
 Channels: TypeAlias = npt.NDArray[np.int64]
 
+# The deploy form has neither the streams' classifiers nor their features.
+QAT_SETTINGS = RecoverySettings(distillation=Distillation(streams=0.0, features=0.0))
 
-Settings = TypeVar("Settings", bound=QatSettings)
+
+def finetune_command(options: argparse.Namespace) -> None:
+    """Train a checkpoint by distillation."""
+    student = load_checkpoint(options.checkpoint)
+    teacher = load_checkpoint(options.teacher or DEMO_CHECKPOINT)
+    settings = override(RecoverySettings(), options.set)
+    recovery = Recovery(student, teacher, settings, training_split(options), options.seed)
+    path = fine_tune(
+        recovery,
+        options.out,
+        command=command_line(options),
+        workers=options.workers,
+        resume=options.resume,
+        on_error=options.on_error,
+    )
+    _show(path, "recovery", options)
+
+
+def qat_command(options: argparse.Namespace) -> None:
+    """Train a checkpoint with the rounding of INT8."""
+    student = load_checkpoint(options.checkpoint)
+    teacher = load_checkpoint(options.teacher) if options.teacher else student
+    settings = override(QAT_SETTINGS, options.set)
+    for name in ("streams", "features"):
+        if getattr(settings.distillation, name):
+            raise UsageError(
+                f"--set distillation.{name}: qat trains the deploy form, which has no {name}; leave it out"
+            )
+    recovery = Recovery(student, teacher, settings, training_split(options), options.seed)
+    calibration = DataSource.of(options).training_samples(student.config, options.calibration)
+    path = train_quantized(
+        recovery,
+        prepare(student.config, student.weights, UNFOLDED_FORM, calibration, CalibrationOptions()),
+        options.out,
+        calibration_count=options.calibration,
+        command=command_line(options),
+        workers=options.workers,
+        resume=options.resume,
+        on_error=options.on_error,
+    )
+    _show(path, "qat", options)
+
+
+def training_split(options: argparse.Namespace) -> Split:
+    """The recordings of `--data`, split by `--protocol`."""
+    parts = DataSource.of(options).split()
+    log(f"{len(parts.train)} recordings to train on, {len(parts.validation)} to validate ({options.protocol})")
+    return parts
+
+
+def _show(path: Path, kind: str, options: argparse.Namespace) -> None:
+    epochs = load_checkpoint(path).history[kind]["epochs"]
+    if options.json:
+        show_json({"checkpoint": str(path), "epochs": epochs})
+        return
+    best = min(epochs, key=lambda epoch: epoch["validation_loss"])
+    show(f"best epoch {best['epoch']} of {len(epochs)}, validation accuracy {100 * best['validation_accuracy']:.1f} %")
+    show(f"checkpoint: {path}")
 
 
 @dataclass(frozen=True)
-class Recovery(Generic[Settings]):
-    """What is trained on what; equal ones give equal checkpoints.
+class Recovery:
+    """A training run after pruning or for quantization; equal runs give equal checkpoints.
 
     Attributes:
         student: the checkpoint to recover.
@@ -47,7 +110,7 @@ class Recovery(Generic[Settings]):
 
     student: Checkpoint
     teacher: Checkpoint
-    settings: Settings
+    settings: RecoverySettings
     split: Split
     seed: int
 
@@ -62,34 +125,32 @@ class Recovery(Generic[Settings]):
         Raises:
             DataError: the student was not made from the teacher.
         """
-        found = {}
-        theirs, own = _features(self.teacher), _features(self.student)
-        for group, channels in own.items():
-            at = {channel: index for index, channel in enumerate(theirs[group])}
-            if not set(channels) <= at.keys():
+        kept = {}
+        of_teacher = _features(self.teacher)
+        for group, channels in _features(self.student).items():
+            positions = {channel: index for index, channel in enumerate(of_teacher[group])}
+            if not set(channels) <= positions.keys():
                 raise DataError(
                     f"the student has channels in {group} that the teacher has not; name the checkpoint that it was "
                     "pruned from, or leave features out with --set distillation.features=0"
                 )
-            found[group] = np.array([at[channel] for channel in channels], np.int64)
-        return found
+            kept[group] = np.array([positions[channel] for channel in channels], np.int64)
+        return kept
 
     def fingerprint(self) -> dict[str, Any]:
-        """What must agree for a run to be resumed."""
+        """Everything that must agree for a run to be resumed."""
         names = "\n".join(ref.name for part in (self.split.train, self.split.validation) for ref in part)
         return {
-            "student": weights_hash(self.student),
-            "teacher": weights_hash(self.teacher),
+            "student": _weights_hash(self.student),
+            "teacher": _weights_hash(self.teacher),
             "settings": asdict(self.settings),
             "recordings": hashlib.sha256(names.encode()).hexdigest(),
             "seed": self.seed,
         }
 
 
-def fine_tune(
-    recovery: Recovery[RecoverySettings], out: Path, *, command: str, workers: int, resume: bool, on_error: OnError
-) -> Path:
-    """Runs or resumes the fine-tuning in folder `out` and returns the path of the checkpoint.
+def fine_tune(recovery: Recovery, out: Path, *, command: str, workers: int, resume: bool, on_error: OnError) -> Path:
+    """Run or resume the fine-tuning in folder `out` and return the path of the checkpoint.
 
     Raises:
         UsageError: `out` holds a run and `resume` is not set, or holds another run.
@@ -98,25 +159,21 @@ def fine_tune(
     open_run(out, recovery.fingerprint(), resume=resume)
     tf.config.experimental.enable_op_determinism()
     student = _built(recovery.student, dropout=recovery.settings.training.dropout)
-    teacher = _built(recovery.teacher)
     trainer = FineTuning(
         student,
-        teacher,
+        _built(recovery.teacher),
         recovery.settings,
         kept=recovery.kept() if recovery.settings.distillation.features else {},
         silence=silent_audio(recovery.student.config.spec),
         seed=recovery.seed,
         state_path=out / "finetune.state.npz",
     )
-    run_trainer(trainer, recovery, workers=workers, on_error=on_error)
-    history = {**recovery.student.history, "recovery": _history(recovery, trainer, command)}
-    path = out / CHECKPOINT_NAME
-    save_checkpoint(path, Checkpoint(recovery.student.config, student.weights(), history))
-    return path
+    _run(trainer, recovery, workers=workers, on_error=on_error)
+    return _save(recovery, trainer, student.weights(), "recovery", out, command)
 
 
 def train_quantized(
-    recovery: Recovery[QatSettings],
+    recovery: Recovery,
     prepared: Prepared,
     out: Path,
     *,
@@ -126,48 +183,44 @@ def train_quantized(
     resume: bool,
     on_error: OnError,
 ) -> Path:
-    """Runs or resumes quantization-aware training in folder `out` and returns the path of the checkpoint.
+    """Run or resume quantization-aware training in folder `out` and return the path of the checkpoint.
 
     Args:
         recovery: the student may be its own teacher.
         prepared: the student, calibrated in `model.folding.UNFOLDED_FORM`.
-        calibration_count: recordings that it was calibrated with.
+        calibration_count: number of recordings in the calibration.
         out, command, workers, resume, on_error: as for `fine_tune`.
 
     Raises:
         UsageError: `out` holds a run and `resume` is not set, or holds another run.
         AnswerIsNo: the loss became non-finite.
     """
-    from .qat import QuantizationAwareTraining, quantization_aware
+    from .qat import QuantizationAwareTraining  # only this command needs tensorflow-model-optimization
 
-    # Ranges found again may differ in their last digits: a run keeps those that it began with.
-    kept = open_run(
+    # A second calibration may differ in the last digits: a run keeps the ranges that it began with.
+    run = open_run(
         out,
         {**recovery.fingerprint(), "calibration": calibration_count},
         resume=resume,
         start=lambda: {"ranges": dict(prepared.ranges)},
     )
-    prepared = replace(prepared, ranges={name: (low, high) for name, (low, high) in kept["ranges"].items()})
     tf.config.experimental.enable_op_determinism()
     config = recovery.student.config
     trainer = QuantizationAwareTraining(
-        quantization_aware(prepared),
+        replace(prepared, ranges={name: (low, high) for name, (low, high) in run["ranges"].items()}),
         _built(recovery.teacher),
         recovery.settings,
         silence=silent_audio(config.spec),
         seed=recovery.seed,
         state_path=out / "qat.state.npz",
     )
-    run_trainer(trainer, recovery, workers=workers, on_error=on_error)
+    _run(trainer, recovery, workers=workers, on_error=on_error)
     weights = unfold(config, trainer.weights(), recovery.student.weights)
-    history = {**recovery.student.history, "qat": _history(recovery, trainer, command)}
-    path = out / CHECKPOINT_NAME
-    save_checkpoint(path, Checkpoint(config, weights, history))
-    return path
+    return _save(recovery, trainer, weights, "qat", out, command)
 
 
-def run_trainer(trainer: Trainer, recovery: Recovery[Settings], *, workers: int, on_error: OnError) -> None:
-    """Trains on the training part until the end, from where a saved state left off."""
+def _run(trainer: Trainer, recovery: Recovery, *, workers: int, on_error: OnError) -> None:
+    """Train on the training part to the end, from where a saved state left off."""
     if trainer.resume():
         log(f"{trainer.name}: resumed after epoch {trainer.state.epoch}")
     settings, config = recovery.settings, recovery.student.config
@@ -186,13 +239,14 @@ def run_trainer(trainer: Trainer, recovery: Recovery[Settings], *, workers: int,
 
     with (
         loader(recovery.split.train, settings.augmentation) as training,
-        loader(recovery.split.validation, None) as held,
+        loader(recovery.split.validation, None) as validation,
     ):
-        trainer.run(training, held)
+        trainer.run(training, validation)
 
 
-def _history(recovery: Recovery[Settings], trainer: Trainer, command: str) -> dict[str, Any]:
-    return {
+def _save(recovery: Recovery, trainer: Trainer, weights: Weights, kind: str, out: Path, command: str) -> Path:
+    """Write the student with its new weights, and the run in its history as `kind`."""
+    run = {
         "command": command,
         "seed": recovery.seed,
         "settings": asdict(recovery.settings),
@@ -200,10 +254,14 @@ def _history(recovery: Recovery[Settings], trainer: Trainer, command: str) -> di
         "best_epoch": trainer.state.best_epoch + 1,
         "epochs": trainer.state.history,
     }
+    path = out / CHECKPOINT_NAME
+    student = recovery.student
+    save_checkpoint(path, Checkpoint(student.config, weights, {**student.history, kind: run}))
+    return path
 
 
 def _features(checkpoint: Checkpoint) -> dict[str, list[int]]:
-    """The channels of both streams' features as they were numbered before any pruning."""
+    """The channels of both streams' features, as numbered before any pruning."""
     kept = checkpoint.history.get("pruning", {}).get("kept", {})
     widths = {
         FEATURES["visual"]: checkpoint.config.visual.stages[-1].residual,
@@ -212,7 +270,7 @@ def _features(checkpoint: Checkpoint) -> dict[str, list[int]]:
     return {group: kept.get(group, list(range(width))) for group, width in widths.items()}
 
 
-def weights_hash(checkpoint: Checkpoint) -> str:
+def _weights_hash(checkpoint: Checkpoint) -> str:
     """SHA-256 of configuration and weights."""
     digest = hashlib.sha256(checkpoint.config.to_json().encode())
     for name, value in sorted(checkpoint.weights.items()):

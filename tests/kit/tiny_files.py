@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kit.networks import noise
 
 from export.artifact import write_model
 from export.targets import TARGETS
@@ -15,7 +16,6 @@ from model.config import DeployForm, ModelConfig
 from model.recogniser import build_recogniser
 from quantize.prepare import CalibrationOptions, Prepared, prepare
 from quantize.recipes import parse_recipe
-from recordings.calibration import CalibrationSet
 
 INT8 = "static_wi8_ai8"
 
@@ -29,25 +29,18 @@ def randomise(weights: Iterable[Any], seed: int = 0) -> list[Any]:
 def write_file(config: ModelConfig, target: str, recipe: str, folder: Path) -> Path:
     """A file of the target's first format in `folder`, calibrated on noise where the recipe fixes ranges."""
     path = folder / f"{target}-{recipe}-{config.audio.norm}.{TARGETS[target].formats[0]}"
-    own = parse_recipe(recipe)
-    write_model(_prepared(config, TARGETS[target].form, own.static), own, target, path)
+    parsed = parse_recipe(recipe)
+    write_model(_prepared(config, TARGETS[target].form, parsed.static), parsed, target, path)
     return path
 
 
 @cache
 def _weights(config: ModelConfig) -> dict[str, Any]:
-    own = build_recogniser(config).weights()
-    return dict(zip(own, randomise(own.values()), strict=True))
+    weights = build_recogniser(config).weights()
+    return dict(zip(weights, randomise(weights.values()), strict=True))
 
 
 @cache
 def _prepared(config: ModelConfig, form: DeployForm, calibrated: bool) -> Prepared:
-    calibration = _noise(config, count=4) if calibrated else None
+    calibration = noise(config, 4) if calibrated else None
     return prepare(config, _weights(config), form, calibration, CalibrationOptions(method="minmax"))
-
-
-def _noise(config: ModelConfig, count: int) -> CalibrationSet:
-    rng = np.random.default_rng(0)
-    skeleton = rng.random((count, *config.spec.skeleton.shape), dtype=np.float32)
-    audio = rng.standard_normal((count, *config.spec.audio.shape), dtype=np.float32)
-    return CalibrationSet(tuple(map(str, range(count))), np.zeros(count, np.int32), skeleton, audio, 0)
