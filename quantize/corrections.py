@@ -84,8 +84,7 @@ def _pairs(config: ModelConfig) -> Iterator[tuple[str, str]]:
     for block in config.visual.blocks():
         yield from pairwise(name for name, *_ in block.convolutions)
     if config.audio.norm == "batch":
-        for block in config.audio.blocks():
-            yield f"{block.name}/depthwise", f"{block.name}/expand"
+        yield from ((f"{block.name}/depthwise", f"{block.name}/expand") for block in config.audio.blocks())
 
 
 def _channel_range(kernel: Array, name: str) -> Array:

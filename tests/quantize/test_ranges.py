@@ -10,6 +10,7 @@ import pytest
 import tf_keras as keras
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.networks import SAME_FLOAT, inputs_of, noise
 from kit.tiny import tiny_config
 
 from model.config import DeployForm
@@ -18,12 +19,9 @@ from model.folding import fold
 from model.recogniser import build_recogniser
 from quantize.ranges import METHODS, TensorStatistics, choose_ranges, collect, widen_summands
 from quantize.rounding import FakeQuant, Observed, observed_deploy, quantized_deploy, round_weights
-from recordings.calibration import CalibrationSet
 
 BINS = 2048
 XNNPACK = DeployForm("split", "convolutions")
-# Float32 sums in another order, relative to a tensor's largest value.
-SAME_FLOAT = 1e-4
 # Of a step: float32 division tells no more at 256 steps.
 SAME_LEVEL = 1e-3
 
@@ -93,11 +91,11 @@ def test_least_error_is_the_least_of_narrower_ranges(kind):
     """Against rounding the values themselves over every hundredth of the whole range."""
     values = samples(kind)
     whole = chosen(values, "minmax")
-    found = rounding_error(values, chosen(values, "mse"))
+    error = rounding_error(values, chosen(values, "mse"))
     best = min(rounding_error(values, (share * whole[0], share * whole[1])) for share in np.linspace(0.2, 1, 81))
     # Bins and the uniform error in a step are approximations.
-    assert found <= 1.1 * best
-    assert found <= rounding_error(values, whole) * (0.95 if kind in HEAVY_TAILED else 1.001)
+    assert error <= 1.1 * best
+    assert error <= rounding_error(values, whole) * (0.95 if kind in HEAVY_TAILED else 1.001)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -125,22 +123,21 @@ def test_what_gelu_makes_nothing_of_gets_no_levels(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_pixels_have_the_range_of_their_definition(method):
-    seen = {"skeleton": statistics_of(np.linspace(0.1, 0.7, 100)), "audio": statistics_of(np.linspace(-1, 2, 100))}
-    ranges = choose_ranges(seen, method)
+    statistics = {name: statistics_of(np.linspace(0.1, 0.7, 100)) for name in ("skeleton", "audio")}
+    ranges = choose_ranges(statistics, method)
     assert ranges["skeleton"] == (0, 1)
-    assert ranges.keys() == seen.keys()
+    assert ranges.keys() == statistics.keys()
 
 
 def test_a_summand_is_wide_enough_for_kernels_that_add_integers():
     """XNNPACK's check of an addition: each input's step is at least 2^-10 of the output's."""
-    own = observed()
-    layers = [layer for layer in own.model.layers if isinstance(layer, keras.layers.Add)]
-    ranges = dict.fromkeys(own.names, (-1.0, 3.0)) | {
+    layers = [layer for layer in observed().model.layers if isinstance(layer, keras.layers.Add)]
+    ranges = dict.fromkeys(observed().names, (-1.0, 3.0)) | {
         "audio/stage1/block0/project": (-1e-6, 3e-6),
         "visual/stage0/block0/shortcut": (0.0, 1e-5),
         "audio/stage0/block0/depthwise/edges": (-0.0125, 0.0),
     }
-    wide = widen_summands(ranges, own)
+    wide = widen_summands(ranges, observed())
     step = 4 / 255
     assert len(layers) == 4 + 3 * 4 + 1
     for name, (low, high) in wide.items():
@@ -155,23 +152,16 @@ def test_a_summand_is_wide_enough_for_kernels_that_add_integers():
     depthwise = "audio/stage0/block0/depthwise"
     chain = ranges | {f"{depthwise}/odd": (0.0, 1 / 400), f"{depthwise}/odd/add": (0.0, 1.0)}
     chain[f"{depthwise}/edges/add"] = (0.0, 4096.0)
-    widened = widen_summands(chain, own)
+    widened = widen_summands(chain, observed())
     assert widened[f"{depthwise}/odd/add"][1] == pytest.approx(4096 / 512)
     assert widened[f"{depthwise}/odd"][1] == pytest.approx(4096 / 512**2)
-    assert widen_summands(widened, own) == widened
+    assert widen_summands(widened, observed()) == widened
     # Not an input of an addition: as it was.
     alone = ranges | {"fusion/query": (0.0, 1e-5)}
-    assert widen_summands(alone, own)["fusion/query"] == (0, 1e-5)
+    assert widen_summands(alone, observed())["fusion/query"] == (0, 1e-5)
 
 
 # Collection
-
-
-def calibration_of(config, count):
-    rng = np.random.default_rng(4)
-    skeleton = rng.random((count, *config.spec.skeleton.shape)).astype(np.float32)
-    audio = rng.normal(size=(count, *config.spec.audio.shape)).astype(np.float32)
-    return CalibrationSet(tuple(f"R{i}" for i in range(count)), np.zeros(count, np.int32), skeleton, audio, seed=0)
 
 
 @cache
@@ -198,38 +188,22 @@ def observed():
     return observed_deploy(small()[0], XNNPACK, small()[1])
 
 
-@cache
-def activations():
-    """Every activation on five samples."""
-    calibration = calibration_of(small()[0], 5)
-    return observed().model([calibration.skeleton, calibration.audio])
-
-
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_statistics_are_those_of_all_values(batch_size):
-    calibration = calibration_of(small()[0], 5)
-    found = collect(observed(), calibration, batch_size=batch_size)
-    outputs = activations()
-    assert tuple(found) == observed().names
-    for name, output in zip(observed().names, outputs, strict=True):
+def test_statistics_are_those_of_all_values():
+    samples = noise(small()[0], 5, 4)
+    statistics = collect(observed(), samples)
+    assert tuple(statistics) == observed().names
+    for name, output in zip(observed().names, observed().model(inputs_of(samples)), strict=True):
         values = np.sort(output.numpy().ravel().astype(np.float64))
-        own, slack = found[name], SAME_FLOAT * np.abs(values).max()
-        assert (own.low, own.high) == pytest.approx((values[0], values[-1]), abs=slack + 1e-6), name
-        edges = np.linspace(own.low, own.high, BINS + 1)[1:-1]
-        below = own.counts.cumsum()
+        tensor, slack = statistics[name], SAME_FLOAT * np.abs(values).max()
+        assert (tensor.low, tensor.high) == pytest.approx((values[0], values[-1]), abs=slack + 1e-6), name
+        edges = np.linspace(tensor.low, tensor.high, BINS + 1)[1:-1]
+        below = tensor.counts.cumsum()
         assert below[-1] == values.size
         assert (below[:-1] >= np.searchsorted(values, edges - slack)).all(), name
         assert (below[:-1] <= np.searchsorted(values, edges + slack)).all(), name
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        0.0,
-        -3.0,
-        1000.0,
-    ],
-)
+@pytest.mark.parametrize("value", [0.0, -3.0, 1000.0])
 def test_a_constant_is_collected(value):
     config = small()[0]
     inputs = [
@@ -238,9 +212,9 @@ def test_a_constant_is_collected(value):
     ]
     constant = keras.layers.Lambda(lambda x: 0 * x + value)(inputs[1])
     model = keras.Model(inputs, [inputs[1], constant])
-    found = collect(Observed(model, ("audio", "x"), {}), calibration_of(config, 2))["x"]
-    assert (found.low, found.high) == pytest.approx((value, value), rel=1e-6, abs=1e-5)
-    assert found.counts.sum() == 2 * math.prod(config.spec.audio.shape)
+    tensor = collect(Observed(model, ("audio", "x"), {}), noise(config, 2))["x"]
+    assert (tensor.low, tensor.high) == pytest.approx((value, value), rel=1e-6, abs=1e-5)
+    assert tensor.counts.sum() == 2 * math.prod(config.spec.audio.shape)
 
 
 # Rounding
@@ -252,18 +226,18 @@ def test_a_constant_is_collected(value):
 def test_activations_are_rounded_to_256_levels_with_one_at_zero(low, high, seed):
     x = np.random.default_rng(seed).uniform(1.2 * low - 0.1, 1.2 * high + 0.1, 500).astype(np.float32)
     rounding = FakeQuant((low, high))
-    found = rounding(x).numpy()
+    rounded = rounding(x).numpy()
     step, zero = levels(low, high)
     # Where zero lies half-way between levels, float32 may decide otherwise than float64.
     if abs((-low / step) % 1 - 0.5) > SAME_LEVEL:
         between = np.abs((x / step) % 1 - 0.5) < SAME_LEVEL
-        np.testing.assert_allclose(found[~between], affine(x, low, high)[~between], rtol=1e-5, atol=SAME_LEVEL * step)
-    assert np.abs(found - np.clip(x, (-zero - 1) * step, (256 - zero) * step)).max() <= 1.51 * step
+        np.testing.assert_allclose(rounded[~between], affine(x, low, high)[~between], rtol=1e-5, atol=SAME_LEVEL * step)
+    assert np.abs(rounded - np.clip(x, (-zero - 1) * step, (256 - zero) * step)).max() <= 1.51 * step
     inside = (x > low + step) & (x < high - step)
-    assert np.abs(found - x)[inside].max(initial=0) <= (0.5 + SAME_LEVEL) * step
+    assert np.abs(rounded - x)[inside].max(initial=0) <= (0.5 + SAME_LEVEL) * step
     assert rounding(np.float32([0])).numpy() == 0
-    np.testing.assert_allclose(rounding(found).numpy(), found, rtol=1e-6, atol=SAME_LEVEL * step)
-    assert len(np.unique(found)) <= 256
+    np.testing.assert_allclose(rounding(rounded).numpy(), rounded, rtol=1e-6, atol=SAME_LEVEL * step)
+    assert len(np.unique(rounded)) <= 256
 
 
 def test_kernels_are_rounded_by_output_channel():
@@ -281,10 +255,10 @@ def test_kernels_are_rounded_by_output_channel():
             # Of a depthwise kernel [h, w, C, 1] the third axis, of others [..., in, out] the last.
             axis = 2 if name.endswith("depthwise_kernel") else value.ndim - 1
             for channel in range(value.shape[axis]):
-                plain, own = value.take(channel, axis), rounded[name].take(channel, axis)
+                plain, levelled = value.take(channel, axis), rounded[name].take(channel, axis)
                 step = np.abs(plain).max() / 127
-                assert np.abs(own - plain).max() <= step * (0.5 + SAME_LEVEL), name
-                level = own / (step or 1)
+                assert np.abs(levelled - plain).max() <= step * (0.5 + SAME_LEVEL), name
+                level = levelled / (step or 1)
                 np.testing.assert_allclose(level, np.rint(level), atol=SAME_LEVEL, err_msg=name)
                 assert np.abs(level).max(initial=0) < 127.5
 
@@ -308,13 +282,14 @@ def test_every_activation_has_its_producer():
 
 def test_activations_with_a_range_have_levels_and_others_none():
     config, weights = small()
-    calibration = calibration_of(config, 2)
-    inputs = [calibration.skeleton, calibration.audio]
-    ranges = choose_ranges(collect(observed(), calibration), "minmax")
+    samples = noise(config, 2, 4)
+    ranges = choose_ranges(collect(observed(), samples), "minmax")
     left = {"fusion/add", "visual/stage1/block0", "logits"}
-    kept = {name: limits for name, limits in ranges.items() if name not in left}
-    outputs = quantized_deploy(config, XNNPACK, weights, kept, observed=True)(inputs)
-    for name, output in zip(observed().names, outputs, strict=True):
+    model = quantized_deploy(config, XNNPACK, weights, {name: ranges[name] for name in ranges.keys() - left})
+    layers = {name: layer for layer, name in observed().producers.items()}
+    layers |= {name: f"{name}/round" for name in ranges.keys() - left}
+    activations = keras.Model(model.inputs, [model.get_layer(layers[name]).output for name in ranges])
+    for name, output in zip(ranges, activations(inputs_of(samples)), strict=True):
         step, zero = levels(*ranges[name])
         level = output.numpy() / step
         on_levels = np.abs(level - np.rint(level)).max() < 0.01
@@ -326,9 +301,8 @@ def test_activations_with_a_range_have_levels_and_others_none():
 
 def test_without_ranges_nothing_is_rounded():
     config, weights = small()
-    calibration = calibration_of(config, 2)
+    inputs = inputs_of(noise(config, 2, 4))
     plain = build_deploy(config, XNNPACK)
     set_deploy_weights(plain, weights)
-    inputs = [calibration.skeleton, calibration.audio]
-    found = quantized_deploy(config, XNNPACK, weights, {})(inputs)
-    np.testing.assert_allclose(found, plain(inputs), rtol=0, atol=1e-6)
+    logits = quantized_deploy(config, XNNPACK, weights, {})(inputs)
+    np.testing.assert_allclose(logits, plain(inputs), rtol=0, atol=1e-6)
