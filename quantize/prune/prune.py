@@ -16,7 +16,7 @@ from console.table import format_table
 from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from model.cost import model_cost
 from model.recogniser import build_recogniser
-from model.settings import override
+from model.settings import choose_settings
 from model.train import open_run
 from preprocess.errors import AnswerIsNo, UsageError
 from recordings.calibration import CalibrationSet
@@ -62,8 +62,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--floor is {options.floor:g}; use a share from 0 to below 1")
     if options.out.suffix != ".npz":
         raise UsageError(f"--out is {options.out}; a checkpoint ends in .npz")
-    if options.steps == 1 and (options.set or options.resume):
-        raise UsageError("--set and --resume concern the training between --steps; give --steps, or leave them out")
+    if options.steps == 1 and (options.settings or options.set or options.resume):
+        raise UsageError("--settings, --set and --resume concern the training between --steps; give --steps")
     if options.steps > 1 and not options.data:
         raise UsageError(f"--steps {options.steps} trains in between and needs --data DIR")
     if options.steps > 1 and of_file:
@@ -144,7 +144,11 @@ def _in_steps(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
     """Prune by a cubic schedule (Zhu & Gupta 2017): much at first, little at the end, training after each step."""
     from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
 
-    settings, parts, command = override(RecoverySettings(), options.set), training_split(options), command_line(options)
+    settings, parts, command = (
+        choose_settings(RecoverySettings(), options),
+        training_split(options),
+        command_line(options),
+    )
     removed = {
         measure: PolynomialDecay(0.0, 1 - share, begin_step=0, end_step=options.steps)
         for measure, share in _budget(options).items()

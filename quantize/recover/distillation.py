@@ -59,7 +59,7 @@ _TRAINING = StageSettings(epochs=10, learning_rate=5e-4, schedule="cosine", clip
 
 @dataclass(frozen=True)
 class RecoverySettings:
-    """All constants that `--set` can change in `quantize finetune` and `quantize qat`."""
+    """All constants that `--settings` and `--set` can change in `quantize finetune` and `quantize qat`."""
 
     training: StageSettings = _TRAINING
     distillation: Distillation = Distillation()

@@ -19,7 +19,7 @@ from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, save_
 from model.evaluation import silent_audio
 from model.folding import UNFOLDED_FORM, unfold
 from model.recogniser import Recogniser, Weights, build_recogniser
-from model.settings import override
+from model.settings import choose_settings
 from model.train import CHECKPOINT_NAME, feature_loader, open_run
 from model.training import Trainer
 from preprocess.errors import DataError, UsageError
@@ -41,7 +41,7 @@ def finetune_command(options: argparse.Namespace) -> None:
     """Train a checkpoint by distillation."""
     student = load_checkpoint(options.checkpoint)
     teacher = load_checkpoint(options.teacher or DEMO_CHECKPOINT)
-    settings = override(RecoverySettings(), options.set)
+    settings = choose_settings(RecoverySettings(), options)
     recovery = Recovery(student, teacher, settings, training_split(options), options.seed)
     path = fine_tune(
         recovery,
@@ -58,7 +58,7 @@ def qat_command(options: argparse.Namespace) -> None:
     """Train a checkpoint with the rounding of INT8."""
     student = load_checkpoint(options.checkpoint)
     teacher = load_checkpoint(options.teacher) if options.teacher else student
-    settings = override(QAT_SETTINGS, options.set)
+    settings = choose_settings(QAT_SETTINGS, options)
     for name in ("streams", "features"):
         if getattr(settings.distillation, name):
             raise UsageError(
