@@ -59,6 +59,13 @@ def test_the_lines_of_a_run(intact):
     assert 0 < result["vm_hwm_start_bytes"] <= result["vm_hwm_bytes"] < 200e6
 
 
+def test_arrays_that_are_not_read_do_not_count_as_memory(intact, artifact):
+    """Golden recordings also hold the tensors, which are far larger."""
+    np.savez(artifact / "golden/S0.npz", **raw_recording(0), skeleton=np.ones(10_000_000, np.float32))
+    before, after = (run_har(folder).result["vm_hwm_start_bytes"] for folder in (intact, artifact))
+    assert after < before + 5e6
+
+
 @pytest.mark.parametrize(
     "words", [("--min-seconds", "0.2", "--min-runs", "1"), ("--max-seconds", "0.2", "--min-runs", "1000000")]
 )

@@ -166,16 +166,6 @@ def test_a_limb_from_far_to_far_is_exact() -> None:
     assert np.abs(by_numpy - expected).max() > HEATMAP_TOLERANCE
 
 
-def test_equal_motion_and_three_bodies_select_as_numpy_does() -> None:
-    native = har(SMALL)
-    still, slow, fast = (body(NTU25, 20, seed=9) for _ in range(3))
-    still[:] = still[:1]
-    fast += np.sin(np.arange(20, dtype=np.float32))[:, None, None]
-    for bodies in ([still, slow, fast], [slow, slow, slow], [fast, still, slow]):
-        joints, confidence = scene(*bodies)
-        assert_equals_numpy(native, joints, confidence, SMALL, NTU25)
-
-
 @pytest.mark.parametrize(
     ("frames", "bodies", "layout", "confidence", "status", "message"),
     [

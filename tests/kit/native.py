@@ -19,7 +19,7 @@ from kit.fakes import make_manifest
 
 from preprocess import HeatmapSpec, LogMelSpec, PreprocessSpec
 from runtime.manifest import Label, TensorInfo
-from runtime.native import NativeLibrary, Window
+from runtime.native import NativeLibrary
 
 Array = npt.NDArray[Any]
 
@@ -107,9 +107,8 @@ class Har:
         self._har = lib.open(manifest)
         self.sizes, self.labels = self._har.sizes, self._har.labels()
 
-    @property
-    def notes(self) -> int:
-        return self._har.notes
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._har, name)
 
     def heatmaps(self, joints: Array, confidence: Array, *, layout: str | None = None, type: Any = FLOAT32) -> Array:
         recording = _floats(joints), _floats(confidence)
@@ -128,20 +127,15 @@ class Stream:
 
     def __init__(self, har: Har, window_frames: int, bodies: int, layout: str | None) -> None:
         self.sizes, self._stream = har.sizes, har._har.stream(window_frames, bodies, layout=layout)
-        self.reset = self._stream.reset
 
-    @property
-    def notes(self) -> int:
-        return self._stream.notes
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
     def push_frame(self, index: int, joints: Array, confidence: Array) -> None:
         self._stream.push_frame(index, _floats(joints), _floats(confidence))
 
     def push_audio(self, samples: Array, *, rate: int | None = None) -> None:
         self._stream.push_audio(_floats(samples), self.sizes.sample_rate_hz if rate is None else rate)
-
-    def window(self) -> Window:
-        return self._stream.window()
 
     def heatmaps(self, *, type: Any = FLOAT32) -> Array:
         return guarded(self.sizes.skeleton, type, self._stream.heatmaps)

@@ -32,8 +32,8 @@ void need(har_status status, const std::string& name, const char* reason) {
 
 Artifact::Artifact(const std::string& folder) : golden_folder(folder + "/golden") {
   const std::string path = folder + "/manifest.json";
-  const std::vector<uint8_t> content = read_file(path);
-  const std::string text(content.begin(), content.end());
+  const MappedFile file(path);
+  const std::string text(file.data(), file.data() + file.size());
   try {
     manifest = Manifest::parse(text);
   } catch (const Error& error) {

@@ -44,9 +44,9 @@ void read_skeleton(const Npz& archive, const har* handle, Recording& recording) 
 Recording read_recording(const std::string& path, const har* handle, bool skeleton, bool audio) {
   Recording recording;
   recording.name = std::filesystem::path(path).stem().string();
-  const std::vector<uint8_t> content = read_file(path);
+  const MappedFile file(path);
   try {
-    const Npz archive(content.data(), content.size());
+    const Npz archive(file.data(), file.size());
     if (skeleton) read_skeleton(archive, handle, recording);
     if (audio) {
       FloatArray waveform = archive.read("waveform");

@@ -1,5 +1,7 @@
 #include "system.hpp"
 
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include <algorithm>
@@ -25,25 +27,33 @@ File open(const std::string& path) {
   return file;
 }
 
-template <typename Take>
-void read_pieces(const std::string& path, Take take) {
-  const File file = open(path);
-  std::vector<uint8_t> piece(size_t{64} << 10);
-  while (const size_t count = std::fread(piece.data(), 1, piece.size(), file.get())) take(piece.data(), count);
-  if (std::ferror(file.get())) throw Exit{kBadData, path + " cannot be read; copy it again"};
+[[noreturn]] void fail_to_read(const std::string& path) {
+  throw Exit{kBadData, path + " cannot be read; copy it again"};
 }
 
 }  // namespace
 
-std::vector<uint8_t> read_file(const std::string& path) {
-  std::vector<uint8_t> content;
-  read_pieces(path, [&](const uint8_t* data, size_t count) { content.insert(content.end(), data, data + count); });
-  return content;
+MappedFile::MappedFile(const std::string& path) {
+  const File file = open(path);
+  struct stat status;
+  if (fstat(fileno(file.get()), &status) != 0) fail_to_read(path);
+  size_ = static_cast<size_t>(status.st_size);
+  if (size_ == 0) return;
+  void* memory = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fileno(file.get()), 0);
+  if (memory == MAP_FAILED) fail_to_read(path);
+  data_ = static_cast<const uint8_t*>(memory);
+}
+
+MappedFile::~MappedFile() {
+  if (data_) munmap(const_cast<uint8_t*>(data_), size_);
 }
 
 std::string file_sha256(const std::string& path) {
+  const File file = open(path);
   Sha256 sum;
-  read_pieces(path, [&](const uint8_t* data, size_t count) { sum.add(data, count); });
+  std::vector<uint8_t> piece(size_t{64} << 10);
+  while (const size_t count = std::fread(piece.data(), 1, piece.size(), file.get())) sum.add(piece.data(), count);
+  if (std::ferror(file.get())) fail_to_read(path);
   return sum.hex();
 }
 

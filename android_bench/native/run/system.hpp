@@ -1,6 +1,7 @@
 // Files, the clock, memory, and the error that ends the program.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -15,10 +16,23 @@ struct Exit {
 
 constexpr int kUsage = 2, kMissing = 3, kBadData = 4, kDefect = 70;
 
-// Throws Exit (kMissing; kBadData where reading fails).
-std::vector<uint8_t> read_file(const std::string& path);
+// A file as memory, of which only the parts that are read count towards peak_bytes().
+class MappedFile {
+ public:
+  // Throws Exit (kMissing; kBadData where reading fails).
+  explicit MappedFile(const std::string& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
 
-// SHA-256 of a file, read piece by piece. Throws as read_file.
+  const uint8_t* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  const uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// SHA-256 of a file, read piece by piece. Throws as MappedFile.
 std::string file_sha256(const std::string& path);
 
 // Paths of the files *.npz of a folder, sorted; empty where it does not exist.
