@@ -16,6 +16,6 @@ struct Error {
 [[noreturn]] inline void bad_data(std::string message) { throw Error{HAR_BAD_DATA, std::move(message)}; }
 [[noreturn]] inline void wrong_use(std::string message) { throw Error{HAR_WRONG_USE, std::move(message)}; }
 
-std::string text(double value);  // as %g writes it
+std::string text(double value);  // formatted with %g
 
 }  // namespace har_native

@@ -17,7 +17,7 @@ namespace {
 
 constexpr int64_t kMaxElements = int64_t{1} << 26;  // of a tensor, and of the buffers behind it
 
-// Reads the fields of one part; every one must be asked for, and no other may be there.
+// Reads the fields of one part; finish() refuses a part with further fields.
 class Part {
  public:
   Part(const Json* data, const char* name) : data_(data), name_(name) {
@@ -94,7 +94,7 @@ HeatmapSpec read_skeleton(const Json* data) {
   part.finish();
   require(s.size >= 8, "size", s.size, "use at least 8 pixels");
   require(s.sampled_frames >= 2, "sampled_frames", s.sampled_frames, "the motion map needs at least 2");
-  // the limits beyond Python's keep float32 away from its ends
+  // the limits are tighter than Python's, so that float32 neither overflows nor vanishes
   require(s.sigma_px >= 1e-3 && s.sigma_px <= 1e4, "sigma_px", s.sigma_px, "use a number of pixels in [0.001, 10000]");
   require(s.field_of_view_torso >= 1e-3 && s.field_of_view_torso <= 1e6, "field_of_view_torso", s.field_of_view_torso,
           "use a length in [0.001, 1e6]");
