@@ -7,6 +7,6 @@ recording = pocket_har.read("S001C001P001R001A010.skeleton")
 print(model.predict(recording)[:5])
 """
 
-from .recogniser import Prediction, Recogniser, open, read
+from .api import ActionModel, Prediction, open, read
 
-__all__ = ["Prediction", "Recogniser", "open", "read"]
+__all__ = ["ActionModel", "Prediction", "open", "read"]

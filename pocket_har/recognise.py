@@ -9,7 +9,7 @@ from console.program import show, show_json, warn
 from console.table import format_table
 from preprocess.errors import DataError
 
-from .recogniser import open, read
+from .api import open, read
 
 _SHOWN = 5
 

@@ -21,7 +21,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Model: TypeAlias = Callable[[Mapping[str, Array]], Array]
 
 
-class Batch(Protocol):
+class LabelledBatch(Protocol):
     """Recordings ready for a model; `recordings.batches.Batch` is one.
 
     Attributes:
@@ -73,7 +73,7 @@ class Answers:
 
 
 def ask(
-    models: Mapping[Any, Model], batches: Iterable[Batch], *, title: str, recordings: int, at_once: int = 1
+    models: Mapping[Any, Model], batches: Iterable[LabelledBatch], *, title: str, recordings: int, at_once: int = 1
 ) -> Answers:
     """Asks every model about every recording, in one pass over the batches.
 

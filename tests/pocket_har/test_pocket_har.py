@@ -27,7 +27,7 @@ def artifact(tmp_path_factory):
 
 @pytest.fixture
 def files(recordings_folder):
-    """Skeleton files of four recordings, each with its WAV beside it or below the same folder."""
+    """Skeleton files of four recordings, with their WAV files in the folder `audio` next to theirs."""
     return sorted(recordings_folder.rglob("*.skeleton"))[:4]
 
 

@@ -25,7 +25,7 @@ class Prediction(NamedTuple):
     probability: float
 
 
-class Recogniser:
+class ActionModel:
     """A model file, ready to run.
 
     Attributes:
@@ -57,7 +57,7 @@ class Recogniser:
         return [Prediction(self.labels[i], float(probabilities[i])) for i in order]
 
 
-def open(folder: str | PathLike[str] | None = None, *, runtime: str | None = None, threads: int = 1) -> Recogniser:
+def open(folder: str | PathLike[str] | None = None, *, runtime: str | None = None, threads: int = 1) -> ActionModel:
     """Opens the folder that `pocket-har export` wrote, or the demo that ships.
 
     Args:
@@ -71,7 +71,7 @@ def open(folder: str | PathLike[str] | None = None, *, runtime: str | None = Non
         UsageError: the runtime cannot run the file.
     """
     artifact = Artifact.open(DEMO if folder is None else Path(folder), runtime=runtime)
-    return Recogniser(artifact, threads=threads)
+    return ActionModel(artifact, threads=threads)
 
 
 def read(
