@@ -112,7 +112,7 @@ def add_count(parser: Parser, count: int | None, help: str = "recordings to comp
     parser.add_argument("--recordings", type=positive, default=count, metavar="N", help=_default(help, count))
 
 
-def add_settings(parser: Parser, example: str) -> None:
+def add_settings(parser: Parser, example: str, *, resume: bool = True) -> None:
     """`--settings FILE` and `--set PART.FIELD=VALUE`, for `model.settings.choose_settings`, and `--resume`."""
     parser.add_argument(
         "--settings", type=Path, metavar="FILE", help="constants of training as TOML, e.g. recipes/demo.toml"
@@ -124,7 +124,8 @@ def add_settings(parser: Parser, example: str) -> None:
         metavar="PART.FIELD=VALUE",
         help=f"change a constant of training, e.g. {example}; may be repeated; wins over --settings",
     )
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    if resume:
+        parser.add_argument("--resume", action="store_true", help="continue the run in --out")
 
 
 def add_timing(parser: Parser, *, count: int = 50) -> None:

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --dim: #59636e; --paper: #fff; --line: #d1d9e0; --band: #f6f8fa;
@@ -71,8 +72,8 @@ class Page:
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str | Cell]], caption: str = "") -> None:
         """The first column holds the names of the rows."""
-        head = "".join(f'<th scope="col">{escape(own)}</th>' for own in header)
-        body = "".join(f"<tr>{''.join(_cell(own, first=not i) for i, own in enumerate(row))}</tr>" for row in rows)
+        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+        body = "".join(f"<tr>{''.join(_cell(cell, first=not i) for i, cell in enumerate(row))}</tr>" for row in rows)
         above = f"<caption>{escape(caption)}</caption>" if caption else ""
         self._add(
             f'<div class="scroll" tabindex="0"><table>{above}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
@@ -106,11 +107,11 @@ class Page:
         )
 
 
-class Cell:
-    """A cell of a table with a meaning of its own: `quoted`, `good` or `bad`."""
+class Cell(NamedTuple):
+    """A cell of a table with a class of the style sheet: `quoted`, `good` or `bad`."""
 
-    def __init__(self, text: str, kind: str) -> None:
-        self.text, self.kind = text, kind
+    text: str
+    kind: str
 
 
 def _figure(path: Path, alt: str, caption: str) -> str:
@@ -120,9 +121,9 @@ def _figure(path: Path, alt: str, caption: str) -> str:
     return f'<figure><div class="scroll" tabindex="0">{image}</div>{below}</figure>'
 
 
-def _cell(own: str | Cell, *, first: bool) -> str:
+def _cell(cell: str | Cell, *, first: bool) -> str:
     if first:
-        return f'<th scope="row">{escape(str(own))}</th>'
-    if isinstance(own, Cell):
-        return f'<td class="{escape(own.kind)}">{escape(own.text)}</td>'
-    return f"<td>{escape(own)}</td>"
+        return f'<th scope="row">{escape(str(cell))}</th>'
+    if isinstance(cell, Cell):
+        return f'<td class="{escape(cell.kind)}">{escape(cell.text)}</td>'
+    return f"<td>{escape(cell)}</td>"

@@ -1,4 +1,8 @@
-"""Writes the tables of the READMEs and of pages in docs/ from results: `python -m benchmarks.readme [--check]`."""
+"""`python -m benchmarks readme [--check]`: the tables of documents, from the result files.
+
+A document has a block between `<!-- NAME -->` and `<!-- /NAME -->` for the result file NAME.json. It gets the command,
+the machine and the date of the measurement, and the table of the study. `headline` is the README's short Table 1.
+"""
 
 from __future__ import annotations
 
@@ -6,51 +10,89 @@ import argparse
 import json
 import re
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from console.files import atomic_file
-from console.program import make_parser, run_as_main, show
+from console.program import show, show_json
 from preprocess.errors import AnswerIsNo, DataError
-from runtime.metrics import Score
 
-from ..studies.ablation import ablation_table
-from ..studies.accuracy import accuracy_table, export_table, noise_table
-from ..studies.native import native_table
-from ..studies.npu import npu_table
-from ..studies.peers import peers_text
-from ..studies.pruning import pruning_table
-from ..studies.robustness import robustness_table
-from ..studies.table1 import lead, table1_text
-from ..studies.table2 import table2_text
+from ..studies import ablation, accuracy, npu, peers, preprocessing, pruning, robustness, table1, table2
+from ..studies.study import RESULTS, Study, score_of
 
-ROOT = Path(__file__).parents[2]
-README, DETAILS, NPU = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "npu.md"
-NATIVE = ROOT / "android_bench" / "native" / "README.md"
-RESULTS = Path(__file__).parents[1] / "results"
+_ROOT = Path(__file__).parents[2]
+STUDIES: dict[str, Study] = {
+    module.STUDY.name: module.STUDY
+    for module in (ablation, accuracy, npu, peers, preprocessing, pruning, robustness, table1, table2)
+}
+_BLOCK = re.compile(r"<!-- ([\w-]+) -->\n.*?<!-- /\1 -->", flags=re.DOTALL)
+_MARK = re.compile(r"<!-- (/?[\w-]+) -->")
 
 
-def _accuracy(document: dict[str, Any]) -> str:
-    return f"{accuracy_table(document)}\n\n{export_table(document)}"
+def pages() -> list[Path]:
+    """The documents of the repository that may have tables."""
+    return [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md")), _ROOT / "android_bench/native/README.md"]
 
 
-def _noise(document: dict[str, Any]) -> str:
-    return f"{_accuracy(document)}\n\n{noise_table(document)}"
+def readme_command(options: argparse.Namespace) -> None:
+    """Handler: writes the tables or, with --check, compares.
+
+    Raises:
+        DataError: as `render`.
+        AnswerIsNo: with --check, a document differs.
+    """
+    tables: dict[str, list[str]] = {}
+    for page in pages():
+        before = page.read_text(encoding="utf-8")
+        after, names = render(page.name, before)
+        if names:
+            tables[str(page.relative_to(_ROOT))] = names
+        if before == after:
+            continue
+        if options.check:
+            raise AnswerIsNo(f"{page.name} differs from benchmarks/results; run `python -m benchmarks readme`")
+        with atomic_file(page) as temporary:
+            temporary.write_text(after, encoding="utf-8")
+    if options.json:
+        show_json(tables)
+    else:
+        show("\n".join(f"{page}: {', '.join(names)}" for page, names in tables.items()))
 
 
-def _table1(document: dict[str, Any]) -> str:
-    return "\n\n".join([textwrap.fill(lead(document), 120), table1_text(document)])
+def render(page: str, text: str) -> tuple[str, list[str]]:
+    """A document with its tables written anew, and the names of the tables.
+
+    Args:
+        page: name of the document, for messages.
+        text: of the document.
+
+    Raises:
+        DataError: a block has no end or no result file, or is there twice.
+    """
+    names = [match[1] for match in _BLOCK.finditer(text)]
+    marks = [mark for name in names for mark in (name, f"/{name}")]
+    if _MARK.findall(text) != marks or len(set(names)) < len(names):
+        raise DataError(f"{page}: the marks of tables are {_MARK.findall(text)}; every table needs a begin and an end")
+    return _BLOCK.sub(lambda match: f"<!-- {match[1]} -->\n{_table(page, match[1])}\n<!-- /{match[1]} -->", text), names
 
 
-def _preprocessing(document: dict[str, Any]) -> str:
-    from console.table import format_table
+def _table(page: str, name: str) -> str:
+    if name == "headline":
+        return f"\n{headline(_result(page, 'table1-paper'))}\n"
+    document = _result(page, name)
+    origin = document["provenance"] if "provenance" in document else document["record"]["environment"]
+    machine, command = origin["machine"], command_today(origin["command"])
+    study = STUDIES[command.split()[3]]
+    caption = f"`{command}` on {machine['cpu']}, {machine['cores']} cores, {origin['date'][:10]}:"
+    return f"{caption}\n\n```\n{study.table(document)}\n```"
 
-    rows = [
-        [r["input"], r["code"], f"{r['median_ms']:.1f} ms", f"{r['first_of_block_median_ms']:.1f} ms"]
-        for r in document["results"]
-    ]
-    return format_table(["input", "code", "median", "first after a pause"], rows)
+
+def _result(page: str, name: str) -> dict[str, Any]:
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        raise DataError(f"{page} has a table {name!r}, but benchmarks/results/{path.name} does not exist")
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
 
 
 def headline(document: dict[str, Any]) -> str:
@@ -58,10 +100,9 @@ def headline(document: dict[str, Any]) -> str:
     lines = ["| the paper's model, trained | file | latency | peak RAM | accuracy [95 %] |", "|---|--:|--:|--:|--:|"]
     rows = [row for row in document["rows"] if row["stream"] == "fused"]
     for row in rows:
-        score = Score(row["accuracy"]["correct"], row["accuracy"]["count"])
         lines.append(
             f"| {row['precision']} | {row['size_bytes'] / 1e6:.1f} MB | {row['latency_ms']:.0f} ms "
-            f"| {row['peak_bytes'] / 1e6:.0f} MB | {score} |"
+            f"| {row['peak_bytes'] / 1e6:.0f} MB | {score_of(row['accuracy'])} |"
         )
     record = document["record"]
     origin, threads = record["environment"], record["measurements"][0]["subject"]["threads"]
@@ -73,78 +114,8 @@ def headline(document: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)])
 
 
-# By page; the name of a block is that of the result file it comes from.
-TABLES: dict[Path, dict[str, Callable[[dict[str, Any]], str]]] = {
-    DETAILS: {
-        "table1-paper": _table1,
-        "pruning-paper": pruning_table,
-        "demo": _accuracy,
-        "pruning": pruning_table,
-        "table1": _table1,
-        "table2": table2_text,
-        "table2-paper": table2_text,
-        "paper": _noise,
-        "peers": peers_text,
-        "demo-layer": export_table,
-        "demo-layer-qat": export_table,
-        "robustness": robustness_table,
-        "ablation": ablation_table,
-        "preprocessing": _preprocessing,
-    },
-    NPU: {"npu-demo": npu_table, "npu-paper": npu_table},
-    NATIVE: {"native": native_table, "native-baseline": native_table},
-}
-
-
-def render(page: Path, text: str) -> str:
-    """A page with every block between `<!-- NAME -->` and `<!-- /NAME -->` written anew.
-
-    Raises:
-        DataError: a block is missing.
-    """
-    if page == README:
-        return _replaced(page, text, "headline", f"\n{headline(_result('table1-paper'))}\n")
-    for name, make in TABLES[page].items():
-        document = _result(name)
-        origin = document["provenance"] if "provenance" in document else document["record"]["environment"]
-        machine = origin["machine"]
-        caption = f"`{origin['command']}` on {machine['cpu']}, {machine['cores']} cores, {origin['date'][:10]}:"
-        text = _replaced(page, text, name, f"{caption}\n\n```\n{make(document)}\n```")
-    return text
-
-
-def _result(name: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return document
-
-
-def _replaced(page: Path, text: str, name: str, content: str) -> str:
-    blocks = re.findall(rf"<!-- {name} -->.*?<!-- /{name} -->", text, flags=re.DOTALL)
-    if len(blocks) != 1:
-        raise DataError(f"{page.name} has {len(blocks)} blocks named {name!r}; it needs one")
-    return text.replace(blocks[0], f"<!-- {name} -->\n{content}\n<!-- /{name} -->")
-
-
-def _run(options: argparse.Namespace) -> None:
-    for page in (README, *TABLES):
-        before = page.read_text(encoding="utf-8")
-        after = render(page, before)
-        if options.check:
-            if before != after:
-                raise AnswerIsNo(f"{page.name} differs from benchmarks/results; run `python -m benchmarks.readme`")
-            continue
-        with atomic_file(page) as temporary:
-            temporary.write_text(after, encoding="utf-8")
-        show(f"{page.name}: {len(TABLES.get(page, [README]))} tables")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = make_parser("benchmarks.report.readme", "Write the tables that documents have from result files.")
-    parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when they differ")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(handler=_run)
-    return parser
-
-
-if __name__ == "__main__":
-    run_as_main(build_parser())
+def command_today(command: str) -> str:
+    """A recorded command as it is typed today: `python -m benchmarks.pruning` became `python -m benchmarks pruning`."""
+    return re.sub(r"^python -m benchmarks\.(\w+)", r"python -m benchmarks \1", command).replace(
+        "benchmarks native ", "benchmarks preprocessing "
+    )

@@ -1,55 +1,54 @@
 """`python -m benchmarks report`: everything about a checkpoint's files on one page that needs no network.
 
-Each part is one of the project's own commands; the page is made of the JSON and PNG files that they leave beside it.
+Each part is one of the project's own commands; the page is made of the JSON and PNG files that they write beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from console.child import run_command
 from console.files import atomic_file
-from console.plot import require_matplotlib
+from console.options import forward
+from console.plot import new_figure, require_matplotlib, save_png, style
 from console.program import log, show, show_json
-from runtime.manifest import read_artifact
+from runtime.artifact import Artifact
+from runtime.blocks import block_of
 
-from ..commands import call
 from ..graph.layer_time import LayerTime, layer_times
-from ..measure.result_files import write_result
-from ..studies import robustness, table1
-from ..studies.ablation import ablation_table
-from ..studies.variants import Variant, make_variants
+from ..studies import ablation, pruning, robustness, table1
+from ..studies.study import RESULTS, write_result
+from ..studies.table1 import CALIBRATION, PRECISIONS, STREAMS
 from .page import Cell, Page
-from .plots import block_shares, draw_blocks, draw_pareto
 
-RESULTS = Path(__file__).parents[1] / "results"
 PAGE = "index.html"
+_PARTS = ("visual", "audio", "fusion")
 _ANALYZED = {"nano": 32, "paper": 4}  # recordings of the noise analysis, which runs the model once for every block
 
 
 def report_command(options: argparse.Namespace) -> None:
-    """Handler: measures what is not in the folder of artefacts, writes the page.
+    """Handler: makes the artifacts that are not in --folder, measures, writes the page.
 
     Raises:
         UsageError, DataError, MissingComponentError: as `table1`, `robustness` and `ablation`.
     """
     require_matplotlib()
-    table1.check_options(options)
-    variants = make_variants(options)
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
-    costs = table1.measure_table1(variants, options, table1.command_of(options))
+    costs = table1.STUDY.document(options)
     write_result(costs, out / "table1.json")
-    fused = {own.precision: own.folder for own in variants if own.stream == "fused"}
-    times = {name: layer_times(read_artifact(folder)[1], table1.RUNTIME) for name, folder in fused.items()}
-    write_result({name: [asdict(own) for own in rows] for name, rows in times.items()}, out / "layers.json")
+    artifacts = table1.make_artifacts(options)  # they are there now
+    fused = {precision: artifacts["fused", precision] for precision in PRECISIONS}
+    times = {name: layer_times(artifact.path, artifact.runtime) for name, artifact in fused.items()}
+    write_result({name: [asdict(layer) for layer in layers] for name, layers in times.items()}, out / "layers.json")
     judged = costs["rows"][0]["accuracy"] is not None
     answers = _answers(options, fused, out) if judged else {}
-    page = _page(options, variants, costs, times, answers, out)
+    page = _page(options, costs, times, answers, out)
     with atomic_file(out / PAGE) as temporary:
         temporary.write_text(page, encoding="utf-8")
     if options.json:
@@ -58,35 +57,23 @@ def report_command(options: argparse.Namespace) -> None:
         show(f"report: {out / PAGE}")
 
 
-def _answers(options: argparse.Namespace, fused: dict[str, Path], out: Path) -> dict[str, Any]:
-    """What needs trained weights: robustness, ablation, noise."""
-    data = ["--data", str(options.data)] if options.data else []
-    split = ["--protocol", options.protocol] if options.protocol else []
-    words = [*data, *split, "--recordings", str(options.corrupted), "--seed", str(options.seed)]
-    found = {
-        "robustness": call(
-            "benchmarks",
-            "robustness",
-            *(f"{name}={folder}" for name, folder in fused.items()),
-            *words,
-            *("--out", str(out / "robustness.json")),
-        ),
-        "ablation": call(
-            "benchmarks", "ablation", f"INT8={fused['INT8']}", *words, "--out", str(out / "ablation.json")
-        ),
+def _answers(options: argparse.Namespace, fused: Mapping[str, Artifact], out: Path) -> dict[str, Any]:
+    """The measurements that need trained weights: robustness, ablation, noise."""
+    data = forward(options, "data", "audio", "protocol", "missing_list", "on_error", "workers", "seed")
+    words = [*data, "--recordings", str(options.corrupted)]
+    named = [f"{name}={artifact.folder}" for name, artifact in fused.items()]
+    (int8,) = (word for word in named if word.startswith("INT8="))
+    analyzed = ["--recordings", str(_ANALYZED[fused["INT8"].manifest.preset])]
+    calibrated = forward(options, "checkpoint", *CALIBRATION)
+    return {
+        "robustness": run_command("benchmarks", "robustness", *named, *words, "--out", str(out / "robustness.json")),
+        "ablation": run_command("benchmarks", "ablation", int8, *words, "--out", str(out / "ablation.json")),
+        "noise": run_command("quantize", "analyze", *calibrated, *data, *analyzed, "--out", str(out / "noise")),
     }
-    checkpoint = ["--checkpoint", str(options.checkpoint)] if options.checkpoint else []
-    calibration = ["--calibration", str(options.calibration)] if options.calibration else []
-    analyzed = str(_ANALYZED[read_artifact(fused["INT8"])[0].preset])
-    found["noise"] = call(
-        "quantize", "analyze", *checkpoint, *data, *calibration, "--recordings", analyzed, "--out", str(out / "noise")
-    )
-    return found
 
 
 def _page(
     options: argparse.Namespace,
-    variants: Sequence[Variant],
     costs: dict[str, Any],
     times: dict[str, list[LayerTime]],
     answers: dict[str, Any],
@@ -96,9 +83,12 @@ def _page(
     machine = environment["machine"]
     page = Page("From the paper's recogniser to a phone", table1.lead(costs))
     page.section("Table 1: cost, size, memory, time")
-    _table1(page, costs)
+    header, rows = table1.table1_rows(costs)
+    marked = [[Cell(cell, "quoted") if cell.endswith(" q") else cell for cell in row] for row in rows]
+    page.table(header, marked, table1.title_of(costs))
+    page.notes(table1.NOTES)
     if answers:
-        page.section("What is given for what is gained")
+        page.section("Accuracy against time and size")
         draw_pareto(costs["rows"], out / "pareto.png")
         page.picture(
             out / "pareto.png",
@@ -112,11 +102,12 @@ def _page(
     page.picture(
         out / "blocks.png",
         f"Inference time{' and share of the quantization noise' if noise else ''} by block",
-        "Time of every block as LiteRT's own profiler has it, one thread."
-        + (" Noise: what the block adds to the logits when it alone is quantized." if noise else ""),
+        "Time of every block by LiteRT's own profiler, one thread."
+        + (" Noise: the block's addition to the logits' noise when it alone is quantized." if noise else ""),
     )
     _block_table(page, times, noise)
-    _curve(page, options)
+    if not (options.checkpoint or options.preset):
+        _pruning_section(page)
     page.section("How these numbers came about")
     page.code(environment["command"])
     page.text(
@@ -124,21 +115,13 @@ def _page(
         f"{machine['cores']} cores ({machine['architecture']}, {machine['system']}; 8-bit instructions: "
         f"{', '.join(machine['instructions'] or ()) or 'none known'})."
     )
-    page.table(
-        ["package", "version"], [[name, own or "not installed"] for name, own in environment["versions"].items()]
-    )
+    versions = [[name, version or "not installed"] for name, version in environment["versions"].items()]
+    page.table(["package", "version"], versions)
     page.notes(costs["record"]["warnings"])
     page.text(
         "The folder of this page holds every number as JSON: table1.json with all samples, layers.json and others."
     )
     return page.html
-
-
-def _table1(page: Page, costs: dict[str, Any]) -> None:
-    header, rows = table1.table1_rows(costs)
-    marked = [[Cell(own, "quoted") if own.endswith(" q") else own for own in row] for row in rows]
-    page.table(header, marked, table1.title_of(costs))
-    page.notes(table1.NOTES)
 
 
 def _answer_sections(page: Page, answers: dict[str, Any], out: Path) -> None:
@@ -148,10 +131,10 @@ def _answer_sections(page: Page, answers: dict[str, Any], out: Path) -> None:
         "Accuracy under noise, reverberation, hidden joints, misalignment and failing sensors",
         "All files answer on the same corrupted recordings.",
     )
-    page.code(robustness.robustness_table(answers["robustness"]))
-    page.section("What each sense knows")
+    page.code(robustness.STUDY.table(answers["robustness"]))
+    page.section("The worth of each input")
     page.picture(out / "ablation.png", "Accuracy of every class with both inputs, without sound, without skeleton")
-    page.code(ablation_table(answers["ablation"]))
+    page.code(ablation.STUDY.table(answers["ablation"]))
     page.row(
         [
             (out / f"ablation-{condition.replace(' ', '-')}.png", f"Confusion matrix, {condition}")
@@ -161,36 +144,102 @@ def _answer_sections(page: Page, answers: dict[str, Any], out: Path) -> None:
 
 
 def _block_table(page: Page, times: dict[str, list[LayerTime]], noise: dict[str, Any] | None) -> None:
-    shares = {name: block_shares(rows) for name, rows in times.items()}
-    noises = {own["name"]: own for own in noise["blocks"]} if noise else {}
-    order = sorted(shares["INT8"], key=lambda block: -shares["INT8"][block][0])
+    shares = {name: block_shares(layers) for name, layers in times.items()}
+    noises = {block["name"]: block for block in noise["blocks"]} if noise else {}
     rows = []
-    for block in order:
-        row = [block]
-        for name in times:
-            us, share = shares[name].get(block, (0.0, 0.0))
+    for name in sorted(shares["INT8"], key=lambda name: -shares["INT8"][name][0]):
+        row = [name]
+        for blocks in shares.values():
+            us, share = blocks.get(name, (0.0, 0.0))
             row.append(f"{us / 1e3:.3f} ms ({share:.1%})")
         if noise:
-            own = noises.get(block)
-            row.append(f"{own['logits_snr_db']:.1f} dB ({own['share']:.1%})" if own else "")
+            block = noises.get(name)
+            row.append(f"{block['logits_snr_db']:.1f} dB ({block['share']:.1%})" if block else "")
         rows.append(row)
     header = ["block", *(f"time, {name}" for name in times)]
-    if noise:
-        header.append("logits' SNR (share of the noise)")
+    header += ["logits' SNR (share of the noise)"] if noise else []
     page.table(header, rows, "Blocks of the fused model, slowest in INT8 first")
 
 
-def _curve(page: Page, options: argparse.Namespace) -> None:
-    """The committed pruning curve of the demo, beside its own measurements."""
-    result, plot = RESULTS / "pruning.json", RESULTS / "pruning.png"
-    if options.checkpoint or options.preset or not plot.exists():
-        return
-    from ..studies.pruning import pruning_table
-
-    document = json.loads(result.read_text(encoding="utf-8"))
-    own = document["provenance"]
+def _pruning_section(page: Page) -> None:
+    """The committed pruning curve of the demo, with its provenance."""
+    document = json.loads((RESULTS / "pruning.json").read_text(encoding="utf-8"))
+    cpu, date = document["provenance"]["machine"]["cpu"], document["provenance"]["date"][:10]
     page.section("Smaller and smaller")
-    page.picture(plot, "Accuracy against MACs, file size and latency for several shares of pruning")
-    page.code(pruning_table(document))
-    page.text(f"Measured on {own['machine']['cpu']}, {own['date'][:10]}; not measured again for this page.")
-    log(f"the pruning curve is that of {own['date'][:10]}")
+    page.picture(RESULTS / "pruning.png", "Accuracy against MACs, file size and latency for several shares of pruning")
+    page.code(pruning.STUDY.table(document))
+    page.text(f"Measured on {cpu}, {date}; not measured again for this page.")
+    log(f"the pruning curve is that of {date}")
+
+
+def block_shares(layers: Sequence[LayerTime]) -> dict[str, tuple[float, float]]:
+    """Microseconds and share of the inference by block."""
+    shares: dict[str, tuple[float, float]] = {}
+    for layer in layers:
+        us, share = shares.get(block_of(layer.name), (0.0, 0.0))
+        shares[block_of(layer.name)] = us + layer.median_us, share + layer.share
+    return shares
+
+
+def draw_pareto(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """PNG: accuracy with 95 % intervals against latency and file size; colours by stream, markers by precision."""
+    from matplotlib import ticker
+
+    figure = new_figure(11, 4.6)
+    measures = {"latency, ms": ("latency_ms", 1), "file, MB": ("size_bytes", 1e6)}
+    for axes, (label, (key, unit)) in zip(figure.subplots(1, 2, sharey=True), measures.items(), strict=True):
+        for index, stream in enumerate(STREAMS):
+            files = [row for row in rows if row["stream"] == stream]
+            x = [row[key] / unit for row in files]
+            y = [100 * row["accuracy"]["accuracy"] for row in files]
+            axes.plot(x, y, color=style(index).colour, linestyle=style(index).line, linewidth=1)
+            for row, at, accuracy in zip(files, x, y, strict=True):
+                low, high = row["accuracy"]["interval95"]
+                axes.errorbar(
+                    [at],
+                    [accuracy],
+                    [[accuracy - 100 * low], [100 * high - accuracy]],
+                    color=style(index).colour,
+                    marker=style(PRECISIONS.index(row["precision"])).marker,
+                    markersize=7,
+                    capsize=3,
+                    linestyle="none",
+                    label=f"{stream}, {row['precision']}",
+                )
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_locator(ticker.NullLocator())
+        axes.set_xlabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("accuracy, %")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    save_png(figure, path)
+
+
+def draw_blocks(times: dict[str, list[LayerTime]], noise: dict[str, Any] | None, path: Path) -> None:
+    """PNG: bars of every block's time in each precision, and its share of the noise."""
+    shares = {name: block_shares(layers) for name, layers in times.items()}
+    names = dict.fromkeys(name for blocks in shares.values() for name in blocks)
+    order = sorted(names, key=lambda name: _PARTS.index(name.split("/")[0]))
+    figure = new_figure(11, 0.34 * len(order) + 1.2)
+    panels = figure.subplots(1, 2 if noise else 1, sharey=True, squeeze=False)[0]
+    height = 0.8 / len(times)
+    for index, (precision, blocks) in enumerate(shares.items()):
+        places = [row + height * (index - (len(times) - 1) / 2) for row in range(len(order))]
+        values = [blocks.get(name, (0.0, 0.0))[0] / 1e3 for name in order]
+        panels[0].barh(places, values, height, color=style(index).colour, label=precision)
+    panels[0].set_yticks(range(len(order)), order, fontsize=8)
+    panels[0].set_ylim(len(order) - 0.4, -0.6)
+    panels[0].set_xlabel("time, ms")
+    panels[0].legend(frameon=False, loc="lower right")
+    if noise:
+        by_name = {block["name"]: 100 * block["share"] for block in noise["blocks"]}
+        panels[1].barh(range(len(order)), [by_name.get(name, 0) for name in order], 0.6, color=style(2).colour)
+        panels[1].set_xlabel("share of the quantization noise, %")
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", alpha=0.3)
+    save_png(figure, path)

@@ -1,7 +1,7 @@
-"""What each input is worth: `python -m benchmarks ablation [NAME=]DIR`.
+"""`python -m benchmarks ablation`: the worth of each input.
 
 Accuracy of every class with both inputs, without sound and without skeleton, as in the paper's Figure 7, and the
-confusion matrices, as in its Figures 5 and 6. A missing input is what arrives where the sensor fails.
+confusion matrices, as in its Figures 5 and 6. A missing input is the tensor of a sensor that fails.
 """
 
 from __future__ import annotations
@@ -13,17 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from console.plot import draw_confusion_matrix, new_figure, require_matplotlib, save_png, style
-from console.program import show, show_json
+from console.plot import draw_confusion_matrix, new_figure, save_png, style
 from console.table import format_table
+from runtime.artifact import open_artifacts
 from runtime.metrics import Labels, Logits, Score, confusion_matrix, score
 
-from ..measure.provenance import provenance
-from ..measure.result_files import PACKAGES, data_words, interval_text, refuse_png, write_result
-from .artifacts import answer_as_asked, artifact_words, open_artifacts
-from .conditions import CLEAN, Condition
+from .conditions import CLEAN, Condition, ask_artifacts
+from .study import Study, score_of
 
-SCHEMA_VERSION = 1
 _FILLS = ("#56b4e9", "#e69f00", "#d9d9d9")
 CONDITIONS = {
     "both inputs": CLEAN,
@@ -32,43 +29,24 @@ CONDITIONS = {
 }
 
 
-def ablation_command(options: argparse.Namespace) -> None:
-    """Handler: measures, writes the JSON file and the plots, shows the table.
-
-    Raises:
-        UsageError, DataError, MissingComponentError: as `open_artifacts` and `answer_as_asked`.
-    """
-    refuse_png(options.out)
-    require_matplotlib()
+def measure_ablation(options: argparse.Namespace) -> dict[str, Any]:
+    """Asks one artifact with both inputs and with each alone. Raises as `open_artifacts` and `ask_artifacts`."""
     artifacts = open_artifacts(options.artifacts)
     (artifact,) = artifacts
-    held_out, answers = answer_as_asked(options, artifacts, tuple(CONDITIONS.values()), label="ablation")
-    command = f"python -m benchmarks ablation {artifact_words(artifacts)} {data_words(options)}"
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "benchmark": "ablation",
-        "provenance": provenance(command, packages=PACKAGES),
-        "seed": options.seed,
-        "data": held_out.origin,
-        "recordings": len(answers.labels),
-        "skipped": list(answers.skipped),
+    answers, data = ask_artifacts(options, artifacts, tuple(CONDITIONS.values()), title="ablation")
+    return {
+        **data,
         "artifact": artifact.to_dict(),
         "labels": [asdict(label) for label in artifact.manifest.labels],
         "conditions": {
-            name: per_class(logits, answers.labels) for name, logits in zip(CONDITIONS, answers.logits[0], strict=True)
+            name: per_class(answers.logits[artifact.name, condition], answers.labels)
+            for name, condition in CONDITIONS.items()
         },
     }
-    write_result(document, options.out)
-    draw(document, options.out.with_suffix(".png"))
-    draw_confusions(document, options.out)
-    if options.json:
-        show_json(document)
-    else:
-        show(ablation_table(document))
 
 
 def per_class(logits: Logits, labels: Labels) -> dict[str, Any]:
-    """Score over all recordings; of each class its own, None where it has no recording; the confusion matrix.
+    """Score over all recordings; score of each class, None where it has no recording; the confusion matrix.
 
     Args:
         logits: [N, classes].
@@ -89,25 +67,35 @@ def ablation_table(document: dict[str, Any]) -> str:
     conditions = document["conditions"]
     rows = []
     for index, label in enumerate(document["labels"]):
-        entries = [own["classes"][index] for own in conditions.values()]
+        entries = [condition["classes"][index] for condition in conditions.values()]
         if entries[0]:
             accuracies = [f"{100 * entry['accuracy']:.1f} %" for entry in entries]
             rows.append([f"{label['code']} {label['name']}", str(entries[0]["count"]), *accuracies])
-    rows.append(["all [95 %]", str(document["recordings"]), *map(interval_text, conditions.values())])
+    rows.append(["all [95 %]", str(document["recordings"]), *(str(score_of(c)) for c in conditions.values())])
     title = f"{document['artifact']['name']} on {document['recordings']} recordings ({document['data']})"
     return format_table(["class", "recordings", *conditions], rows, title=title)
 
 
-def draw(document: dict[str, Any], path: Path) -> None:
-    """PNG: grouped bars, accuracy of every class that has recordings under each condition, with 95 % intervals."""
+def draw_ablation(document: dict[str, Any], path: Path) -> None:
+    """PNG files: grouped bars, and a confusion matrix for each condition, such as `ablation-without-sound.png`."""
+    _draw_bars(document, path.with_suffix(".png"))
+    names = [label["name"] for label in document["labels"]]
+    for name, condition in document["conditions"].items():
+        title = f"{document['artifact']['name']}, {name}\n{score_of(condition)}"
+        target = path.with_name(f"{path.stem}-{name.replace(' ', '-')}.png")
+        draw_confusion_matrix(np.array(condition["confusion"]), names, target, title=title)
+
+
+def _draw_bars(document: dict[str, Any], path: Path) -> None:
+    """Accuracy of every class that has recordings under each condition, with 95 % intervals."""
     conditions = document["conditions"]
     shown = [i for i, entry in enumerate(next(iter(conditions.values()))["classes"]) if entry]
     names = [document["labels"][i]["name"] for i in shown]
     figure = new_figure(max(7.0, 0.75 * len(names) + 1.5), 5.6)
     axes = figure.subplots()
     width = 0.8 / len(conditions)
-    for index, (condition, own) in enumerate(conditions.items()):
-        entries = [own["classes"][i] for i in shown]
+    for index, (name, condition) in enumerate(conditions.items()):
+        entries = [condition["classes"][i] for i in shown]
         accuracy = [100 * entry["accuracy"] for entry in entries]
         bars = [[100 * abs(entry["accuracy"] - entry["interval95"][end]) for entry in entries] for end in (0, 1)]
         places = np.arange(len(names)) + width * (index - (len(conditions) - 1) / 2)
@@ -119,7 +107,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
             hatch=style(index).hatch,
             edgecolor="black",
             linewidth=0.6,
-            label=f"{condition}: {interval_text(own)}",
+            label=f"{name}: {score_of(condition)}",
         )
         axes.errorbar(places, accuracy, bars, linestyle="none", color="black", elinewidth=1, capsize=2)
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
@@ -132,13 +120,4 @@ def draw(document: dict[str, Any], path: Path) -> None:
     save_png(figure, path)
 
 
-def draw_confusions(document: dict[str, Any], out: Path) -> list[Path]:
-    """A confusion matrix for each condition, in PNG files beside `out`: `ablation-without-sound.png` and so on."""
-    names = [label["name"] for label in document["labels"]]
-    paths = []
-    for condition, own in document["conditions"].items():
-        path = out.with_name(f"{out.stem}-{condition.replace(' ', '-')}.png")
-        title = f"{document['artifact']['name']}, {condition}\n{interval_text(own)}"
-        draw_confusion_matrix(np.array(own["confusion"]), names, path, title=title)
-        paths.append(path)
-    return paths
+STUDY = Study("ablation", measure_ablation, ablation_table, draw=draw_ablation)

@@ -1,18 +1,29 @@
-"""Conditions under which artefacts are compared: kinds of corruption and their severities."""
+"""Artifacts on the same recordings, clean and corrupted: kinds of corruption, their severities, and the answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from preprocess.errors import DataError
+from console.program import warn
+from preprocess.errors import DataError, PocketHarError
 from preprocess.spec import PreprocessSpec
+from recordings.actions import class_indices
 from recordings.batches import recording_rng
 from recordings.corruptions import add_noise, drop_joints, reverberate, shift_audio, without
 from recordings.reading import read_recording
-from recordings.recording import INPUTS, Arrays, Input, Recording, RecordingRef, preprocess_recording
+from recordings.recording import INPUTS, Arrays, Input, Recording, RecordingRef
+from recordings.sources import DataSource
+from recordings.synthetic.cached import HELD_OUT_SEED
+from recordings.workers import WorkerPool, run_here
+from runtime.answers import Answers, Model, ask, one_by_one
+from runtime.artifact import Artifact
 
 
 @dataclass(frozen=True)
@@ -34,10 +45,6 @@ class Kind:
     severities: tuple[float, ...] = (0.0,)
 
 
-def _misalign(recording: Recording, seconds: float, rng: np.random.Generator) -> Recording:
-    return shift_audio(recording, seconds)
-
-
 def _misaligned(seconds: float) -> str:
     return f"sound {abs(seconds):g} s {'late' if seconds > 0 else 'early'}"
 
@@ -49,12 +56,18 @@ KINDS = {
     "reverberation": Kind(("audio",), reverberate, "reverberation, RT60 {:g} s".format, "s", (0.2, 0.4, 0.8, 1.6)),
     "joints": Kind(
         ("skeleton",),
-        lambda own, percent, rng: drop_joints(own, percent / 100, rng),
+        lambda recording, percent, rng: drop_joints(recording, percent / 100, rng),
         "{:g} % of joints lost".format,
         "%",
         (10, 25, 50, 75),
     ),
-    "misalignment": Kind(("audio",), _misalign, _misaligned, "s", (-1, -0.5, -0.25, -0.1, 0.1, 0.25, 0.5, 1)),
+    "misalignment": Kind(
+        ("audio",),
+        lambda recording, seconds, rng: shift_audio(recording, seconds),
+        _misaligned,
+        "s",
+        (-1, -0.5, -0.25, -0.1, 0.1, 0.25, 0.5, 1),
+    ),
     "no skeleton": Kind(
         ("skeleton",), lambda recording, _, rng: without(recording, "skeleton"), "without skeleton".format
     ),
@@ -73,6 +86,19 @@ class Condition:
     def name(self) -> str:
         return KINDS[self.kind].name(self.severity)
 
+    def key(self, tensor: str) -> str:
+        """The name of a tensor among those of all conditions."""
+        return f"{self.kind} {self.severity:g} {tensor}"
+
+    def model(self, artifact: Model) -> Model:
+        """An artifact as a model of the tensors of all conditions: it answers under this one.
+
+        Inputs that the condition does not change are those of the clean recording.
+        """
+        changed = KINDS[self.kind].changes
+        keys = {tensor: (self if tensor in changed else CLEAN).key(tensor) for tensor in INPUTS}
+        return lambda tensors: artifact({tensor: tensors[key] for tensor, key in keys.items()})
+
 
 CLEAN = Condition("clean")
 ALL_CONDITIONS = tuple(Condition(name, severity) for name, kind in KINDS.items() for severity in kind.severities)
@@ -80,7 +106,7 @@ ALL_CONDITIONS = tuple(Condition(name, severity) for name, kind in KINDS.items()
 
 @dataclass(frozen=True)
 class ConditionMaker:
-    """What a worker does: read a recording and preprocess what each condition makes of it.
+    """The job of a worker: reads a recording, and preprocesses it as it is under each condition.
 
     Conditions of a kind draw from equal generators, so that they differ in severity alone.
     """
@@ -90,7 +116,7 @@ class ConditionMaker:
     seed: int
 
     def __call__(self, ref: RecordingRef) -> Arrays:
-        """The tensors that a condition changes, by `tensor_name`."""
+        """The tensors that a condition changes, by `Condition.key`."""
         try:
             recording = read_recording(ref, sample_rate_hz=self.spec.audio.sample_rate_hz)
         except OSError as error:
@@ -100,23 +126,97 @@ class ConditionMaker:
             kind = KINDS[condition.kind]
             rng = recording_rng(self.seed, list(KINDS).index(condition.kind), ref.name)
             corrupted = kind.apply(recording, condition.severity, rng)
-            for name, tensor in preprocess_recording(corrupted, self.spec, inputs=kind.changes).items():
-                arrays[tensor_name(condition, name)] = tensor
+            for name, tensor in corrupted.tensors(self.spec, kind.changes).items():
+                arrays[condition.key(name)] = tensor
         return arrays
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of what a call gives."""
-        own: dict[str, tuple[int, ...]] = {"skeleton": self.spec.skeleton.shape, "audio": self.spec.audio.shape}
-        return {tensor_name(c, name): own[name] for c in self.conditions for name in KINDS[c.kind].changes}
+        """Shapes of the arrays of a call."""
+        shapes = {"skeleton": (1, *self.spec.skeleton.shape), "audio": (1, *self.spec.audio.shape)}
+        return {c.key(name): shapes[name] for c in self.conditions for name in KINDS[c.kind].changes}
 
 
-def tensor_name(condition: Condition, tensor: str) -> str:
-    return f"{condition.kind} {condition.severity:g} {tensor}"
+@dataclass(frozen=True)
+class ConditionBatch:
+    """One recording under all conditions, as `runtime.answers.ask` takes it."""
+
+    names: tuple[str]
+    labels: npt.NDArray[np.int32]
+    tensors: Mapping[str, npt.NDArray[np.float32]]
 
 
-def tensors_of(condition: Condition, arrays: Arrays) -> Arrays:
-    """What a model gets under a condition: its own tensors, else the clean ones, with a batch axis of one."""
-    names = {name: tensor_name(condition, name) for name in INPUTS}
-    clean = {name: tensor_name(CLEAN, name) for name in INPUTS}
-    return {name: arrays[own if own in arrays else clean[name]][None] for name, own in names.items()}
+def ask_artifacts(
+    options: argparse.Namespace, artifacts: Sequence[Artifact], conditions: Sequence[Condition], *, title: str
+) -> tuple[Answers, dict[str, Any]]:
+    """Asks every artifact about the recordings that the options choose, under every condition.
+
+    A recording is read and preprocessed once, in worker processes, and its tensors go to all artifacts. Without --data
+    the recordings are the synthetic ones on which `python -m export` verifies.
+
+    Args:
+        options: those of `console.options.add_recordings` and `add_count`; --seed is also that of the corruptions.
+        artifacts: of equal classes and inputs (`runtime.artifact.open_artifacts`).
+        conditions: the first is `CLEAN`.
+        title: of the progress bar.
+
+    Returns:
+        The answers by (artifact's name, condition), and the fields of a result file on the recordings.
+
+    Raises:
+        UsageError: the model's classes are not those of the synthetic recordings.
+        DataError: a recording or a model file cannot be used (with --on-error skip: no recording can).
+        MissingComponentError: a runtime is not installed, a worker died or there is too little shared memory.
+    """
+    codes, spec = artifacts[0].manifest.codes, artifacts[0].manifest.spec
+    refs = DataSource.of(options).held_out(codes, options.recordings)
+    models = {
+        (artifact.name, condition): condition.model(runner)
+        for artifact in artifacts
+        for runner in [one_by_one(artifact.load())]
+        for condition in conditions
+    }
+    skipped: dict[str, str] = {}
+    batches = _batches(options, refs, codes, ConditionMaker(spec, tuple(conditions), options.seed), skipped)
+    answers = ask(models, batches, title=title, recordings=len(refs))
+    if skipped:
+        warn(f"{len(skipped)} recording(s) were left out; the first: {next(iter(skipped.values()))}")
+    origin = f"synthetic, seed {HELD_OUT_SEED}"
+    if options.data is not None:
+        origin = f"given, {options.protocol}" if options.protocol else "given"
+    return answers, {
+        "seed": options.seed,
+        "data": origin,
+        "recordings": len(answers.names),
+        "skipped": list(skipped),
+    }
+
+
+def _batches(
+    options: argparse.Namespace,
+    refs: Sequence[RecordingRef],
+    codes: Sequence[str],
+    job: ConditionMaker,
+    skipped: dict[str, str],
+) -> Iterator[ConditionBatch]:
+    """One batch for each recording that can be used; the reasons of the others go to `skipped`."""
+    labels = class_indices(refs, codes)
+    with contextlib.ExitStack() as stack:
+        if options.workers:
+            workers = WorkerPool(job, job.shapes, workers=options.workers, prefetch=options.workers + 1)
+            results = stack.enter_context(workers).imap(refs)
+        else:
+            results = run_here(job, refs)
+        for ref, label in zip(refs, labels, strict=True):
+            result = next(results)
+            if isinstance(result, DataError) and options.on_error == "skip":
+                skipped[ref.name] = str(result)
+                continue
+            if isinstance(result, PocketHarError):
+                raise result
+            # Copies: the arrays of a pool are views that end with it.
+            tensors = {name: tensor.copy() for name, tensor in result.items()}
+            del result
+            yield ConditionBatch((ref.name,), np.array([label], np.int32), tensors)
+    if len(skipped) == len(refs):
+        raise DataError(f"none of the {len(refs)} recordings can be used; the first: {next(iter(skipped.values()))}")

@@ -15,30 +15,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from console.child import run_command
 from console.files import atomic_folder
-from console.program import show, show_json
+from console.options import forward
 from console.table import format_table
 from preprocess.errors import DataError
-from recordings.actions import class_indices
-from recordings.calibration import calibration_set
-from recordings.catalogue import scan
-from recordings.synthetic.cached import CALIBRATION_SEED, cached_recordings
-from runtime.manifest import MANIFEST_NAME, file_sha256, read_artifact
-from runtime.metrics import agreement, score
+from recordings.sources import DataSource
+from runtime.artifact import Artifact, open_artifacts
+from runtime.manifest import MANIFEST_NAME, file_sha256
 from runtime.runners import open_model
 
-from ..commands import call
-from ..measure.latency import PACKAGES, doubts
-from ..measure.provenance import environment
-from ..measure.records import Record
-from ..measure.result_files import claim_folder, data_words, interval_text, write_result
-from ..measure.runner import artifact_contenders, measure_all
+from ..measure.latency import PACKAGES
 from ..measure.statistics import ratio_of_medians, summarize
-from .artifacts import answer_as_asked, open_artifacts
-from .conditions import CLEAN
+from .conditions import CLEAN, ask_artifacts
+from .study import Study, claim_folder, score_of, timed
+from .table1 import CALIBRATION, DEMO, RECORDINGS
 
-SCHEMA_VERSION = 1
-# Name, what `python -m export` is told, and who made it; of each format, the first is ours in float.
+# Name and words of `python -m export`; of each format, the first is ours in float.
 EXPORTS = (
     ("our float32 TFLite", ["tflite"]),
     ("our INT8 TFLite", ["tflite", "--int8"]),
@@ -49,114 +42,89 @@ EXPORTS = (
     ("ONNX Runtime INT8", ["onnx", "--int8", "--target", "plain"]),
 )
 AI_EDGE = "ai-edge-quantizer INT8"
+_VERIFIED = 32  # recordings of each export's verification; the study itself compares on more
 
 
-def peers_command(options: argparse.Namespace) -> None:
-    """Handler: makes the artefacts, compares them, writes the JSON file, shows the table.
+def measure_peers(options: argparse.Namespace) -> dict[str, Any]:
+    """Makes the artifacts, compares their answers and their times.
 
     Raises:
-        UsageError, DataError, MissingComponentError: as `open_artifacts` and `answer_as_asked`.
+        UsageError, DataError, MissingComponentError: as `open_artifacts`, `ask_artifacts` and `timed`.
     """
     folders, failed = _make(options)
     artifacts = open_artifacts([f"{name}={folder}" for name, folder in folders.items()])
-    held_out, answers = answer_as_asked(options, artifacts, [CLEAN], label="peers")
-    contenders = artifact_contenders(
-        list(folders.items()),
-        [(own.runtime,) for own in artifacts],
-        [1],
-        data=None,
-        recordings=0,
-        seed=options.seed,
-    )
-    measurements = measure_all(contenders, rounds=options.rounds, seed=options.seed)
-    command = f"python -m benchmarks peers --calibration {options.calibration} {data_words(options)}"
-    packages = (*PACKAGES, "tensorflow", "tf2onnx", "ai-edge-quantizer")
-    record = Record(
-        environment(command, packages=packages), options.seed, options.rounds, measurements, doubts(measurements)
-    )
+    answers, data = ask_artifacts(options, artifacts, [CLEAN], title="peers")
+    record = timed(artifacts, options, packages=(*PACKAGES, "tensorflow", "tf2onnx", "ai-edge-quantizer"))
     rows = []
-    for own, logits, measured in zip(artifacts, answers.logits[:, 0], measurements, strict=True):
-        base = next(i for i, other in enumerate(artifacts) if other.manifest.format == own.manifest.format)
-        ratio = ratio_of_medians(measured.inference.samples_ms, measurements[base].inference.samples_ms, paired=True)
-        assert measured.memory is not None
+    for artifact, measurement in zip(artifacts, record.measurements, strict=True):
+        base = next(i for i, other in enumerate(artifacts) if other.manifest.format == artifact.manifest.format)
+        base_ms = record.measurements[base].inference.samples_ms
+        ratio = ratio_of_medians(measurement.inference.samples_ms, base_ms, paired=True)
+        assert measurement.memory is not None
         rows.append(
             {
-                **own.to_dict(),
-                "format": own.manifest.format,
-                **score(logits, answers.labels).to_dict(),
-                "agreement": agreement(answers.logits[base, 0], logits),
-                "latency_ms": summarize(measured.inference.samples_ms).median_ms,
+                **artifact.to_dict(),
+                "format": artifact.manifest.format,
+                **answers.score((artifact.name, CLEAN)).to_dict(),
+                "agreement": answers.agreement((artifacts[base].name, CLEAN), (artifact.name, CLEAN)),
+                "latency_ms": summarize(measurement.inference.samples_ms).median_ms,
                 "time_to_float": ratio.value,
                 "time_to_float_interval95": [ratio.low, ratio.high],
-                "peak_bytes": measured.memory.peak_bytes,
+                "peak_bytes": measurement.memory.peak_bytes,
             }
         )
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "benchmark": "peers",
-        "data": held_out.origin,
-        "recordings": len(answers.labels),
-        "rows": rows,
-        "failed": failed,
-        "record": record.to_dict(),
-    }
-    write_result(document, options.out)
-    if options.json:
-        show_json(document)
-    else:
-        show(peers_text(document))
+    return {**data, "rows": rows, "failed": failed, "record": record.to_dict()}
 
 
 def _make(options: argparse.Namespace) -> tuple[dict[str, Path], dict[str, str]]:
-    """Name → folder of every artefact that could be made here, and name → reason of what could not."""
-    checkpoint = file_sha256(options.checkpoint) if options.checkpoint else "demo"
-    claim_folder(options.folder, {"checkpoint": checkpoint, "calibration": options.calibration})
+    """Name → folder of every artifact that could be made here, and name → reason of the others."""
+    words = [*forward(options, *CALIBRATION[1:], *RECORDINGS), "--calibration", str(options.calibration)]
+    checkpoint = file_sha256(options.checkpoint or DEMO)
+    claim_folder(options.folder, {"options": words, "checkpoint": checkpoint})
+    words += [*forward(options, "checkpoint", "workers"), "--recordings", str(_VERIFIED)]
     folders: dict[str, Path] = {}
-    for name, words in EXPORTS:
+    for name, kind in EXPORTS:
         folder = options.folder / name.replace(" ", "-")
         if not (folder / MANIFEST_NAME).exists():
-            start = ["--checkpoint", str(options.checkpoint)] if options.checkpoint else []
-            start += ["--calibration", str(options.calibration), "--recordings", "32"]
-            call("export", *words, *start, "--out", str(folder), "--force", fails=True)
+            run_command("export", *kind, *words, "--out", str(folder), "--force", may_answer_no=True)
         folders[name] = folder
     if importlib.util.find_spec("ai_edge_quantizer") is None:
         return folders, {AI_EDGE: 'not installed; run `pip install -e ".[peers]"`'}
     folder = options.folder / AI_EDGE.replace(" ", "-")
     if not (folder / MANIFEST_NAME).exists():
         try:
-            quantize_with_ai_edge(folders["our float32 TFLite"], folder, count=options.calibration)
+            quantize_with_ai_edge(Artifact.open(folders["our float32 TFLite"]), folder, options)
         except DataError as error:
             return folders, {AI_EDGE: str(error)}
     return {**folders, AI_EDGE: folder}, {}
 
 
-def quantize_with_ai_edge(source: Path, out: Path, *, count: int) -> None:
-    """Writes an artefact: the float TFLite artefact `source` through ai-edge-quantizer's recipe static_wi8_ai8.
+def quantize_with_ai_edge(source: Artifact, out: Path, options: argparse.Namespace) -> None:
+    """Writes an artifact: a float TFLite one through ai-edge-quantizer's recipe static_wi8_ai8.
 
     Args:
-        source: folder of the float artefact.
+        source: the float artifact.
         out: folder to write.
-        count: synthetic recordings to calibrate with, those that our own export takes.
+        options: --calibration and the options of recordings; our own exports calibrate with the same recordings.
 
     Raises:
-        DataError: LiteRT cannot load what it wrote.
+        DataError: LiteRT cannot load the quantized file.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # its bars fill a log with thousands of updates
     from ai_edge_quantizer import quantizer, recipe
 
-    manifest, model = read_artifact(source)
-    refs = scan(cached_recordings(count, seed=CALIBRATION_SEED, workers=2)).refs
-    labels = class_indices(refs, manifest.codes).tolist()
-    samples = calibration_set(refs, labels, manifest.spec, count=count, seed=0)
+    manifest = source.manifest
+    samples, _ = DataSource.of(options).draw(manifest, calibration=options.calibration, held_out=_VERIFIED)
+    assert samples is not None
     names = [tensor.name for tensor in manifest.inputs]
     feeds = [{name: samples.batch(i, 1)[name] for name in names} for i in range(len(samples.names))]
     with atomic_folder(out, force=True) as folder, contextlib.redirect_stdout(io.StringIO()):
-        tool = quantizer.Quantizer(str(model), recipe.static_wi8_ai8())
-        tool.quantize(tool.calibrate({"serving_default": feeds})).export_model(str(folder / model.name))
-        written = folder / model.name
+        tool = quantizer.Quantizer(str(source.path), recipe.static_wi8_ai8())
+        written = folder / source.path.name
+        tool.quantize(tool.calibrate({"serving_default": feeds})).export_model(str(written))
         (folder / "golden").mkdir()
-        for own in manifest.golden:
-            (folder / own).write_bytes((source / own).read_bytes())
+        for name in manifest.golden:
+            (folder / name).write_bytes((source.folder / name).read_bytes())
         runner = open_model(written, "litert")
         described = replace(
             manifest,
@@ -175,26 +143,24 @@ def quantize_with_ai_edge(source: Path, out: Path, *, count: int) -> None:
         (folder / MANIFEST_NAME).write_text(described.to_json(), encoding="utf-8")
 
 
-def peers_rows(document: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows."""
+def peers_text(document: dict[str, Any]) -> str:
+    """A row for every file, and the tools that failed."""
     header = ["model file", "accuracy [95 %]", "agreement", "file", "peak RAM", "latency", "against our float32"]
     rows = [
         [
-            own["name"],
-            interval_text(own),
-            f"{100 * own['agreement']:.1f} %",
-            f"{own['size_bytes'] / 1e6:.2f} MB",
-            f"{own['peak_bytes'] / 1e6:.0f} MB",
-            f"{own['latency_ms']:.2f} ms",
-            f"{1 / own['time_to_float']:.2f}× as fast",
+            row["name"],
+            str(score_of(row)),
+            f"{100 * row['agreement']:.1f} %",
+            f"{row['size_bytes'] / 1e6:.2f} MB",
+            f"{row['peak_bytes'] / 1e6:.0f} MB",
+            f"{row['latency_ms']:.2f} ms",
+            f"{1 / row['time_to_float']:.2f}× as fast",
         ]
-        for own in document["rows"]
+        for row in document["rows"]
     ]
-    return header, rows
-
-
-def peers_text(document: dict[str, Any]) -> str:
-    """The table as text."""
     title = f"The same network by other tools, on {document['recordings']} recordings ({document['data']})"
-    lines = [format_table(*peers_rows(document), title=title)]
-    return "\n".join([*lines, *(f"{name}: {reason}" for name, reason in document["failed"].items())])
+    failed = [f"{name}: {reason}" for name, reason in document["failed"].items()]
+    return "\n".join([format_table(header, rows, title=title), *failed])
+
+
+STUDY = Study("peers", measure_peers, peers_text)

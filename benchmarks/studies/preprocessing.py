@@ -1,45 +1,52 @@
-"""Time of the preprocessing on one thread, beside its peers: `python -m benchmarks.preprocessing`.
+"""`python -m benchmarks preprocessing`: time of the preprocessing on one thread, beside its peers.
 
-Ours and the peers run in turn, in blocks, so that whatever else the machine does meets all of them alike. The median is
+NumPy is the reference; its peers are the C++ of android_bench/native (where it is built), a plain loop over joints and
+limbs, and librosa. All run in turn, in blocks, so that the machine's other work meets all of them alike. The median is
 that of a loop that preprocesses again and again; `first of block` is the median of the runs that follow other work and
 find cold caches and memory that the system has taken back. Before the clock starts the results are compared: a fast
-wrong answer is not measured.
+wrong answer is not measured. int8 is the input of a quantized model: NumPy quantizes its float tensor, the C++ writes
+int8 itself. The update of a stream is a frame and 1/30 s of sound, then both tensors of the window, which NumPy
+computes anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
-from console.program import add_common_options, make_parser, run_program, show, show_json, warn
+import numpy as np
+import numpy.typing as npt
+
+from console.child import Server
+from console.program import log, warn
 from console.table import format_table
-from preprocess.errors import AnswerIsNo, UsageError
+from preprocess import HeatmapSpec, LogMelSpec, PreprocessSpec, skeleton_to_heatmaps, waveform_to_logmel
+from preprocess.errors import AnswerIsNo
+from runtime.manifest import TensorInfo
+from runtime.native import Har, NativeLibrary, manifest_text
+from runtime.runners import quantize
 
-from ..measure.provenance import provenance
-from ..measure.result_files import write_result
 from ..measure.worker import THREAD_VARIABLES
+from .study import Study
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+# Implementations of one computation by their names; the first is NumPy.
+Group: TypeAlias = dict[str, Callable[[], tuple[npt.NDArray[Any], ...]]]
 
-    from preprocess import HeatmapSpec, LogMelSpec, PreprocessSpec
-
-    FloatArray = npt.NDArray[np.float32]
-
-SCHEMA_VERSION = 1
-DEFAULT_OUT = Path("benchmarks/results/preprocessing.json")
-AGREEMENT = {"heatmaps": 1e-4, "log-Mel": 1e-3}  # largest difference from the peers, in map units and dB
+DEFAULT_LIBRARY = Path("build/native/libpocket_har.so")
+# Largest difference from NumPy: in map units and dB, and in steps of int8.
+LIMITS = {("heatmaps", "float32"): 1e-4, ("log-Mel", "float32"): 1e-3}
+_LIMIT_INT8 = 1.0
 _WIDE_SPREAD = 0.10  # (p90 − p10) / median above which a timing is called unsteady
 
 _BLOCK_RUNS = 5
 _FRAMES = 100  # of the recording, about 3.3 s at Kinect's 30 frames a second
+_WINDOW_FRAMES = 90
+_FRAMES_PER_S = 30
+_SKELETON_STEP = (1 / 255, -128)  # scale and zero point: heatmaps lie in [0, 1]
 
 # A standing person in Kinect v2's order, metres: x to the side, y up.
 _STANDING = (
@@ -50,93 +57,207 @@ _STANDING = (
 )  # fmt: skip
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the benchmark in a process whose libraries use one thread each."""
-    return run_on_one_thread("benchmarks.studies.preprocessing", _parser(), argv)
+def measure_preprocessing(options: argparse.Namespace) -> dict[str, Any]:
+    """Compares and times, in a process whose libraries use one thread each.
 
-
-def run_on_one_thread(module: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
-    """Runs the program here where libraries use one thread each, else `python -m module` in a process where they do."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    single = dict.fromkeys(THREAD_VARIABLES, "1")
-    if single.items() <= os.environ.items():
-        return run_program(parser, arguments)
-    child = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(child, env={**os.environ, **single}, check=False).returncode
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = make_parser("benchmarks.studies.preprocessing", "Times the preprocessing and its peers on one thread.")
-    add_timing_options(parser, DEFAULT_OUT)
-    parser.set_defaults(handler=_run)
-    return parser
-
-
-def add_timing_options(parser: argparse.ArgumentParser, out: Path) -> None:
-    """What is preprocessed how often, and where the result goes."""
-    parser.add_argument("--preset", default="paper", help="paper or nano (default: paper)")
-    parser.add_argument("--runs", type=int, default=100, help="timed runs of each (default: 100)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the recording (default: 0)")
-    parser.add_argument("--out", type=Path, default=out, help=f"result file (default: {out})")
-    add_common_options(parser)
-
-
-def chosen_spec(options: argparse.Namespace) -> PreprocessSpec:
-    """The specification to time; raises UsageError for `--preset` and `--runs` that cannot be."""
-    from preprocess import PreprocessSpec
-
-    if options.runs < 10:
-        raise UsageError(f"--runs is {options.runs}; a median needs at least 10")
-    return PreprocessSpec.preset(options.preset)
-
-
-def _run(options: argparse.Namespace) -> None:
-    spec = chosen_spec(options)
-    groups = {
-        "heatmaps": _heatmap_group(spec.skeleton, options.seed),
-        "log-Mel": _logmel_group(spec.audio, options.seed),
-    }
-    differences = {name: _agreement(name, group) for name, group in groups.items()}
-    timings = {name: time_in_turn(group, options.runs) for name, group in groups.items()}
-    results = [
-        {"input": name, "code": code, **summary(samples)}
-        for name, group in timings.items()
-        for code, samples in group.items()
-    ]
-    command = (
-        f"python -m benchmarks.preprocessing --preset {options.preset} --runs {options.runs} --seed {options.seed}"
-    )
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "benchmark": "preprocessing",
-        "provenance": provenance(command, packages=("numpy", "librosa", "scipy")),
+    Raises:
+        MissingComponentError, DataError: --library does not exist or does not load.
+        AnswerIsNo: a result differs from NumPy's by more than rounding explains.
+    """
+    path: Path | None = options.library
+    if path is None and DEFAULT_LIBRARY.exists():
+        path = DEFAULT_LIBRARY
+    if path is None:
+        log(f"without C++: {DEFAULT_LIBRARY} is not built, android_bench/native/README.md has the command")
+    kernels = NativeLibrary(path).kernels if path else None
+    with Server(
+        "benchmarks.studies.preprocessing:serve_timings",
+        options.preset,
+        options.runs,
+        options.seed,
+        str(path.resolve()) if path else None,
+        what="the process that times the preprocessing",
+        environment=dict.fromkeys(THREAD_VARIABLES, "1"),
+    ) as server:
+        server.ready()
+        differences = server.ask("differences")
+        for (name, dtype), difference in differences.items():
+            limit = LIMITS.get((name, dtype), _LIMIT_INT8)
+            if not difference <= limit:
+                raise AnswerIsNo(
+                    f"{name} in {dtype} differs from NumPy by {difference:.3g}, more than {limit:g}; not timed"
+                )
+        results = server.ask("timings")
+    unsteady = [r for r in results if r["p90_ms"] - r["p10_ms"] > _WIDE_SPREAD * r["median_ms"]]
+    if unsteady:
+        names = ", ".join(f"{r['code']} ({r['input']}, {r['type']})" for r in unsteady)
+        warn(f"times spread by more than {_WIDE_SPREAD:.0%}: {names}; leave the machine alone and run again")
+    return {
         "preset": options.preset,
         "seed": options.seed,
         "threads": 1,
         "block_runs": _BLOCK_RUNS,
         "recording_frames": _FRAMES,
-        "largest_difference": differences,
+        "kernels": kernels,
+        "largest_difference": {", ".join(key): difference for key, difference in differences.items()},
         "results": results,
     }
-    write_result(document, options.out)
-    _report(document, as_json=options.json)
 
 
-def _heatmap_group(spec: HeatmapSpec, seed: int) -> dict[str, Callable[[], FloatArray]]:
-    """One moving person, drawn by `preprocess` and by a loop over joints and limbs."""
-    from preprocess import skeleton_to_heatmaps
+def preprocessing_table(document: dict[str, Any]) -> str:
+    """Every implementation of every input: median, the first runs after a pause, speed beside NumPy."""
+    base: dict[tuple[str, str], float] = {}
+    rows = []
+    for result in document["results"]:
+        key = (result["input"], result.get("type", "float32"))
+        if result["code"] in ("NumPy", "pocket-har"):
+            base[key] = result["median_ms"]
+        median = result["median_ms"]
+        times = [f"{median:.2f} ms", f"{result['first_of_block_median_ms']:.2f} ms"]
+        rows.append([*key, result["code"], *times, f"{base[key] / median:.2f}×"])
+    kernels = f"; C++ with {document['kernels']} kernels" if document.get("kernels") else ""
+    header = ["input", "type", "code", "median", "first after a pause", "speed"]
+    return format_table(header, rows, title=f"Preset {document['preset']}, one thread{kernels}")
 
-    joints, confidence = moving_person(seed)
+
+def serve_timings(preset: str, runs: int, seed: int, library: str | None) -> Callable[[str], Any]:
+    """The function of the process: answers `differences`, by input and type, and `timings`, results of a file."""
+    groups = _groups(PreprocessSpec.preset(preset), NativeLibrary(Path(library)) if library else None, runs, seed)
+
+    def answer(question: str) -> Any:
+        if question == "differences":
+            return {key: largest_difference(group) for key, group in groups.items()}
+        return [
+            {"input": name, "type": dtype, "code": code, **_block_summary(samples)}
+            for (name, dtype), group in groups.items()
+            for code, samples in time_in_blocks(group, runs).items()
+        ]
+
+    return answer
+
+
+def largest_difference(group: Group) -> float:
+    """The largest between the first implementation and any other."""
+    reference, *peers = (run() for run in group.values())
+    return max(
+        (
+            float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max())
+            for peer in peers
+            for ours, theirs in zip(reference, peer, strict=True)
+        ),
+        default=0.0,
+    )
+
+
+def time_in_blocks(group: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, list[float]]:
+    """Milliseconds of at least `runs` runs of each, _BLOCK_RUNS of one after another, then of the next."""
+    samples: dict[str, list[float]] = {code: [] for code in group}
+    for _ in range(0, runs, _BLOCK_RUNS):
+        for code, run in group.items():
+            for _ in range(_BLOCK_RUNS):
+                start = time.perf_counter()
+                run()
+                samples[code].append((time.perf_counter() - start) * 1e3)
+    return samples
+
+
+def _block_summary(samples_ms: Sequence[float]) -> dict[str, Any]:
+    low, median, high = np.quantile(samples_ms, (0.1, 0.5, 0.9)).tolist()
     return {
-        "pocket-har": lambda: skeleton_to_heatmaps(joints, confidence, spec).tensor,
-        "NumPy loop": lambda: _heatmaps_by_loop(joints, confidence, spec),
+        "median_ms": median,
+        "p10_ms": low,
+        "p90_ms": high,
+        "first_of_block_median_ms": float(np.median(samples_ms[::_BLOCK_RUNS])),
+        "samples_ms": [round(sample, 4) for sample in samples_ms],
     }
+
+
+def _groups(spec: PreprocessSpec, native: NativeLibrary | None, runs: int, seed: int) -> dict[tuple[str, str], Group]:
+    """By input and type of numbers: implementations of the same computation."""
+    joints, confidence = moving_person(seed)
+    waveform = _noise(spec.audio.samples, seed)
+
+    def heatmaps() -> FloatArray:
+        return skeleton_to_heatmaps(joints, confidence, spec.skeleton).tensor
+
+    def logmel() -> FloatArray:
+        return waveform_to_logmel(waveform, spec.audio)
+
+    groups: dict[tuple[str, str], Group] = {
+        ("heatmaps", "float32"): {
+            "NumPy": lambda: (heatmaps(),),
+            "NumPy loop": lambda: (_heatmaps_by_loop(joints, confidence, spec.skeleton),),
+        },
+        ("log-Mel", "float32"): {"NumPy": lambda: (logmel(),), **_librosa(waveform, spec.audio)},
+    }
+    if native is None:
+        return groups
+    decibels = logmel()
+    step = float(decibels.max() - decibels.min()) / 255
+    inputs = (
+        TensorInfo("skeleton", (1, *spec.skeleton.shape), "int8", *_SKELETON_STEP),
+        TensorInfo("audio", (1, *spec.audio.shape), "int8", step, round(-128 - float(decibels.min()) / step)),
+    )
+    har = native.open(manifest_text(spec, inputs))
+    maps, maps8 = np.empty(spec.skeleton.shape, np.float32), np.empty(spec.skeleton.shape, np.int8)
+    sound, sound8 = np.empty(spec.audio.shape, np.float32), np.empty(spec.audio.shape, np.int8)
+    rate_hz = spec.audio.sample_rate_hz
+    groups["heatmaps", "float32"]["C++"] = lambda: (har.heatmaps(joints, confidence, maps),)
+    groups["log-Mel", "float32"]["C++"] = lambda: (har.logmel(waveform, rate_hz, sound),)
+    groups["heatmaps", "int8"] = {
+        "NumPy": lambda: (quantize(heatmaps(), inputs[0]),),
+        "C++": lambda: (har.heatmaps(joints, confidence, maps8),),
+    }
+    groups["log-Mel", "int8"] = {
+        "NumPy": lambda: (quantize(logmel(), inputs[1]),),
+        "C++": lambda: (har.logmel(waveform, rate_hz, sound8),),
+    }
+    for bodies, people in ((1, "1 body"), (2, "2 bodies")):
+        groups[f"update of a stream, {people}", "int8"] = _stream_group(har, spec, inputs, bodies, runs, seed)
+    return groups
+
+
+def _stream_group(
+    har: Har, spec: PreprocessSpec, inputs: tuple[TensorInfo, ...], bodies: int, runs: int, seed: int
+) -> Group:
+    """A full window that advances by one frame: pushed and read by the C++, computed anew by NumPy."""
+    one, visible = moving_person(seed)
+    joints = np.concatenate([one + np.array([0.8 * body, 0, 0], np.float32) for body in range(bodies)], axis=1)
+    confidence = np.repeat(visible, bodies, axis=1)
+    rate_hz, length, hop = spec.audio.sample_rate_hz, spec.audio.samples, spec.audio.hop_samples
+    piece = rate_hz // _FRAMES_PER_S
+    filling = max(_WINDOW_FRAMES, -(-(length + hop) // piece))  # frames until the window is full
+    waveform = _noise((filling + 2 * runs) * piece, seed)
+    maps, sound = np.empty(spec.skeleton.shape, np.int8), np.empty(spec.audio.shape, np.int8)
+    stream = har.stream(_WINDOW_FRAMES, bodies)
+    now = 0
+
+    def push() -> None:
+        nonlocal now
+        frame = now % len(joints)
+        stream.push_frame(now, joints[frame], confidence[frame])
+        stream.push_audio(waveform[now * piece : (now + 1) * piece], rate_hz)
+        now += 1
+
+    def update() -> tuple[npt.NDArray[Any], ...]:
+        push()
+        return stream.heatmaps(maps), stream.logmel(sound)
+
+    def anew() -> tuple[npt.NDArray[Any], ...]:
+        """The tensors of the window after the next frame."""
+        frames = np.arange(now + 1 - _WINDOW_FRAMES, now + 1) % len(joints)
+        heatmaps = skeleton_to_heatmaps(joints[frames], confidence[frames], spec.skeleton).tensor
+        end = (now + 1) * piece // hop * hop
+        logmel = waveform_to_logmel(waveform[end - length : end], spec.audio)
+        return quantize(heatmaps, inputs[0]), quantize(logmel, inputs[1])
+
+    while now < filling:
+        push()
+    return {"NumPy": anew, "C++": update}
 
 
 def moving_person(seed: int) -> tuple[FloatArray, FloatArray]:
     """A standing person whose joints swing: joints [100, 1, 25, 3] in metres, confidence [100, 1, 25]."""
-    import numpy as np
-
     rng = np.random.default_rng(seed)
     standing = np.column_stack([_STANDING, np.zeros(len(_STANDING))]) + np.array([0.3, 0.1, 3.0])
     swing = np.sin(2 * np.pi * np.arange(_FRAMES)[:, None, None] / 30 + rng.uniform(0, 6, (25, 1)))
@@ -144,17 +265,12 @@ def moving_person(seed: int) -> tuple[FloatArray, FloatArray]:
     return joints, np.ones(joints.shape[:-1], np.float32)
 
 
-def noise(samples: int, seed: int) -> FloatArray:
-    """A waveform [samples]."""
-    import numpy as np
-
+def _noise(samples: int, seed: int) -> FloatArray:
     return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
 
 
 def _heatmaps_by_loop(joints: FloatArray, confidence: FloatArray, spec: HeatmapSpec) -> FloatArray:
-    """The definition written down directly: every joint and limb over the whole image, float32, no cut-off."""
-    import numpy as np
-
+    """The definition written down directly: every joint and limb over the full image, float32, no cut-off."""
     from preprocess.heatmaps import normalize_skeleton, project_views, sample_frames, select_bodies
 
     layout = spec.skeleton_layout
@@ -175,24 +291,19 @@ def _heatmaps_by_loop(joints: FloatArray, confidence: FloatArray, spec: HeatmapS
             (ax, ay), (dx, dy) = place[a], place[b] - place[a]
             share = np.clip(((column - ax) * dx + (row - ay) * dy) / max(dx * dx + dy * dy, np.float32(1e-12)), 0, 1)
             squared = (column - ax - share * dx) ** 2 + (row - ay - share * dy) ** 2
-            tensor[..., 6 * frame + 3 + view] += min(score[frame, body, a], score[frame, body, b]) * np.exp(
-                scale * squared
-            )
+            weight = min(score[frame, body, a], score[frame, body, b])
+            tensor[..., 6 * frame + 3 + view] += weight * np.exp(scale * squared)
     tensor = np.minimum(tensor, 1)
     xy = tensor[..., 0:-1:6]
     tensor[..., -1] = np.abs(np.diff(xy, axis=-1)).max(-1)
     return tensor
 
 
-def _logmel_group(spec: LogMelSpec, seed: int) -> dict[str, Callable[[], FloatArray]]:
-    """Noise through `preprocess`, through librosa as it is called everywhere, and with its Mel filters kept."""
+def _librosa(waveform: FloatArray, spec: LogMelSpec) -> Group:
+    """librosa as it is called everywhere, and with its Mel filters kept."""
     import librosa
-    import numpy as np
     from librosa.filters import mel
 
-    from preprocess import waveform_to_logmel
-
-    waveform = noise(spec.samples, seed)
     framing = {"n_fft": spec.n_fft, "hop_length": spec.hop_samples, "win_length": spec.window_samples}
     bands = {"sr": spec.sample_rate_hz, "n_mels": spec.n_mels, "fmin": spec.fmin_hz, "fmax": spec.fmax_hz}
     filters = mel(n_fft=spec.n_fft, **bands)
@@ -202,78 +313,9 @@ def _logmel_group(spec: LogMelSpec, seed: int) -> dict[str, Callable[[], FloatAr
         return np.stack([decibel, librosa.feature.delta(decibel), librosa.feature.delta(decibel, order=2)], axis=-1)
 
     return {
-        "pocket-har": lambda: waveform_to_logmel(waveform, spec),
-        "librosa": lambda: finish(librosa.feature.melspectrogram(y=waveform, **framing, **bands)),
-        "librosa, filters kept": lambda: finish(filters @ np.abs(librosa.stft(waveform, **framing)) ** 2),
+        "librosa": lambda: (finish(librosa.feature.melspectrogram(y=waveform, **framing, **bands)),),
+        "librosa, filters kept": lambda: (finish(filters @ np.abs(librosa.stft(waveform, **framing)) ** 2),),
     }
 
 
-def _agreement(name: str, group: dict[str, Callable[[], FloatArray]]) -> float:
-    """The largest difference between ours (the first) and any peer.
-
-    Raises:
-        AnswerIsNo: it exceeds AGREEMENT.
-    """
-    ours, *peers = (run() for run in group.values())
-    difference = max(float(abs(ours - peer).max()) for peer in peers)
-    if not difference <= AGREEMENT[name]:
-        raise AnswerIsNo(f"{name} differs from a peer by {difference:.3g}, more than {AGREEMENT[name]:g}; not timed")
-    return difference
-
-
-def time_in_turn(group: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, list[float]]:
-    """Milliseconds of at least `runs` runs of each, _BLOCK_RUNS of one after another, then of the next."""
-    samples: dict[str, list[float]] = {code: [] for code in group}
-    for _ in range(0, runs, _BLOCK_RUNS):
-        for code, run in group.items():
-            for _ in range(_BLOCK_RUNS):
-                start = time.perf_counter()
-                run()
-                samples[code].append((time.perf_counter() - start) * 1e3)
-    return samples
-
-
-def summary(samples_ms: list[float]) -> dict[str, Any]:
-    """Median, 10th and 90th percentile, the median of the first runs of the blocks, and all samples."""
-    import numpy as np
-
-    low, median, high = np.quantile(samples_ms, (0.1, 0.5, 0.9)).tolist()
-    return {
-        "median_ms": median,
-        "p10_ms": low,
-        "p90_ms": high,
-        "first_of_block_median_ms": float(np.median(samples_ms[::_BLOCK_RUNS])),
-        "samples_ms": [round(sample, 4) for sample in samples_ms],
-    }
-
-
-def warn_of_spread(results: Sequence[dict[str, Any]], keys: Sequence[str] = ("input",)) -> None:
-    """One warning for all unsteady timings, each with its code and the values of `keys`."""
-    unsteady = [r for r in results if r["p90_ms"] - r["p10_ms"] > _WIDE_SPREAD * r["median_ms"]]
-    if unsteady:
-        names = ", ".join(f"{r['code']} ({', '.join(r[key] for key in keys)})" for r in unsteady)
-        warn(f"times spread by more than {_WIDE_SPREAD:.0%}: {names}; leave the machine alone and run again")
-
-
-def _report(document: dict[str, Any], *, as_json: bool) -> None:
-    warn_of_spread(document["results"])
-    if as_json:
-        show_json(document)
-        return
-    ours = {r["input"]: r["median_ms"] for r in document["results"] if r["code"] == "pocket-har"}
-    columns = ("median_ms", "p10_ms", "p90_ms", "first_of_block_median_ms")
-    rows = [
-        [r["input"], r["code"], *(f"{r[c]:.2f}" for c in columns), f"{r['median_ms'] / ours[r['input']]:.1f}×"]
-        for r in document["results"]
-    ]
-    machine = document["provenance"]["machine"]
-    title = f"Preprocessing, preset {document['preset']}, one thread of {machine['cpu']}"
-    show(
-        format_table(
-            ["input", "code", "median ms", "p10 ms", "p90 ms", "first of block ms", "median"], rows, title=title
-        )
-    )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+STUDY = Study("preprocessing", measure_preprocessing, preprocessing_table, packages=("numpy", "librosa", "scipy"))

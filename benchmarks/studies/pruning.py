@@ -1,7 +1,7 @@
-"""Accuracy, size and latency against the share of MACs that pruning leaves: `python -m benchmarks.pruning --data DIR`.
+"""`python -m benchmarks pruning`: accuracy, size and latency against the share of MACs that pruning leaves.
 
 A chain of the project's own commands: each point is pruned from the one before and trained to answer as the original
-does, then exported in float32 and in INT8 and verified on unseen recordings. Killed, it goes on where it was.
+does, then exported in float32 and in INT8 and verified on unseen recordings. A killed run continues in its --folder.
 """
 
 from __future__ import annotations
@@ -12,163 +12,111 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from console.files import atomic_file
-from console.plot import require_matplotlib
-from console.program import add_common_options, make_parser, run_as_main, show, show_json
+from console.child import run_command
+from console.options import forward
+from console.plot import new_figure, save_png
 from console.table import format_table
-from preprocess.errors import UsageError
 from runtime.manifest import file_sha256
 
-from ..commands import call
-from ..measure.provenance import provenance
-from ..measure.result_files import claim_folder, write_result
 from ..measure.runner import Contender, time_in_turn
 from ..measure.statistics import timing_entry
+from .study import Study, claim_folder, score_of, write_result
+from .table1 import CALIBRATION, DEMO, RECORDINGS
 
-RESULT = Path(__file__).parents[1] / "results" / "pruning.json"
-SHARES = (0.75, 0.5, 0.35, 0.25, 0.2)
 PRECISIONS = {"float32": (), "INT8": ("--int8",)}
 PACKAGES = ("numpy", "tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert")
-SCHEMA_VERSION = 1
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = make_parser("benchmarks.studies.pruning", "Prune, train and export at several budgets, and compare.")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="recordings to train on")
-    parser.add_argument("--protocol", default="all", metavar="NAME", help="split of --data (default all)")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo that ships)")
-    parser.add_argument("--shares", type=float, nargs="+", default=SHARES, metavar="X", help="shares of the MACs left")
-    parser.add_argument(
-        "--also",
-        nargs="+",
-        choices=("parameters", "time"),
-        default=[],
-        metavar="MEASURE",
-        help="leave the same shares of the parameters, or of the estimated time, or both (parameters, time)",
-    )
-    parser.add_argument("--multiple", type=int, default=8, metavar="N", help="widths are multiples of N (default 8)")
-    parser.add_argument("--recordings", type=int, default=2000, metavar="N", help="unseen recordings (default 2000)")
-    parser.add_argument("--calibration", type=int, metavar="N", help="recordings to calibrate with")
-    parser.add_argument("--set", action="append", default=[], metavar="PART.FIELD=VALUE", help="as for finetune")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of training (default 1)")
-    parser.add_argument("--runs", type=int, default=50, metavar="N", help="timed rounds (default 50)")
-    parser.add_argument("--folder", type=Path, default=Path("runs/pruning"), metavar="DIR", help="intermediate results")
-    parser.add_argument("--out", type=Path, default=RESULT, metavar="FILE", help="result file; a plot goes beside it")
-    add_common_options(parser)
-    parser.set_defaults(handler=_run)
-    return parser
+def measure_pruning(options: argparse.Namespace) -> dict[str, Any]:
+    """Prunes, trains, exports and times.
 
-
-def _run(options: argparse.Namespace) -> None:
-    require_matplotlib()
-    shares = sorted(set(options.shares), reverse=True)
-    if not all(0 < share < 1 for share in shares):
-        raise UsageError(f"--shares are {shares}; use numbers between 0 and 1")
-    origin = file_sha256(options.checkpoint) if options.checkpoint else "demo"
-    claim_folder(options.folder, {"command": _command(options, shares), "checkpoint": origin})
+    Raises:
+        UsageError: --folder has results of other options.
+        DataError: a command failed, or a file could not be timed.
+    """
+    origin = file_sha256(options.checkpoint or DEMO)
+    effective = (*RECORDINGS, "shares", "also", "multiple", "settings", "set", *CALIBRATION, "recordings")
+    claim_folder(options.folder, {"options": forward(options, *effective), "checkpoint": origin})
     points, files = [], []
     previous: Path | None = options.checkpoint
-    before: dict[str, float] = {}
-    for share in (1.0, *shares):
+    left: dict[str, float] = {}
+    for share in (1.0, *sorted(set(options.shares) - {1.0}, reverse=True)):
         folder = options.folder / f"{share:g}"
-        checkpoint = previous if share == 1 else _pruned(options, previous, share, before, folder)
+        checkpoint = previous if share == 1 else _pruned(options, previous, share, left, folder)
         exports = {name: _exported(options, checkpoint, folder / name, words) for name, words in PRECISIONS.items()}
         points.append({"share": share, "exports": exports})
         files += [Contender(f"{share:g} {name}", folder / name / "model.tflite", "litert") for name in PRECISIONS]
-        whole = points[0]["exports"]["float32"]
-        before = {name: exports["float32"][name] / whole[name] for name in ("macs", "parameters")}
+        unpruned = points[0]["exports"]["float32"]
+        left = {name: exports["float32"][name] / unpruned[name] for name in ("macs", "parameters")}
         previous = checkpoint
-    latencies = [times.inference_ms for times in time_in_turn(files, rounds=options.runs, seed=0)]
+    latencies = [times.inference_ms for times in time_in_turn(files, rounds=options.rounds, seed=0)]
     base = latencies[1]  # the unpruned INT8 file
     for index, point in enumerate(points):
         for offset, name in enumerate(PRECISIONS):
             point["exports"][name]["latency"] = timing_entry(latencies[2 * index + offset], base)
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "benchmark": "pruning",
-        "provenance": provenance(_command(options, shares), packages=PACKAGES),
-        "points": points,
-    }
-    write_result(document, options.out)
-    draw(document, options.out.with_suffix(".png"))
-    if options.json:
-        show_json(document)
-    else:
-        show(pruning_table(document))
+    return {"points": points}
 
 
 def _pruned(
-    options: argparse.Namespace, checkpoint: Path | None, share: float, before: dict[str, float], folder: Path
+    options: argparse.Namespace, checkpoint: Path | None, share: float, left: dict[str, float], folder: Path
 ) -> Path:
-    """The checkpoint pruned to `share` of the whole, of which it has the shares `before`, and trained."""
-    data = ["--data", str(options.data), "--protocol", options.protocol, "--seed", str(options.seed)]
+    """The checkpoint pruned to `share` of the original, of which it has the shares `left`, and trained."""
+    data = forward(options, "data", "audio", "missing_list", "on_error", "workers")
+    data += ["--protocol", options.protocol, "--seed", str(options.seed)]
     pruned, run = folder / "pruned.npz", folder / "run"
     result = run / "checkpoint.npz"
     if not pruned.exists():
         start = ["--checkpoint", str(checkpoint)] if checkpoint else []
         widths = ["--multiple", str(options.multiple)]
-        # A command's shares are of what there is; the time that is left is not in the results, but near the MACs.
+        # The command's shares are of its checkpoint; the time that is left is not in the results, but near the MACs.
         for name in ("macs", *options.also):
-            widths += [f"--{name}", f"{min(1.0, share / before.get(name, before['macs'])):.6f}"]
-        call("quantize", "prune", *start, *widths, "--out", str(pruned), *data)
+            widths += [f"--{name}", f"{min(1.0, share / left.get(name, left['macs'])):.6f}"]
+        run_command("quantize", "prune", *start, *widths, "--out", str(pruned), *data)
     if not result.exists():
         teacher = ["--teacher", str(options.checkpoint)] if options.checkpoint else []
-        settings = [word for assignment in options.set for word in ("--set", assignment)]
-        words = ["--checkpoint", str(pruned), *teacher, "--out", str(run), "--resume", *data, *settings]
-        call("quantize", "finetune", *words)
+        out = ["--out", str(run), "--resume"]
+        settings = forward(options, "settings", "set")
+        run_command("quantize", "finetune", "--checkpoint", str(pruned), *teacher, *out, *data, *settings)
     return result
 
 
 def _exported(
     options: argparse.Namespace, checkpoint: Path | None, out: Path, words: tuple[str, ...]
 ) -> dict[str, Any]:
-    """What is known of an export; a finished one is read again."""
+    """The results of an export; those of a finished one are read again."""
     known = out.with_suffix(".json")
     if not known.exists():
         start = ["--checkpoint", str(checkpoint)] if checkpoint else []
-        start += ["--calibration", str(options.calibration)] if options.calibration else []
-        recordings = ["--recordings", str(options.recordings)]
-        found = call("export", "tflite", *words, *start, *recordings, "--out", str(out), "--force", fails=True)
-        verification = found["verification"]
+        start += [*forward(options, *CALIBRATION), "--recordings", str(options.recordings)]
+        export = run_command("export", "tflite", *words, *start, "--out", str(out), "--force", may_answer_no=True)
+        verification, cost = export["verification"], export["cost"]["fused"]
         litert = verification["runtimes"]["litert"]
-        document = {
-            "macs": found["cost"]["fused"]["macs"],
-            "parameters": found["cost"]["fused"]["parameters"],
-            "size_bytes": found["size_bytes"],
+        result = {
+            "macs": cost["macs"],
+            "parameters": cost["parameters"],
+            "size_bytes": export["size_bytes"],
             "float_accuracy": verification["float"],
             **{key: litert[key] for key in ("accuracy", "interval95", "agreement", "snr_db", "count")},
         }
-        with atomic_file(known) as temporary:
-            temporary.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
+        write_result(result, known)
     loaded: dict[str, Any] = json.loads(known.read_text(encoding="utf-8"))
     return loaded
-
-
-def _command(options: argparse.Namespace, shares: list[float]) -> str:
-    words = [f"python -m benchmarks.pruning --data DIR --shares {' '.join(f'{own:g}' for own in shares)}"]
-    words += [f"--checkpoint {options.checkpoint.name}"] if options.checkpoint else []
-    words += [f"--protocol {options.protocol}"] if options.protocol != "all" else []
-    words += [f"--calibration {options.calibration}"] if options.calibration else []
-    words += [f"--also {' '.join(options.also)}"] if options.also else []
-    words += [f"--multiple {options.multiple} --recordings {options.recordings} --seed {options.seed}"]
-    return " ".join([*words, *(f"--set {assignment}" for assignment in options.set)])
 
 
 def pruning_table(document: dict[str, Any]) -> str:
     """A row for every point: cost, size, accuracy and latency; ratios to the unpruned INT8 file."""
     rows = []
-    whole = document["points"][0]["exports"]["float32"]["macs"]
+    all_macs = document["points"][0]["exports"]["float32"]["macs"]
     for point in document["points"]:
         exact, coarse = (point["exports"][name] for name in PRECISIONS)
-        low, high = coarse["interval95"]
         latency = coarse["latency"]
         rows.append(
             [
-                f"{exact['macs'] / 1e6:.1f} M ({exact['macs'] / whole:.0%})",
+                f"{exact['macs'] / 1e6:.1f} M ({exact['macs'] / all_macs:.0%})",
                 f"{exact['parameters'] / 1e6:.2f} M",
                 f"{coarse['size_bytes'] / 1e6:.2f} MB",
                 f"{100 * exact['accuracy']:.1f} %",
-                f"{100 * coarse['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]",
+                str(score_of(coarse)),
                 f"{latency['median_ms']:.2f} ms, {1 / latency['ratio']:.2f}×",
             ]
         )
@@ -176,34 +124,27 @@ def pruning_table(document: dict[str, Any]) -> str:
     return format_table(header, rows)
 
 
-def draw(document: dict[str, Any], path: Path) -> None:
+def draw_pruning(document: dict[str, Any], path: Path) -> None:
     """PNG: accuracy against MACs, file size and latency, float32 and INT8."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 4)
     measures: dict[str, Callable[[dict[str, Any]], float]] = {
-        "MACs, M": lambda own: own["macs"] / 1e6,
-        "file, MB": lambda own: own["size_bytes"] / 1e6,
-        "latency, ms (1 thread)": lambda own: own["latency"]["median_ms"],
+        "MACs, M": lambda export: export["macs"] / 1e6,
+        "file, MB": lambda export: export["size_bytes"] / 1e6,
+        "latency, ms (1 thread)": lambda export: export["latency"]["median_ms"],
     }
     for axes, (label, value) in zip(figure.subplots(1, 3, sharey=True), measures.items(), strict=True):
         for name, colour in zip(PRECISIONS, ("#6c757d", "#1f77b4"), strict=True):
-            own = [point["exports"][name] for point in document["points"]]
-            accuracy = [100 * entry["accuracy"] for entry in own]
-            bars = [[100 * abs(entry["accuracy"] - entry["interval95"][i]) for entry in own] for i in (0, 1)]
-            axes.errorbar(
-                [value(entry) for entry in own], accuracy, bars, marker="o", color=colour, label=name, capsize=3
-            )
+            exports = [point["exports"][name] for point in document["points"]]
+            accuracy = [100 * export["accuracy"] for export in exports]
+            bars = [[100 * abs(export["accuracy"] - export["interval95"][i]) for export in exports] for i in (0, 1)]
+            places = [value(export) for export in exports]
+            axes.errorbar(places, accuracy, bars, marker="o", color=colour, label=name, capsize=3)
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("accuracy on unseen subjects, %")
     figure.axes[0].legend(frameon=False, loc="lower right")
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    save_png(figure, path.with_suffix(".png"))
 
 
-if __name__ == "__main__":
-    run_as_main(build_parser())
+STUDY = Study("pruning", measure_pruning, pruning_table, packages=PACKAGES, draw=draw_pruning)

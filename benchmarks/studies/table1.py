@@ -1,242 +1,240 @@
 """`python -m benchmarks table1`: cost, size, memory and time of every stream and precision beside the paper's Table 1.
 
-Parameters and multiply-accumulates are counted from each file's own graph and must equal what the configuration gives.
+Parameters and multiply-accumulates are counted from each file's own graph and must equal those of the configuration.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import textwrap
+from pathlib import Path
 from typing import Any
 
-from console.program import show, show_json, warn
+from console.child import run_command
+from console.options import forward
+from console.program import log
 from console.table import format_table
 from preprocess.errors import DataError, UsageError
-from runtime.manifest import Manifest, read_artifact
+from runtime.artifact import Artifact
+from runtime.manifest import MANIFEST_NAME, Manifest, file_sha256
 from runtime.paper import PAPER_TABLE_1
 
 from ..graph.file_cost import GraphCost, graph_cost
-from ..measure.latency import PACKAGES, doubts
-from ..measure.provenance import environment
-from ..measure.records import Record
-from ..measure.result_files import write_result
-from ..measure.runner import artifact_contenders, measure_all
+from ..measure.latency import PACKAGES
 from ..measure.statistics import ratio_of_medians, summarize
-from .variants import PRECISIONS, STREAMS, Variant, make_variants, variant_words
+from .study import Study, claim_folder, timed
 
-SCHEMA_VERSION = 1
+STREAMS = ("visual", "audio", "fused")
+PRECISIONS = ("float32", "INT8", "pruned INT8")
 RUNTIME = "litert"
-RGB = 3  # channels that the paper's FLOPs are counted with
-STEM = "visual/stem"
+# What ships: the demo, and the demo pruned to half of its MACs and trained again.
+_DEMOS = Path(__file__).resolve().parents[2] / "model" / "demo"
+DEMO, PRUNED_DEMO = _DEMOS / "nano.npz", _DEMOS / "nano-pruned.npz"
+SHARE = 0.5
+CALIBRATION = ("calibration", "calibrate_by", "equalise", "keep_biases")
+RECORDINGS = ("data", "audio", "protocol", "missing_list", "on_error", "seed")
+_RGB = 3  # channels of the paper's FLOPs
+_STEM = "visual/stem"
 NOTES = (
     "c computed (MACs and arena from the file's graph, parameters as trained, before norms are folded away), "
     "m measured, q quoted from the paper (on its own machine)",
     "MACs: multiply-accumulates, which the paper calls FLOPs; FLOPs in the stricter sense are twice as many. The paper "
-    "counts a three-channel image; the heatmaps have more, which the first convolution alone feels",
+    "counts a three-channel image; the heatmaps have more, which affects only the first convolution",
     "faster: than the same stream in float32, in the same rounds",
     "arena: the most that activations alive at one time take, without what a runtime adds",
     "peak RAM beyond the interpreter with the runtime loaded, in brackets with the weights in a mapped file",
 )
 
 
-def table1_command(options: argparse.Namespace) -> None:
-    """Makes the artefacts, measures, shows the table.
+def make_artifacts(options: argparse.Namespace) -> dict[tuple[str, str], Artifact]:
+    """Every stream in every precision, by both; exports those that are not in --folder yet.
 
     Raises:
-        UsageError: an option has a value that cannot be.
-        DataError: an artefact could not be made or measured, or its graph does not cost what its configuration says.
+        UsageError: options exclude each other, or the folder has artifacts of other options.
+        DataError: an export failed.
     """
-    check_options(options)
-    variants = make_variants(options)
-    document = measure_table1(variants, options, command_of(options))
-    if options.out:
-        write_result(document, options.out)
-    for warning in document["record"]["warnings"][:1]:
-        warn(f"times are unsteady, leave the machine alone and measure again: {warning}")
-    if options.json:
-        show_json(document)
-    else:
-        show(table1_text(document))
-
-
-def check_options(options: argparse.Namespace) -> None:
-    """Raises UsageError for --rounds and --threads that cannot be."""
-    if options.rounds < 10:
-        raise UsageError(f"--rounds is {options.rounds}; a median needs at least 10")
-    if options.threads < 1:
-        raise UsageError(f"--threads is {options.threads}; use a positive number")
-
-
-def command_of(options: argparse.Namespace) -> str:
-    """The command that makes the result again."""
-    return (
-        f"python -m benchmarks table1{variant_words(options)} --threads {options.threads} --rounds {options.rounds} "
-        f"--seed {options.seed}"
+    if options.preset and (options.checkpoint or options.pruned):
+        raise UsageError("--preset means random weights; leave out --checkpoint and --pruned")
+    if options.pruned and not options.checkpoint:
+        raise UsageError("--pruned needs --checkpoint, the checkpoint that it was pruned from")
+    sources = (options.checkpoint, options.pruned) if options.checkpoint or options.preset else (DEMO, PRUNED_DEMO)
+    words = forward(options, *CALIBRATION, "recordings", *RECORDINGS)
+    claim_folder(
+        options.folder,
+        {
+            "options": [*forward(options, "preset", "audio_norm"), *words],
+            "checkpoints": [file_sha256(path) for path in sources if path],
+        },
     )
+    unpruned, pruned = _checkpoints(options)
+    artifacts = {}
+    for precision in PRECISIONS:
+        checkpoint = pruned if precision.startswith("pruned") else unpruned
+        start = ["--checkpoint", str(checkpoint)] if checkpoint else []
+        start += [] if precision == "float32" else ["--int8"]
+        for stream in STREAMS:
+            name = f"{stream} {precision}"
+            folder = options.folder / name.replace(" ", "-")
+            if not (folder / MANIFEST_NAME).exists():
+                # A file that misses a tolerance is measured all the same; its manifest has the failure.
+                out = [*forward(options, "workers"), "--out", str(folder), "--force"]
+                run_command("export", "tflite", "--stream", stream, *start, *words, *out, may_answer_no=True)
+            artifacts[stream, precision] = Artifact.open(folder, name=name, runtime=RUNTIME)
+    return artifacts
 
 
-def measure_table1(variants: Sequence[Variant], options: argparse.Namespace, command: str) -> dict[str, Any]:
-    """Measures the variants in turn; the document has a row for each and the record with every sample."""
-    costs = [checked_cost(variant) for variant in variants]
-    contenders = artifact_contenders(
-        [(own.name, own.folder) for own in variants],
-        [(RUNTIME,)] * len(variants),
-        [options.threads],
-        data=None,
-        recordings=0,
-        seed=options.seed,
-    )
-    measurements = measure_all(contenders, rounds=options.rounds, seed=options.seed)
-    record = Record(
-        environment(command, packages=PACKAGES), options.seed, options.rounds, measurements, doubts(measurements)
-    )
+def _checkpoints(options: argparse.Namespace) -> tuple[Path | None, Path]:
+    """The checkpoint (None for the demo) and the pruned one, made where they do not exist."""
+    unpruned, pruned = options.checkpoint, options.pruned
+    if options.preset:
+        unpruned = options.folder / "random.npz"
+        if not unpruned.exists():
+            size = ["--preset", options.preset, "--audio-norm", options.audio_norm]
+            run_command("model", "init", *size, "--out", str(unpruned))
+    if pruned is None and unpruned is None:
+        return None, PRUNED_DEMO
+    if pruned is None:
+        pruned = options.folder / "pruned.npz"
+        if not pruned.exists():
+            log(f"no --pruned given: {SHARE:.0%} of the MACs, the same share of every width, not trained again")
+            rule = ["--macs", str(SHARE), "--uniform", "--criterion", "magnitude"]
+            run_command("quantize", "prune", "--checkpoint", str(unpruned), *rule, "--out", str(pruned))
+    return unpruned, pruned
+
+
+def measure_table1(options: argparse.Namespace) -> dict[str, Any]:
+    """Makes and measures the artifacts; a row for each and the record with every sample.
+
+    Raises:
+        UsageError: as `make_artifacts`.
+        DataError: an artifact could not be made or measured, or its graph does not cost as much as its configuration.
+    """
+    artifacts = make_artifacts(options)
+    costs = [checked_cost(artifact) for artifact in artifacts.values()]
+    record = timed(list(artifacts.values()), options, packages=PACKAGES)
+    measured = dict(zip(artifacts, record.measurements, strict=True))
     rows = []
-    for variant, (manifest, cost), own in zip(variants, costs, measurements, strict=True):
-        base = next(
-            other
-            for name, other in zip(variants, measurements, strict=True)
-            if (name.stream, name.precision) == (variant.stream, "float32")
-        )
-        ratio = ratio_of_medians(own.inference.samples_ms, base.inference.samples_ms, paired=True)
-        inference = summarize(own.inference.samples_ms)
-        assert own.memory is not None
-        assert own.preprocessing is not None
+    for ((stream, precision), artifact), cost in zip(artifacts.items(), costs, strict=True):
+        measurement, base = measured[stream, precision], measured[stream, "float32"]
+        ratio = ratio_of_medians(measurement.inference.samples_ms, base.inference.samples_ms, paired=True)
+        inference = summarize(measurement.inference.samples_ms)
+        assert measurement.memory is not None
+        assert measurement.preprocessing is not None
         rows.append(
             {
-                "stream": variant.stream,
-                "precision": variant.precision,
-                "parameters": manifest.cost[variant.stream]["parameters"],
+                "stream": stream,
+                "precision": precision,
+                "parameters": artifact.manifest.cost[stream]["parameters"],
                 "deployed_parameters": cost.parameters,
                 "macs": cost.macs,
-                "macs_three_channels": three_channel_macs(cost, manifest),
-                "size_bytes": manifest.size_bytes,
+                "macs_three_channels": three_channel_macs(cost, artifact.manifest),
+                "size_bytes": artifact.manifest.size_bytes,
                 "arena_bytes": cost.arena_bytes,
-                "peak_bytes": own.memory.peak_bytes,
-                "peak_bytes_mapped": own.memory.mapped_peak_bytes,
-                "preprocessing_ms": summarize(own.preprocessing.samples_ms).median_ms,
+                "peak_bytes": measurement.memory.peak_bytes,
+                "peak_bytes_mapped": measurement.memory.mapped_peak_bytes,
+                "preprocessing_ms": summarize(measurement.preprocessing.samples_ms).median_ms,
                 "latency_ms": inference.median_ms,
                 "latency_p90_ms": inference.p90_ms,
                 "fps": inference.fps,
                 "time_to_float": ratio.value,
                 "time_to_float_interval95": [ratio.low, ratio.high],
-                "accuracy": _accuracy(manifest),
+                "accuracy": _accuracy(artifact.manifest),
             }
         )
-    return {"schema_version": SCHEMA_VERSION, "benchmark": "table1", "rows": rows, "record": record.to_dict()}
+    return {"rows": rows, "record": record.to_dict()}
 
 
-def checked_cost(variant: Variant) -> tuple[Manifest, GraphCost]:
-    """The manifest, and what the file's own graph costs.
+def checked_cost(artifact: Artifact) -> GraphCost:
+    """The cost of the file's own graph.
 
     Raises:
-        DataError: the two do not agree.
+        DataError: it is not that of the manifest.
     """
-    manifest, model = read_artifact(variant.folder)
-    cost, said = graph_cost(model), manifest.cost[manifest.stream]
+    manifest = artifact.manifest
+    cost, configured = graph_cost(artifact.path), manifest.cost[manifest.stream]
     # Converters drop biases that are zero, as all are before training.
     trained = manifest.verification["judged_by_class"]
-    if cost.macs != said["macs"] or (trained and cost.parameters != said.get("deployed_parameters")):
+    if cost.macs != configured["macs"] or (trained and cost.parameters != configured.get("deployed_parameters")):
         raise DataError(
-            f"{model} has {cost.macs} MACs and {cost.parameters} parameters, its manifest says {said['macs']} and "
-            f"{said.get('deployed_parameters')}; export it again"
+            f"{artifact.path} has {cost.macs} MACs and {cost.parameters} parameters, its manifest says "
+            f"{configured['macs']} and {configured.get('deployed_parameters')}; export it again"
         )
-    return manifest, cost
+    return cost
 
 
 def three_channel_macs(cost: GraphCost, manifest: Manifest) -> int:
     """MACs if the first convolution read an RGB image instead of the heatmaps."""
-    stem = sum(layer.macs for layer in cost.layers if layer.name == STEM)
-    channels = manifest.spec.skeleton.channels
-    return int(cost.macs - stem + stem * RGB // channels)
+    stem = sum(layer.macs for layer in cost.layers if layer.name == _STEM)
+    return int(cost.macs - stem + stem * _RGB // manifest.spec.skeleton.channels)
 
 
 def _accuracy(manifest: Manifest) -> dict[str, Any] | None:
     """Of the verification, where classes have a meaning."""
     if not manifest.verification["judged_by_class"]:
         return None
-    found = manifest.verification["runtimes"][RUNTIME]
-    return {key: found[key] for key in ("accuracy", "interval95", "correct", "count")}
+    result = manifest.verification["runtimes"][RUNTIME]
+    return {key: result[key] for key in ("accuracy", "interval95", "correct", "count")}
 
 
 def table1_rows(document: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: for every stream what the paper says, then ours."""
-    channels = "MACs, 3 channels"
-    header = [
-        "model",
-        "parameters",
-        "MACs",
-        channels,
-        "file",
-        "arena",
-        "peak RAM",
-        "latency",
-        "FPS",
-        "faster",
-        "accuracy (of)",
-    ]
+    """Header and rows: for every stream the paper's row, then ours."""
+    header = ["model", "parameters", "MACs", "MACs, 3 channels", "file", "arena", "peak RAM"]
     rows = []
     for stream in STREAMS:
         paper = PAPER_TABLE_1[stream]
-        rows.append(
-            [
-                f"{stream}, paper",
-                f"{paper.parameters / 1e6:.1f} M q",
-                "",
-                f"{paper.macs / 1e9:.1f} G q",
-                f"{paper.size_bytes / 1e6:.1f} MB q",
-                "",
-                f"{paper.peak_bytes / 1e6:.0f} MB q",
-                f"{paper.latency_ms:.0f} ms q",
-                f"{1e3 / paper.latency_ms:.0f} q",
-                "",
-                "",
-            ]
-        )
-        rows += [_row(own) for own in document["rows"] if own["stream"] == stream]
-    return header, rows
+        size, peak = f"{paper.size_bytes / 1e6:.1f} MB q", f"{paper.peak_bytes / 1e6:.0f} MB q"
+        cells = [f"{paper.parameters / 1e6:.1f} M q", "", f"{paper.macs / 1e9:.1f} G q", size, "", peak]
+        times = [f"{paper.latency_ms:.0f} ms q", f"{1e3 / paper.latency_ms:.0f} q", "", ""]
+        rows.append([f"{stream}, paper", *cells, *times])
+        rows += [_row(row) for row in document["rows"] if row["stream"] == stream]
+    return [*header, "latency", "FPS", "faster", "accuracy (of)"], rows
 
 
-def _row(own: dict[str, Any]) -> list[str]:
-    mapped = f" ({own['peak_bytes_mapped'] / 1e6:.0f})" if own["peak_bytes_mapped"] else ""
-    accuracy = own["accuracy"]
+def _row(row: dict[str, Any]) -> list[str]:
+    mapped = f" ({row['peak_bytes_mapped'] / 1e6:.0f})" if row["peak_bytes_mapped"] else ""
+    accuracy = row["accuracy"]
     return [
-        f"{own['stream']}, {own['precision']}",
-        f"{own['parameters'] / 1e6:.2f} M c",
-        f"{own['macs'] / 1e9:.3f} G c",
-        f"{own['macs_three_channels'] / 1e9:.3f} G c",
-        f"{own['size_bytes'] / 1e6:.2f} MB m",
-        f"{own['arena_bytes'] / 1e6:.2f} MB c",
-        f"{own['peak_bytes'] / 1e6:.0f}{mapped} MB m",
-        f"{own['latency_ms']:.2f} ms m",
-        f"{own['fps']:.0f} m",
-        f"{1 / own['time_to_float']:.2f}×" if own["precision"] != "float32" else "",
+        f"{row['stream']}, {row['precision']}",
+        f"{row['parameters'] / 1e6:.2f} M c",
+        f"{row['macs'] / 1e9:.3f} G c",
+        f"{row['macs_three_channels'] / 1e9:.3f} G c",
+        f"{row['size_bytes'] / 1e6:.2f} MB m",
+        f"{row['arena_bytes'] / 1e6:.2f} MB c",
+        f"{row['peak_bytes'] / 1e6:.0f}{mapped} MB m",
+        f"{row['latency_ms']:.2f} ms m",
+        f"{row['fps']:.0f} m",
+        f"{1 / row['time_to_float']:.2f}×" if row["precision"] != "float32" else "",
         f"{100 * accuracy['accuracy']:.1f} % m ({accuracy['count']})" if accuracy else "",
     ]
 
 
 def table1_text(document: dict[str, Any]) -> str:
-    """The table as text, with its notes."""
-    return "\n".join([format_table(*table1_rows(document), title=title_of(document)), *NOTES])
+    """Two sentences, the table and its notes."""
+    table = format_table(*table1_rows(document), title=title_of(document))
+    return "\n".join([textwrap.fill(lead(document), 120), "", table, *NOTES])
 
 
 def lead(document: dict[str, Any]) -> str:
-    """What the table says of the fused model, in two sentences."""
-    rows = {own["precision"]: own for own in document["rows"] if own["stream"] == "fused"}
-    whole, coarse, pruned = (rows[name] for name in PRECISIONS)
-    words = (
+    """The results of the fused model, in two sentences."""
+    rows = {row["precision"]: row for row in document["rows"] if row["stream"] == "fused"}
+    exact, coarse, pruned = (rows[name] for name in PRECISIONS)
+    text = (
         f"The fused model in INT8 is {1 / coarse['time_to_float']:.1f} times as fast as in float32 and "
-        f"{whole['size_bytes'] / coarse['size_bytes']:.1f} times smaller; pruned and in INT8, "
-        f"{1 / pruned['time_to_float']:.1f} times as fast and {whole['size_bytes'] / pruned['size_bytes']:.1f} times "
+        f"{exact['size_bytes'] / coarse['size_bytes']:.1f} times smaller; pruned and in INT8, "
+        f"{1 / pruned['time_to_float']:.1f} times as fast and {exact['size_bytes'] / pruned['size_bytes']:.1f} times "
         "smaller."
     )
-    if whole["accuracy"]:
-        values = [100 * own["accuracy"]["accuracy"] for own in (whole, coarse, pruned)]
-        words += f" Accuracy: {values[0]:.1f} %, {values[1]:.1f} % and {values[2]:.1f} %."
-    return words
+    if exact["accuracy"]:
+        values = [100 * row["accuracy"]["accuracy"] for row in (exact, coarse, pruned)]
+        text += f" Accuracy: {values[0]:.1f} %, {values[1]:.1f} % and {values[2]:.1f} %."
+    return text
 
 
 def title_of(document: dict[str, Any]) -> str:
-    """Where and how it was measured."""
+    """Machine, runtime, threads and rounds."""
     record = document["record"]
     machine, threads = record["environment"]["machine"], record["measurements"][0]["subject"]["threads"]
     return f"Table 1 on {machine['cpu']}, LiteRT, threads: {threads}, median of {record['rounds']} rounds"
+
+
+STUDY = Study("table1", measure_table1, table1_text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,10 @@ def fake_artifact(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
 
 
 class FakeRunner:
-    """In the place of `runtime.runners.open_model`: logits are a random linear function of both inputs."""
+    """Replaces `runtime.runners.open_model`: logits are a random linear function of both inputs."""
 
-    def __init__(self, path: Path, runtime: str) -> None:
+    def __init__(self, path: Path, runtime: str, *, threads: int = 1, soc: str | None = None) -> None:
+        self.inputs = [SimpleNamespace(name="skeleton"), SimpleNamespace(name="audio")]
         rng = np.random.default_rng(int(path.read_text()))
         self._skeleton = rng.normal(size=(tiny_spec().skeleton.channels, 16))
         self._audio = rng.normal(size=(tiny_spec().audio.n_mels, 16))

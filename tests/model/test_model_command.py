@@ -24,18 +24,18 @@ from preprocess.errors import DataError
 from recordings.catalogue import scan
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = {"visual": 2, "audio": 1, "fusion": 2}  # with their epochs
+STAGES = {"visual": 3, "audio": 2, "fusion": 3}  # with their epochs
 SETTINGS = """
 [visual]
-epochs = 2
+epochs = 3
 batch_size = 8
 learning_rate = 1e-2
 [audio]
-epochs = 1
+epochs = 2
 batch_size = 8
 learning_rate = 1e-2
 [fusion]
-epochs = 1
+epochs = 2
 batch_size = 8
 learning_rate = 1e-2
 modality_dropout = 0.3
@@ -59,7 +59,7 @@ def train(recordings_folder, tmp_path_factory):
 
     def words(out, *more):
         data = ("--data", recordings_folder, "--protocol", "60/20/20", "--seed", "2")
-        settings = ("--settings", recipe, "--set", "fusion.epochs=2")
+        settings = ("--settings", recipe, "--set", "fusion.epochs=3")
         return [os.fspath(word) for word in ("train", "--out", out, *data, *settings, "--workers", "0", *more)]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -79,7 +79,7 @@ def test_the_history_says_how_to_make_the_checkpoint_again(trained):
     checkpoint = load_checkpoint(trained)
     history = checkpoint.history
     assert history["command"] == (
-        "python -m model train --data DIR --protocol 60/20/20 --seed 2 --settings tiny.toml --set fusion.epochs=2"
+        "python -m model train --data DIR --protocol 60/20/20 --seed 2 --settings tiny.toml --set fusion.epochs=3"
     )
     assert history["settings"]["visual"]["batch_size"] == 8
     assert history["settings"]["fusion"]["modality_dropout"] == 0.3
@@ -134,11 +134,11 @@ def test_killed_and_resumed_a_run_ends_with_the_same_weights(train, trained, tmp
     out = tmp_path / "run"
     with training_process(train(out)) as child:
         # In the last stage, with dropout, lost inputs and moments of the optimizer.
-        assert any(line.startswith("fusion epoch 1/2") for line in child.stderr)
+        assert any(line.startswith("fusion epoch 1/3") for line in child.stderr)
     assert not (out / "checkpoint.npz").exists()
     assert main(train(out, "--resume")) == 0
     err = capsys.readouterr().err
-    assert "visual: resumed after epoch 2" in err
+    assert "visual: resumed after epoch 3" in err
     assert re.search("fusion: resumed after epoch [12]", err)
     resumed, expected = load_checkpoint(out / "checkpoint.npz"), load_checkpoint(trained)
     assert (resumed.config, resumed.history) == (expected.config, expected.history)
@@ -152,7 +152,7 @@ def test_a_finished_run_is_shown_again_with_resume(train, trained, capsys):
     assert main(train(trained.parent, "--resume", "--json")) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {"checkpoint": str(trained), **before.history}
-    assert "fusion: resumed after epoch 2" in err
+    assert "fusion: resumed after epoch 3" in err
     assert main(train(trained.parent, "--resume")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[2:5]] == list(STAGES)
@@ -292,7 +292,6 @@ def test_an_error_is_one_line_with_its_exit_code(recordings_folder, tmp_path, ca
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
 def test_the_program_runs_as_a_module(tmp_path):
     """In a process of its own, where native libraries are kept quiet: the result and no other line."""
     command = [sys.executable, "-m", "model", "init", "--out", str(tmp_path / "random.npz"), "--preset", "nano"]

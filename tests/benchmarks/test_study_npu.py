@@ -1,4 +1,4 @@
-"""`python -m benchmarks.npu`: the commands that it calls, and its tables."""
+"""The study `npu`: the commands that it calls, and its tables."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from benchmarks.studies import npu
-from console.program import run_program
+from benchmarks.__main__ import main
+from benchmarks.studies import accuracy, npu
 
 PLACED = {"npu_ops": 186, "total_ops": 186, "partitions": 1, "fallback": [], "profile": {}, "full": True}
 
@@ -21,18 +21,18 @@ def exported(recipe: str, *formats: str) -> dict:
         "compiled": [
             {
                 "soc": "SM8475",
-                "format": own,
+                "format": file_format,
                 "size_bytes": 1_430_000,
                 "compiled_for": {"soc": "SM8475", "arch": 68},
                 "placement": PLACED,
             }
-            for own in formats
+            for file_format in formats
         ],
     }
 
 
 def side(correct: int, **more) -> dict:
-    return {"correct": correct, "count": 4, "accuracy": correct / 4, "interval95": [0.3, 0.9], **more}
+    return {"correct": correct, "count": 4, "accuracy": correct / 4, **more}
 
 
 def compared(recipe: str) -> dict:
@@ -50,7 +50,7 @@ def called(monkeypatch):
     """The words of every command that is called; each answers as it would."""
     calls: list[tuple[str, ...]] = []
 
-    def call(package, *words, fails=False):
+    def call(package, *words, may_answer_no=False):
         calls.append((package, *words))
         if words[0] == "npu":
             return exported(words[words.index("--recipe") + 1], "onnx")
@@ -65,7 +65,8 @@ def called(monkeypatch):
             }
         return {}
 
-    monkeypatch.setattr(npu, "call", call)
+    for module in (npu, accuracy):
+        monkeypatch.setattr(module, "run_command", call)
     return calls
 
 
@@ -76,25 +77,24 @@ def rows(text: str) -> list[list[str]]:
 def test_every_recipe_is_compiled_and_all_are_compared_together(called, tmp_path, capsys):
     out = tmp_path / "r.json"
     words = ["--recordings", "4", "--soc", "SM8475", "--recipe", "static_wi8_ai8", "--recipe", "static_wi8_ai16"]
-    assert run_program(npu.build_parser(), [*words, "--out", str(out)]) == 0
+    assert main(["npu", *words, "--out", str(out)]) == 0
     document = json.loads(out.read_text())
-    assert [own[1] for own in called] == ["onnx", "npu", "npu", "synthesize", "check"]
-    assert all("--soc SM8475" in " ".join(own) for own in called if own[1] == "npu")
+    assert [words[1] for words in called] == ["onnx", "npu", "npu", "synthesize", "check"]
+    assert all("--soc SM8475" in " ".join(words) for words in called if words[1] == "npu")
     assert " ".join(called[-1]).count("/onnx") == 2
     # The float model, the exports and the emulator see no recording that they were calibrated with.
     assert called[3][called[3].index("--seed") + 1] == "9001"
-    command = document["provenance"]["command"]
-    assert command.startswith(
-        "python -m benchmarks.npu --recipe 'static_wi8_ai8' --recipe 'static_wi8_ai16' --soc SM8475"
+    assert document["provenance"]["command"] == (
+        "python -m benchmarks npu --recipe static_wi8_ai8 --recipe static_wi8_ai16 --soc SM8475 --recordings 4"
     )
     assert "/somewhere" not in out.read_text()
     assert str(tmp_path) not in out.read_text()
-    assert capsys.readouterr().out.rstrip() == npu.npu_table(document)
+    assert capsys.readouterr().out.rstrip() == npu.npu_text(document)
 
 
-def test_random_weights_are_told_and_judged_by_their_numbers_alone(called, tmp_path):
+def test_random_weights_are_judged_by_their_logits_alone(called, tmp_path):
     out = tmp_path / "r.json"
-    assert run_program(npu.build_parser(), ["--preset", "paper", "--recordings", "4", "--out", str(out)]) == 0
+    assert main(["npu", "--preset", "paper", "--recordings", "4", "--out", str(out)]) == 0
     assert called[0][called[0].index("--init") :][:2] == ("--init", "random")
     document = json.loads(out.read_text())
     assert document["random_weights"]
@@ -110,12 +110,12 @@ def test_tables():
         "fidelity": {"float": side(4), "soc": "SM8650", "recordings": 4, "models": [compared("static_wi8_ai8")]},
         "random_weights": False,
     }
-    placed = rows(npu.placement_table(document))
+    placed = rows(npu.compiled_table(document))
     assert placed[2] == ["static_wi8_ai8, ONNX", "SM8475 (8+ Gen 1)", "186 of 186", "1", "SM8475, v68", "1.43 MB"]
     assert placed[3][0] == "static_wi8_ai8, TFLite"
     assert "stand-in for libQnnLpai.so" in placed[4][0]
-    found = rows(npu.fidelity_table(document))
-    assert found[0] == ["Hexagon's emulator (8 Gen 3, SM8650) on 4 recordings"]
-    assert found[4] == ["static_wi8_ai8, CPU", "100.0 % [30.0, 90.0]", "0.00", "100.0 %", "26.5 dB"]
-    hexagon = ["static_wi8_ai8, Hexagon", "75.0 % [30.0, 90.0]", "25.00", "75.0 %", "27.9 dB", "75.0 %, 26.5 dB"]
-    assert found[5] == hexagon
+    fidelity = rows(npu.fidelity_table(document))
+    assert fidelity[0] == ["Hexagon's emulator (8 Gen 3, SM8650) on 4 recordings"]
+    assert fidelity[4] == ["static_wi8_ai8, CPU", "100.0 % [51.0, 100.0]", "0.00", "100.0 %", "26.5 dB"]
+    hexagon = ["static_wi8_ai8, Hexagon", "75.0 % [30.1, 95.4]", "25.00", "75.0 %", "27.9 dB", "75.0 %, 26.5 dB"]
+    assert fidelity[5] == hexagon
