@@ -120,7 +120,7 @@ def init_command(options: argparse.Namespace) -> None:
         options.preset, visual_depth=options.visual_depth, audio_norm=options.audio_norm, seed=options.seed
     )
     save_checkpoint(options.out, checkpoint)
-    total = model_cost(checkpoint.config).total
+    total = model_cost(checkpoint.config)
     if options.json:
         show_json({"checkpoint": str(options.out), "parameters": total.parameters, "macs": total.macs})
         return

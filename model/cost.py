@@ -52,35 +52,25 @@ class Cost:
     def deployed_parameters(self) -> int:
         return sum(layer.deployed for layer in self.layers)
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.layers + other.layers)
+    def part(self, name: str) -> Cost:
+        """Cost of `visual`, `audio` or `fusion`."""
+        return Cost(tuple(layer for layer in self.layers if layer.name.startswith(f"{name}/")))
 
 
-@dataclass(frozen=True)
-class ModelCost:
-    """Cost of the fused recogniser by part. The streams are the backbones without classifiers."""
-
-    visual: Cost
-    audio: Cost
-    fusion: Cost
-
-    @property
-    def total(self) -> Cost:
-        return self.visual + self.audio + self.fusion
-
-
-def model_cost(config: ModelConfig, *, layer_norm: NormForm = "convolutions") -> ModelCost:
-    """Cost of the fused model.
+def model_cost(config: ModelConfig, *, layer_norm: NormForm = "convolutions") -> Cost:
+    """Cost of the fused model, whose streams have no classifiers.
 
     `layer_norm` is the deploy form's, on which deployed parameters depend: `convolutions` folds scale and offset of
-    every layer norm but the stem's into the next convolution, `layer` leaves them. Means and variances that
-    `convolutions` takes by convolutions with constant kernels count as the norms that they are: not at all.
+    every layer norm but the stem's into the next convolution, `layer` leaves them. The convolutions with constant
+    kernels that take mean and variance count like the norm that they are: not at all.
     """
     skeleton, audio = config.spec.skeleton, config.spec.audio
-    return ModelCost(
-        resnet_cost(config.visual, (skeleton.size, skeleton.size), skeleton.channels),
-        convnext_cost(config.audio, (audio.n_mels, audio.frames), 3, layer_norm=layer_norm),
-        _fusion_cost(config, layer_norm),
+    return Cost(
+        (
+            *_resnet_layers(config.visual, (skeleton.size, skeleton.size), skeleton.channels, 0),
+            *_convnext_layers(config.audio, (audio.n_mels, audio.frames), 3, 0, layer_norm),
+            *_fusion_layers(config, layer_norm),
+        )
     )
 
 
@@ -91,7 +81,7 @@ def cost_by_part(config: ModelConfig, stream: Stream, *, layer_norm: NormForm) -
     """
     if stream == "fused":
         cost = model_cost(config, layer_norm=layer_norm)
-        return {"visual": cost.visual, "audio": cost.audio, "fusion": cost.fusion, "fused": cost.total}
+        return {**{name: cost.part(name) for name in ("visual", "audio", "fusion")}, "fused": cost}
     skeleton, audio = config.spec.skeleton, config.spec.audio
     if stream == "visual":
         size = (skeleton.size, skeleton.size)
@@ -161,25 +151,21 @@ def _convnext_layers(
         yield _dense("audio/classifier", width, classes)
 
 
-def _fusion_cost(config: ModelConfig, layer_norm: NormForm) -> Cost:
+def _fusion_layers(config: ModelConfig, layer_norm: NormForm) -> Iterator[LayerCost]:
     f = config.fusion
     skeleton, audio = config.spec.skeleton, config.spec.audio
     visual_map: Size = (-(-skeleton.size // 32), -(-skeleton.size // 32))
     audio_map: Size = (audio.n_mels // 32, audio.frames // 32)
     queries, keys = audio_map[0] * audio_map[1], visual_map[0] * visual_map[1]
-    return Cost(
-        (
-            _conv("fusion/audio", 1, config.audio.stages[-1].width, f.audio_width, audio_map),
-            _conv("fusion/visual", 1, config.visual.stages[-1].residual, f.visual_width, visual_map),
-            _conv("fusion/query", 1, f.audio_width, f.heads * f.key_dim, audio_map),
-            _conv("fusion/key", 1, f.visual_width, f.heads * f.key_dim, visual_map),
-            _conv("fusion/value", 1, f.visual_width, f.heads * f.value_dim, visual_map),
-            LayerCost("fusion/attention", 0, queries * keys * f.heads * (f.key_dim + f.value_dim), 0),
-            _conv("fusion/output", 1, f.heads * f.value_dim, f.audio_width, audio_map),
-            _norm("fusion/norm", f.audio_width, folded=layer_norm == "convolutions"),
-            _dense("fusion/classifier", f.audio_width, config.classes),
-        )
-    )
+    yield _conv("fusion/audio", 1, config.audio.stages[-1].width, f.audio_width, audio_map)
+    yield _conv("fusion/visual", 1, config.visual.stages[-1].residual, f.visual_width, visual_map)
+    yield _conv("fusion/query", 1, f.audio_width, f.heads * f.key_dim, audio_map)
+    yield _conv("fusion/key", 1, f.visual_width, f.heads * f.key_dim, visual_map)
+    yield _conv("fusion/value", 1, f.visual_width, f.heads * f.value_dim, visual_map)
+    yield LayerCost("fusion/attention", 0, queries * keys * f.heads * (f.key_dim + f.value_dim), 0)
+    yield _conv("fusion/output", 1, f.heads * f.value_dim, f.audio_width, audio_map)
+    yield _norm("fusion/norm", f.audio_width, folded=layer_norm == "convolutions")
+    yield _dense("fusion/classifier", f.audio_width, config.classes)
 
 
 def _conv(name: str, kernel: int, into: int, out: int, size: Size) -> LayerCost:

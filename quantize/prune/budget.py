@@ -74,7 +74,7 @@ class WidthRule:
 
 def cost_of(config: ModelConfig) -> dict[Measure, int]:
     """Multiply-accumulates and parameters of the fused model, and its time in multiply-accumulates of convolutions."""
-    total = model_cost(config).total
+    total = model_cost(config)
     depthwise = sum(layer.macs for layer in total.layers if layer.name.endswith("/depthwise"))
     time = total.macs + (DEPTHWISE_WEIGHT - 1) * depthwise
     return {"macs": total.macs, "parameters": total.parameters, "time": time}

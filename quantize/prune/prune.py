@@ -38,7 +38,7 @@ def prune_command(options: argparse.Namespace) -> None:
     original = load_checkpoint(options.checkpoint or DEMO_CHECKPOINT)
     pruned = _in_one_step(options, original) if options.steps == 1 else _in_steps(options, original)
     save_checkpoint(options.out, pruned)
-    before, after = model_cost(original.config).total, model_cost(pruned.config).total
+    before, after = model_cost(original.config), model_cost(pruned.config)
     pruning = pruned.history["pruning"]
     if options.json:
         cost = {"macs": before.macs, "parameters": before.parameters}
@@ -231,8 +231,8 @@ def prune(ranking: Ranking, *, budget: Budget, rule: WidthRule, command: str) ->
         "kept": _kept_features(original, kept),
         "original_widths": originals,
         "widths": {group.name: group.width for group in channel_groups(config)},
-        "macs": model_cost(config).total.macs,
-        "parameters": model_cost(config).total.parameters,
+        "macs": model_cost(config).macs,
+        "parameters": model_cost(config).parameters,
     }
     return Checkpoint(config, weights, {**original.history, "pruning": pruning})
 

@@ -107,9 +107,9 @@ def check(config: Any, target: str, path: Path) -> None:
     """Parts and total of the file are those of the configuration, exactly."""
     counted, configured = graph_cost(path), model_cost(config, layer_norm=TARGETS[target].layer_norm)
     found = {name: (counted.part(name).parameters, counted.part(name).macs) for name in PARTS}
-    wanted = {name: getattr(configured, name) for name in PARTS}
+    wanted = {name: configured.part(name) for name in PARTS}
     assert found == {name: (own.deployed_parameters, own.macs) for name, own in wanted.items()}
-    assert (counted.parameters, counted.macs) == (configured.total.deployed_parameters, configured.total.macs)
+    assert (counted.parameters, counted.macs) == (configured.deployed_parameters, configured.macs)
 
 
 FILES = [
@@ -139,7 +139,7 @@ def test_any_widths_and_sizes_cost_what_the_configuration_says(tmp_path, config)
 
 def test_layers_of_both_formats_have_the_names_and_costs_of_the_configuration(model_file):
     """Layer by layer where the deploy form keeps layers as they are; ONNX has each convolution and its ReLU apart."""
-    wanted = {layer.name: (layer.deployed, layer.macs) for layer in model_cost(TINY["layer"]).visual.layers}
+    wanted = {layer.name: (layer.deployed, layer.macs) for layer in model_cost(TINY["layer"]).part("visual").layers}
     for target in ("xnnpack", "x86"):
         path = model_file(target, "float32", "layer")
         layers = [layer for layer in graph_cost(path).part("visual").layers if layer.macs]

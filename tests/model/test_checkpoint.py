@@ -48,6 +48,8 @@ def path(tmp_path):
 def test_round_trip_is_bit_equal(path):
     assert same(load_checkpoint(path), CHECKPOINT)
     assert list(path.parent.iterdir()) == [path]
+    with np.load(path, allow_pickle=False) as document:
+        assert json.loads(document["config.json"].tobytes()) == json.loads(CHECKPOINT.config.to_json())
 
 
 @given(
@@ -75,8 +77,8 @@ def archive(**arrays):
     return file.getvalue()
 
 
-def text(string: str | bytes):
-    return np.frombuffer(string if isinstance(string, bytes) else string.encode(), np.uint8)
+def text(string: str):
+    return np.frombuffer(string.encode(), np.uint8)
 
 
 def npy():
@@ -95,22 +97,16 @@ def plain_zip():
 CONFIG = text(CHECKPOINT.config.to_json())
 FOREIGN = {
     "empty": (b"", "damaged or no file of arrays"),
-    "text": (b"hello", "damaged or no file of arrays"),
     "npy": (npy(), "damaged or no file of arrays"),
     "another zip": (plain_zip(), "holds no config.json"),
-    "other arrays": (archive(weight=np.ones(3)), "holds no config.json; it was not written by `python -m model train`"),
     "no history": (archive(**{"config.json": CONFIG}), "holds no history.json"),
     "configuration is no JSON": (
         archive(**{"config.json": text("{"), "history.json": text("{}")}),
         "its configuration is not JSON",
     ),
-    "configuration is no text": (
-        archive(**{"config.json": text(b"\xff"), "history.json": text("{}")}),
-        "its configuration is not JSON",
-    ),
     "configuration of another release": (
         archive(**{"config.json": text('{"version": 99}'), "history.json": text("{}")}),
-        "configuration version is 99; this release reads 1",
+        r"foreign\.npz: configuration version is 99; this release reads 1",
     ),
     "float64 weights": (
         archive(**{"config.json": CONFIG, "history.json": text("{}"), "w": np.ones(3)}),
@@ -206,8 +202,3 @@ def test_a_failed_save_leaves_the_old_file(path):
     with pytest.raises(TypeError):
         save_checkpoint(path, Checkpoint(CHECKPOINT.config, {}, {"when": object()}))
     assert same(load_checkpoint(path), CHECKPOINT)
-
-
-def test_the_configuration_in_the_file_is_plain_json(path):
-    with np.load(path, allow_pickle=False) as document:
-        assert json.loads(document["config.json"].tobytes()) == json.loads(CHECKPOINT.config.to_json())

@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit.tiny import THREE_LABELS, tiny_config
 
-from model.config import PRESETS, ConvNeXtStage, FusionConfig, ModelConfig, ResNetStage, convnext, preset_config, resnet
+from model.config import (
+    ConvNeXtBlock,
+    ConvNeXtStage,
+    FusionConfig,
+    ModelConfig,
+    ResNetStage,
+    convnext,
+    preset_config,
+    resnet,
+)
 from preprocess.errors import DataError
 from preprocess.spec import PreprocessSpec
 from runtime.manifest import Label
@@ -38,14 +47,6 @@ def test_paper_is_the_published_network():
     assert config.spec == PreprocessSpec()
 
 
-@pytest.mark.parametrize(("depth", "blocks"), [(18, [2, 2, 2, 2]), (34, [3, 4, 6, 3])])
-def test_shallow_resnets_have_basic_blocks(depth, blocks):
-    config = resnet(depth)
-    assert not config.bottleneck
-    assert [len(stage.inner) for stage in config.stages] == blocks
-    assert [stage.residual for stage in config.stages] == [64, 128, 256, 512]
-
-
 def test_nano_has_the_depths_of_paper():
     nano, paper = (preset_config(name, THREE_LABELS) for name in ("nano", "paper"))
     assert [len(s.inner) for s in nano.visual.stages] == [len(s.inner) for s in paper.visual.stages]
@@ -55,12 +56,30 @@ def test_nano_has_the_depths_of_paper():
     assert nano.spec.audio.shape == (64, 192, 3)
 
 
-@pytest.mark.parametrize("name", PRESETS)
-@pytest.mark.parametrize("depth", [18, 34, 50])
-@pytest.mark.parametrize("norm", ["layer", "batch"])
-def test_json_round_trip_of_every_preset(name, depth, norm):
+@pytest.mark.parametrize(("name", "depth", "norm"), [("nano", 50, "batch"), ("paper", 18, "layer")])
+def test_json_round_trip_of_a_preset(name, depth, norm):
     config = preset_config(name, (*THREE_LABELS, Label("A004", "naïve 動作")), visual_depth=depth, audio_norm=norm)
     assert ModelConfig.from_dict(json.loads(config.to_json())) == config
+
+
+def test_blocks_name_the_weights_of_the_recogniser():
+    config = preset_config("nano", THREE_LABELS)
+    visual, audio = config.visual.blocks(), config.audio.blocks()
+    assert [block.name[-13:] for block in visual[:4]] == [
+        f"stage{at[0]}/block{at[1]}" for at in ("00", "01", "02", "10")
+    ]
+    assert [(block.stride, block.shortcut) for block in visual[:4]] == [(1, True), (1, False), (1, False), (2, True)]
+    assert visual[3].convolutions == tuple(
+        (f"visual/stage1/block0/conv{step}", *rest) for step, rest in enumerate([(1, 16, 1), (3, 16, 2), (1, 64, 1)])
+    )
+    early = replace(config.visual, stride_on="1x1").blocks()[3]
+    assert [stride for *_, stride in early.convolutions] == [2, 1, 1]
+    assert [block.entry for block in audio[:4]] == ["audio/stem", "", "", "audio/stage1/downsample"]
+    assert audio[3] == ConvNeXtBlock("audio/stage1/block0", 1, 0, 24, 96, "audio/stage1/downsample")
+    # A basic network keeps its first shortcut where the widths agree.
+    shallow = resnet(18)
+    assert [block.shortcut for block in shallow.blocks()] == [False, False, True, False, True, False, True, False]
+    assert [stage.residual for stage in shallow.stages] == [64, 128, 256, 512]
 
 
 WIDTH = st.integers(1, 4096)
@@ -71,12 +90,12 @@ WIDTH = st.integers(1, 4096)
     st.lists(st.tuples(WIDTH, st.lists(WIDTH, min_size=1, max_size=3)), min_size=4, max_size=4),
     st.tuples(WIDTH, WIDTH, WIDTH, WIDTH, WIDTH),
 )
-def test_json_round_trip_of_any_widths(seen, heard, fusion):
+def test_json_round_trip_of_any_widths(visual, audio, fusion):
     tiny = tiny_config()
     config = replace(
         tiny,
-        visual=replace(tiny.visual, stages=tuple(ResNetStage(width, tuple(inner)) for width, inner in seen)),
-        audio=replace(tiny.audio, stages=tuple(ConvNeXtStage(width, tuple(expanded)) for width, expanded in heard)),
+        visual=replace(tiny.visual, stages=tuple(ResNetStage(width, tuple(inner)) for width, inner in visual)),
+        audio=replace(tiny.audio, stages=tuple(ConvNeXtStage(width, tuple(expanded)) for width, expanded in audio)),
         fusion=FusionConfig(*fusion),
     )
     assert ModelConfig.from_dict(json.loads(config.to_json())) == config
@@ -92,26 +111,13 @@ def changed(path: str, value: object) -> dict:
     return document
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "colour",
-        "visual.colour",
-        "visual.stages.0.colour",
-        "audio.colour",
-        "audio.stages.3.colour",
-        "fusion.colour",
-        "spec.colour",
-        "spec.audio.colour",
-        "labels.1.colour",
-    ],
-)
+@pytest.mark.parametrize("path", ["colour", "visual.stages.0.colour", "spec.audio.colour", "labels.1.colour"])
 def test_an_unknown_field_is_refused_wherever_it_stands(path):
-    with pytest.raises(DataError, match=r"colour"):
+    with pytest.raises(DataError, match="colour"):
         ModelConfig.from_dict(changed(path, 1))
 
 
-@pytest.mark.parametrize("name", ["preset", "visual", "audio", "fusion", "spec", "labels", "version"])
+@pytest.mark.parametrize("name", ["preset", "spec", "version"])
 def test_a_missing_part_is_refused(name):
     document = json.loads(tiny_config().to_json())
     del document[name]
@@ -126,12 +132,10 @@ def test_a_missing_part_is_refused(name):
         ("visual.stem", 0, r"ResNet width is \[0\]"),
         ("visual.stem", 7.5, "visual.stem is 7.5; it must be a whole number"),
         ("visual.stride_on", "5x5", "stride_on is '5x5'; it must be one of 3x3, 1x1"),
-        ("visual.stages", [], r"number of ResNet blocks by stage is \[\]; give four stages"),
         ("visual.stages.1.inner", [], r"number of ResNet blocks by stage is \[1, 0, 1, 1\]"),
         ("visual.stages.1.inner", [[4]], "ResNet inner widths"),
         ("visual.stages.1.inner", [[4, -1]], r"ResNet width is \[-1\]"),
         ("audio.stages", [], r"number of ConvNeXt blocks by stage is \[\]"),
-        ("audio.stages.2.width", -6, r"ConvNeXt width is \[-6\]"),
         ("audio.layer_scale_init", math.nan, "layer_scale_init is nan"),
         ("fusion.heads", 0, r"fusion width is \[0\]"),
         ("spec.skeleton.size", 2, "size is 2"),
@@ -181,11 +185,6 @@ def test_unknown_names_are_refused():
         preset_config("micro", THREE_LABELS)
     with pytest.raises(DataError, match="ResNet depth is 101; use 18, 34 or 50"):
         resnet(101)
-
-
-def test_convnext_needs_four_widths():
-    with pytest.raises(ValueError, match="zip"):
-        convnext((1, 2, 3))
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50])

@@ -32,6 +32,15 @@ def make_stage(name, path, **settings):
     return recogniser, stage
 
 
+@pytest.fixture
+def eagerly():
+    """Steps run operation by operation: one step of a network takes less time than tracing it."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.usefixtures("eagerly")
 def test_a_loss_that_is_not_finite_names_stage_and_step(tmp_path):
     _, stage = make_stage("visual", tmp_path)
     batch = tiny_batch()
@@ -40,6 +49,7 @@ def test_a_loss_that_is_not_finite_names_stage_and_step(tmp_path):
         stage.step(replace(batch, skeleton=np.full_like(batch.skeleton, np.nan)), 0, 0)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_fusion_step_trains_the_head_alone_and_smooths_the_labels(tmp_path, monkeypatch):
     """Inception v3, section 7: a share ε of the target is spread over all classes."""
     recogniser, stage = make_stage("fusion", tmp_path)
@@ -47,11 +57,7 @@ def test_a_fusion_step_trains_the_head_alone_and_smooths_the_labels(tmp_path, mo
     original = recogniser.head.call
     monkeypatch.setattr(recogniser.head, "call", lambda *a, **k: logits.append(original(*a, **k)) or logits[-1])
     before = recogniser.weights()
-    tf.config.run_functions_eagerly(True)
-    try:
-        loss = stage.step(batch, 0, 0)
-    finally:
-        tf.config.run_functions_eagerly(False)
+    loss = stage.step(batch, 0, 0)
     after = recogniser.weights()
     changed = {name.split("/")[0] for name in before if not np.array_equal(before[name], after[name])}
     assert changed == {"fusion"}
@@ -60,6 +66,7 @@ def test_a_fusion_step_trains_the_head_alone_and_smooths_the_labels(tmp_path, mo
     assert loss == pytest.approx(-(smoothed * log_p).sum(axis=1).mean(), rel=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_gradients_are_clipped_by_their_global_norm(tmp_path):
     """Adam's step is lr · g / (|g| + 1e-7): nearly lr for most gradients, at most lr / 100 for |g| < 1e-9."""
     changes = []
@@ -73,6 +80,7 @@ def test_gradients_are_clipped_by_their_global_norm(tmp_path):
     assert changes[1] < 1e-4
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_kernels_decay_and_norms_and_biases_do_not(tmp_path):
     weights = {}
     for decay in (0.0, 0.5):
@@ -85,18 +93,15 @@ def test_kernels_decay_and_norms_and_biases_do_not(tmp_path):
         np.testing.assert_allclose(weights[0.0][name] - weights[0.5][name], expected, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_modality_dropout_takes_either_input_of_a_share_of_the_recordings(tmp_path, monkeypatch):
     """The lost input is an empty heatmap or silence, and no recording loses both."""
     recogniser, stage = make_stage("fusion", tmp_path, modality_dropout=0.5)
     batch, silence, inputs = tiny_batch(32), silent_audio(recogniser.config.spec), []
     original = recogniser.features.call
     monkeypatch.setattr(recogniser.features, "call", lambda x, **k: inputs.append(x) or original(x, **k))
-    tf.config.run_functions_eagerly(True)
-    try:
-        for step in range(8):
-            stage.step(batch, 0, step)
-    finally:
-        tf.config.run_functions_eagerly(False)
+    for step in range(8):
+        stage.step(batch, 0, step)
     counts = {"complete": 0, "no skeleton": 0, "no sound": 0}
     for skeleton, audio in inputs:
         for row in range(32):

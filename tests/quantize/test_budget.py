@@ -32,7 +32,7 @@ def test_damage_is_linear_between_the_shares_measured():
 @given(st.dictionaries(st.sampled_from(["macs", "parameters"]), st.floats(0.3, 1), min_size=1), st.sampled_from([2, 4]))
 def test_a_plan_meets_its_budget_with_allowed_widths(budget, multiple):
     widths = plan_widths(NANO, EQUAL, budget=budget, rule=WidthRule(multiple), originals={})
-    before, after = (model_cost(config).total for config in (NANO, narrowed(NANO, widths)))
+    before, after = (model_cost(config) for config in (NANO, narrowed(NANO, widths)))
     for measure, share in budget.items():
         assert getattr(after, measure) <= share * getattr(before, measure)
     for group in channel_groups(NANO):
@@ -49,8 +49,8 @@ def test_a_budget_of_everything_narrows_nothing():
 def test_groups_without_damage_are_narrowed_first():
     free = ("visual/stage2/residual", "audio/stage0/block1/expanded")
     damage = EQUAL | {name: Damage((1.0, 0.5), (0.0, 0.0)) for name in free}
-    target = model_cost(narrowed(NANO, {"visual/stage2/residual": 64, "audio/stage0/block1/expanded": 32})).total.macs
-    share = target / model_cost(NANO).total.macs
+    target = model_cost(narrowed(NANO, {"visual/stage2/residual": 64, "audio/stage0/block1/expanded": 32})).macs
+    share = target / model_cost(NANO).macs
     assert set(plan_widths(NANO, damage, budget={"macs": share}, rule=WidthRule(4), originals={})) <= set(free)
 
 
@@ -60,12 +60,12 @@ def test_greedy_is_close_to_the_best_of_all_plans():
     names = ("visual/stage2/residual", "visual/stage3/residual", "audio/stage2/width")
     groups = {group.name: group for group in channel_groups(NANO) if group.name in names}
     damage = {name: Damage((1.0, 0.5), (0.0, float(rng.uniform(0.5, 2)))) for name in names}
-    rule, target = WidthRule(multiple=16), 0.93 * model_cost(NANO).total.macs
+    rule, target = WidthRule(multiple=16), 0.93 * model_cost(NANO).macs
     options = [range(16, group.width + 1, 16) for group in groups.values()]
     best = min(
         sum(damage[name].at(w / groups[name].width) for name, w in zip(groups, widths, strict=True))
         for widths in itertools.product(*options)
-        if model_cost(narrowed(NANO, dict(zip(groups, widths, strict=True)))).total.macs <= target
+        if model_cost(narrowed(NANO, dict(zip(groups, widths, strict=True)))).macs <= target
     )
     greedy = plan_widths(NANO, damage, budget={"macs": 0.93}, rule=rule, originals={})
     assert sum(damage[name].at(w / groups[name].width) for name, w in greedy.items()) <= 1.2 * best
@@ -95,7 +95,7 @@ def test_time_makes_the_widths_of_depthwise_convolutions_give():
     assert by_time[0] < by_macs[0]
     times = []
     for config in (NANO, by_time[1]):
-        layers = model_cost(config).total.layers
+        layers = model_cost(config).layers
         times.append(sum(layer.macs * (12 if "depthwise" in layer.name else 1) for layer in layers))
     assert times[1] <= 0.5 * times[0]
 
@@ -104,7 +104,7 @@ def test_time_makes_the_widths_of_depthwise_convolutions_give():
 @given(st.dictionaries(st.sampled_from(["macs", "parameters"]), st.floats(0.3, 1), min_size=1))
 def test_a_uniform_plan_leaves_the_same_share_everywhere(budget):
     widths = uniform_widths(NANO, budget=budget, rule=WidthRule(1), originals={})
-    before, after = (model_cost(config).total for config in (NANO, narrowed(NANO, widths)))
+    before, after = (model_cost(config) for config in (NANO, narrowed(NANO, widths)))
     for measure, share in budget.items():
         assert getattr(after, measure) <= share * getattr(before, measure)
     # One of the stem's eight channels is 6 % of the MACs, and all widths take their steps together.
@@ -117,8 +117,8 @@ def test_a_uniform_plan_leaves_the_same_share_everywhere(budget):
 def test_two_budgets_do_not_cost_more_than_the_harder_one_needs():
     """Half of the MACs and of the parameters: neither is undershot by as much as when the other alone decides."""
     both = plan_widths(NANO, EQUAL, budget={"macs": 0.5, "parameters": 0.5}, rule=WidthRule(4), originals={})
-    cost = model_cost(narrowed(NANO, both)).total
-    whole = model_cost(NANO).total
+    cost = model_cost(narrowed(NANO, both))
+    whole = model_cost(NANO)
     for measure in ("macs", "parameters"):
         assert 0.4 < getattr(cost, measure) / getattr(whole, measure) <= 0.5
 

@@ -40,7 +40,7 @@ UNSCANNED = ("--uniform", "--criterion", "scale")
 
 
 def macs_of(checkpoint):
-    return model_cost(checkpoint.config).total.macs
+    return model_cost(checkpoint.config).macs
 
 
 @pytest.fixture(scope="module")
@@ -183,14 +183,14 @@ def test_a_budget_of_size_is_met_by_the_file(original, tmp_path, monkeypatch):
 
     def export(package, *words, may_answer_no):
         checkpoint = load_checkpoint(Path(words[words.index("--checkpoint") + 1]))
-        return {"size_bytes": model_cost(checkpoint.config).total.parameters}
+        return {"size_bytes": model_cost(checkpoint.config).parameters}
 
     monkeypatch.setattr("quantize.prune.prune.run_command", export)
-    limit = 0.8 * model_cost(load_checkpoint(original).config).total.parameters / 1e6
+    limit = 0.8 * model_cost(load_checkpoint(original).config).parameters / 1e6
     out = tmp_path / "a.npz"
     words = ["prune", "--checkpoint", str(original), "--multiple", "1", *UNSCANNED, "--out", str(out)]
     assert main([*words, "--size-mb", str(limit)]) == 0
-    parameters = model_cost(load_checkpoint(out).config).total.parameters / 1e6
+    parameters = model_cost(load_checkpoint(out).config).parameters / 1e6
     assert 0.75 * limit <= parameters <= limit
     assert main([*words, "--size-mb", "1e-6"]) == 1
 
