@@ -11,50 +11,22 @@ import pytest
 import tf_keras as keras
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kit.networks import assert_close, inputs_of, noise, random_weights
 from kit.tiny import model_configs, tiny_config
 
 from model.config import DeployForm
 from model.deploy import build_deploy, set_deploy_weights
 from model.folding import BIASED_PART, PARTS, fold
-from model.recogniser import build_recogniser
 from quantize.corrections import correct_biases, equalise
 from quantize.prepare import CalibrationOptions, prepare
 from quantize.ranges import choose_ranges, collect
 from quantize.recipes import FLOAT32, STATIC_WI8_AI8, parse_recipe
 from quantize.rounding import FakeQuant, observed_deploy, round_weights
-from recordings.calibration import CalibrationSet
 
 FORMS = [DeployForm(*choice) for choice in itertools.product(("split", "whole"), ("convolutions", "layer"))]
 XNNPACK = FORMS[0]
-# Other weights give other float32 roundings; relative to the largest logit, at least to 1.
-LOGIT_TOLERANCE = 1e-4
 # Of a mean of float32 products, relative to the largest, against float64.
 SAME_MEAN = 1e-5
-
-
-def trained(config, *, seed=0):
-    """Training weights in which biases, offsets and moving means are not zero, nor scales one."""
-    rng = np.random.default_rng(seed)
-    out = {}
-    for name, value in build_recogniser(config, seed=seed).weights().items():
-        kind = name.rsplit("/", 1)[-1]
-        if kind in ("gamma", "moving_variance"):
-            value = rng.uniform(0.3, 2, value.shape)
-        elif kind in ("bias", "beta", "moving_mean"):
-            value = rng.normal(0, 0.3, value.shape)
-        out[name] = np.asarray(value, np.float32)
-    return out
-
-
-def calibration_of(config, count=3):
-    rng = np.random.default_rng(4)
-    skeleton = rng.random((count, *config.spec.skeleton.shape)).astype(np.float32)
-    audio = rng.normal(size=(count, *config.spec.audio.shape)).astype(np.float32)
-    return CalibrationSet(tuple(f"R{i}" for i in range(count)), np.zeros(count, np.int32), skeleton, audio, seed=0)
-
-
-def inputs_of(calibration):
-    return [calibration.skeleton, calibration.audio]
 
 
 # Equalisation
@@ -65,14 +37,11 @@ def linked(config):
 
     In a bottleneck the middle convolution is in two pairs, and sharing with the third changes what the first sees.
     """
-    for level, stage in enumerate(config.visual.stages):
-        for index, inner in enumerate(stage.inner):
-            name = f"visual/stage{level}/block{index}"
-            yield f"{name}/conv{len(inner) - 1}", f"{name}/conv{len(inner)}"
+    for block in config.visual.blocks():
+        yield block.convolutions[-2][0], block.convolutions[-1][0]
     if config.audio.norm == "batch":
-        for level, stage in enumerate(config.audio.stages):
-            for index in range(len(stage.expanded)):
-                yield f"audio/stage{level}/block{index}/depthwise", f"audio/stage{level}/block{index}/expand"
+        for block in config.audio.blocks():
+            yield f"{block.name}/depthwise", f"{block.name}/expand"
 
 
 def written_range(weights, conv):
@@ -88,25 +57,24 @@ def read_range(weights, conv):
 
 
 def check_equalised(config, form, *, seed=0):
-    weights = fold(config, trained(config, seed=seed), form)
+    weights = fold(config, random_weights(config, seed), form)
     before = {name: value.copy() for name, value in weights.items()}
-    found = equalise(config, weights)
-    assert found.keys() == weights.keys()
-    assert all(np.array_equal(weights[name], before[name]) for name in before), "equalise changed what it was given"
-    assert all(value.dtype == np.float32 for value in found.values())
+    equalised = equalise(config, weights)
+    assert equalised.keys() == weights.keys()
+    assert all(np.array_equal(weights[name], before[name]) for name in before), "equalise changed its argument"
+    assert all(value.dtype == np.float32 for value in equalised.values())
 
-    model, inputs = build_deploy(config, form), inputs_of(calibration_of(config, 2))
+    model, inputs = build_deploy(config, form), inputs_of(noise(config, 2))
     set_deploy_weights(model, weights)
     expected = model(inputs).numpy()
-    set_deploy_weights(model, found)
-    scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(model(inputs), expected, rtol=0, atol=LOGIT_TOLERANCE * scale)
+    set_deploy_weights(model, equalised)
+    assert_close(model(inputs), expected)
 
     for first, second in linked(config):
-        written, read = written_range(found, first), read_range(found, second)
+        written, read = written_range(equalised, first), read_range(equalised, second)
         alive = (written > 0) & (read > 0)
         np.testing.assert_allclose(written[alive], read[alive], rtol=1e-5, err_msg=first)
-    return weights, found
+    return weights, equalised
 
 
 @pytest.mark.parametrize(
@@ -115,8 +83,8 @@ def check_equalised(config, form, *, seed=0):
     ids=str,
 )
 def test_linked_channels_share_their_range_and_logits_stay(form, bottleneck, norm):
-    weights, found = check_equalised(tiny_config(bottleneck=bottleneck, norm=norm), form)
-    changed = {name.rsplit("/", 1)[0] for name in found if not np.array_equal(found[name], weights[name])}
+    weights, equalised = check_equalised(tiny_config(bottleneck=bottleneck, norm=norm), form)
+    changed = {name.rsplit("/", 1)[0] for name in weights if not np.array_equal(equalised[name], weights[name])}
     assert {name.split("/")[0] for name in changed} == ({"visual", "audio"} if norm == "batch" else {"visual"})
     assert not [name for name in changed if name.endswith(("shortcut", "project", "stem", "stem/conv"))]
 
@@ -129,15 +97,13 @@ def test_any_widths_keep_their_logits(config, form, seed):
 
 def test_a_dead_channel_is_left_alone():
     config = tiny_config(bottleneck=False)
-    weights = fold(config, trained(config), XNNPACK)
+    weights = fold(config, random_weights(config, 0), XNNPACK)
     weights["visual/stage0/block0/conv0/kernel"][..., 1] = 0
     weights["visual/stage1/block0/conv1/kernel"][:, :, 2] = 0
-    found = equalise(config, weights)
-    assert all(np.isfinite(value).all() for value in found.values())
-    same = "visual/stage0/block0/conv0/bias", 1
-    assert found[same[0]][same[1]] == weights[same[0]][same[1]]
-    name = "visual/stage1/block0/conv0/kernel"
-    np.testing.assert_array_equal(found[name][..., 2], weights[name][..., 2])
+    equalised = equalise(config, weights)
+    assert all(np.isfinite(value).all() for value in equalised.values())
+    for name, channel in (("visual/stage0/block0/conv0/bias", 1), ("visual/stage1/block0/conv0/kernel", 2)):
+        np.testing.assert_array_equal(equalised[name][..., channel], weights[name][..., channel])
 
 
 # Bias correction
@@ -157,8 +123,8 @@ def convolved(x, kernel, *, stride=1, dilation=(1, 1)):
             slice(start, start + (count - 1) * stride + 1, stride)
             for start, count in zip((i * dilation[0], j * dilation[1]), out_size, strict=True)
         )
-        own = x[:, rows, columns]
-        out = out + (own * kernel[i, j, :, 0] if kernel.shape[3] == 1 else own @ kernel[i, j])
+        shifted = x[:, rows, columns]
+        out = out + (shifted * kernel[i, j, :, 0] if kernel.shape[3] == 1 else shifted @ kernel[i, j])
     return out
 
 
@@ -166,7 +132,7 @@ def convolved(x, kernel, *, stride=1, dilation=(1, 1)):
 def corrected(form):
     """Weights before and after, and a function: a layer's name → its input over the calibration set."""
     config = tiny_config()
-    weights, calibration = fold(config, trained(config), form), calibration_of(tiny_config())
+    weights, calibration = fold(config, random_weights(config, 0), form), noise(config, 3, 4)
     observed = observed_deploy(config, form, weights)
     inputs = observed.model.inputs
 
@@ -179,11 +145,11 @@ def corrected(form):
 
 def check_mean_error(compute, bias_name, form):
     """`compute`: from kernels by name to the output without bias [..., channels]."""
-    weights, found, _ = corrected(form)
+    weights, biased, _ = corrected(form)
     exact, rounded = compute(weights), compute(round_weights(weights))
     axes = tuple(range(exact.ndim - 1))
     error = (rounded - exact).mean(axis=axes)
-    left = error + found[bias_name] - weights[bias_name]
+    left = error + biased[bias_name] - weights[bias_name]
     tolerance = SAME_MEAN * max(np.abs(exact).max(), np.abs(weights[bias_name]).max())
     assert np.abs(error).max() > 10 * tolerance, "nothing to correct"
     assert np.abs(left).max() < tolerance
@@ -221,18 +187,18 @@ def test_the_classifier_loses_its_mean_error():
 
 @pytest.mark.parametrize("form", [FORMS[0], FORMS[-1]], ids=str)
 def test_only_biases_are_corrected(form):
-    weights, found, _ = corrected(form)
-    assert found.keys() == weights.keys()
+    weights, biased, _ = corrected(form)
+    assert biased.keys() == weights.keys()
     for name, value in weights.items():
-        assert found[name].dtype == np.float32
-        assert found[name].shape == value.shape
+        assert biased[name].dtype == np.float32
+        assert biased[name].shape == value.shape
         if not name.endswith("/bias"):
-            np.testing.assert_array_equal(found[name], value)
+            np.testing.assert_array_equal(biased[name], value)
         elif name.endswith(("variance/bias", "affine/bias")):
             # Every weight is the largest of its channel, so it has no error.
-            np.testing.assert_allclose(found[name], value, rtol=0.05)
+            np.testing.assert_allclose(biased[name], value, rtol=0.05)
         else:
-            assert not np.array_equal(found[name], value), name
+            assert not np.array_equal(biased[name], value), name
 
 
 # Preparation
@@ -240,38 +206,36 @@ def test_only_biases_are_corrected(form):
 
 def test_without_calibration_weights_stay():
     config = tiny_config()
-    weights = trained(config)
-    found = prepare(config, weights, XNNPACK, None, CalibrationOptions(equalise=True))
+    weights = random_weights(config, 0)
+    prepared = prepare(config, weights, XNNPACK, None, CalibrationOptions(equalise=True))
     folded = fold(config, weights, XNNPACK)
-    assert found.ranges == {}
-    for own in (found.weights, found.static_weights):
-        assert own.keys() == folded.keys()
-        assert all(np.array_equal(own[name], folded[name]) for name in folded)
-    assert "logits" in found.producers.values()
+    assert prepared.ranges == {}
+    for variant in (prepared.weights, prepared.static_weights):
+        assert variant.keys() == folded.keys()
+        assert all(np.array_equal(variant[name], folded[name]) for name in folded)
+    assert "logits" in prepared.producers.values()
 
 
-def test_options_are_obeyed_and_recipes_choose_what_is_rounded():
+def test_options_are_obeyed_and_recipes_choose_the_rounded_tensors():
     config = tiny_config(norm="batch")
-    weights, calibration = trained(config), calibration_of(config)
+    weights, calibration = random_weights(config, 0), noise(config, 3, 4)
     folded = fold(config, weights, XNNPACK)
     equal = equalise(config, folded)
     observed = observed_deploy(config, XNNPACK, equal)
-    found = prepare(config, weights, XNNPACK, calibration, CalibrationOptions("percentile", equalise=True))
+    prepared = prepare(config, weights, XNNPACK, calibration, CalibrationOptions("percentile", equalise=True))
     expected = correct_biases(observed, equal, calibration)
     for name in folded:
-        np.testing.assert_array_equal(found.weights[name], folded[name])
-        np.testing.assert_allclose(found.static_weights[name], expected[name], rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(prepared.weights[name], folded[name])
+        np.testing.assert_allclose(prepared.static_weights[name], expected[name], rtol=1e-5, atol=1e-6)
     ranges = choose_ranges(collect(observed, calibration), "percentile")
-    assert found.ranges.keys() == ranges.keys() == set(observed.names)
+    assert prepared.ranges.keys() == ranges.keys() == set(observed.names)
     for name, limits in ranges.items():
-        assert found.ranges[name] == pytest.approx(limits, rel=1e-4, abs=1e-5)
+        assert prepared.ranges[name] == pytest.approx(limits, rel=1e-4, abs=1e-5)
 
-    found = replace(found, static_weights=equal)
-    inputs = inputs_of(calibration)
-    logits = found.float_model(FLOAT32)(inputs).numpy()
-    np.testing.assert_allclose(found.float_model(STATIC_WI8_AI8)(inputs), logits, rtol=0, atol=1e-4)
-    mixed = parse_recipe("static_wi8_ai8+fp32(fusion/*,logits)")
+    uncorrected, inputs = replace(prepared, static_weights=equal), inputs_of(calibration)
+    logits = uncorrected.float_model(FLOAT32)(inputs).numpy()
+    np.testing.assert_array_equal(uncorrected.model(FLOAT32)(inputs), logits)
+    assert_close(uncorrected.float_model(STATIC_WI8_AI8)(inputs), logits)
+    mixed = uncorrected.model(parse_recipe("static_wi8_ai8+fp32(fusion/*,logits)"))
     inside = {name for name in observed.names if not name.startswith("fusion/") and name != "logits"}
-    rounded = {x.name.removesuffix("/round") for x in found.model(mixed).layers if isinstance(x, FakeQuant)}
-    assert rounded == inside
-    np.testing.assert_array_equal(found.model(FLOAT32)(inputs), logits)
+    assert {layer.name.removesuffix("/round") for layer in mixed.layers if isinstance(layer, FakeQuant)} == inside
