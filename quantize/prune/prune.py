@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from preprocess.errors import AnswerIsNo, UsageError
 from recordings.calibration import CalibrationSet
 from recordings.sources import DataSource
 
-from ..recover.distillation import FEATURES, RecoverySettings
-from ..recover.recovery import Recovery, fine_tune, training_split
+from ..recover.distillation import FEATURES, Recovery, RecoverySettings
+from ..recover.recovery import fine_tune
 from .budget import NAMES, Budget, Damage, Measure, WidthRule, cost_of, describe, plan_widths, uniform_widths
 from .groups import Indices, channel_groups, cut_channels
 from .importance import Criterion, Scores, measure_damage, score_channels, strongest
@@ -144,19 +144,14 @@ def _in_steps(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
     """Prune by a cubic schedule (Zhu & Gupta 2017): much at first, little at the end, training after each step."""
     from tensorflow_model_optimization.sparsity.keras import PolynomialDecay
 
-    settings, parts, command = (
-        choose_settings(RecoverySettings(), options),
-        training_split(options),
-        command_line(options),
-    )
+    recovery = Recovery.of(options, original, original, choose_settings(RecoverySettings(), options))
     removed = {
         measure: PolynomialDecay(0.0, 1 - share, begin_step=0, end_step=options.steps)
         for measure, share in _budget(options).items()
     }
     cost_before = cost_of(original.config)
     folder = options.out.with_suffix("")
-    plan = Recovery(original, original, settings, parts, options.seed).fingerprint()
-    open_run(folder, {**plan, "command": command}, resume=options.resume)
+    open_run(folder, {**recovery.fingerprint(), "command": recovery.command}, resume=options.resume)
     current = original
     for step in range(1, options.steps + 1):
         left: Budget = {measure: 1 - float(schedule(step)[1]) for measure, schedule in removed.items()}
@@ -168,13 +163,10 @@ def _in_steps(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
         else:
             cost = cost_of(current.config)
             budget: Budget = {m: min(1.0, share * cost_before[m] / cost[m]) for m, share in left.items()}
-            pruned = prune(_rank(options, current), budget=budget, rule=_rule(options), command=command)
+            pruned = prune(_rank(options, current), budget=budget, rule=_rule(options), command=recovery.command)
             save_checkpoint(pruned_path, pruned)
-        recovery = Recovery(pruned, original, settings, parts, options.seed)
-        # The folder of all steps has been checked: a step's run is there only if it was begun.
-        current = load_checkpoint(
-            fine_tune(recovery, out, command=command, workers=options.workers, resume=True, on_error=options.on_error)
-        )
+        # The folder of all steps has been checked: a step's run exists only if this run began it.
+        current = load_checkpoint(fine_tune(replace(recovery, student=pruned), out, resume=True))
     return current
 
 

@@ -6,21 +6,30 @@ fused model and, weaker, for both streams, and the distance from the teacher's f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+import argparse
+import hashlib
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 import tf_keras as keras
 
-from model.recogniser import Recogniser
+from console.options import command_line
+from console.program import log
+from model.checkpoint import Checkpoint
+from model.evaluation import silent_audio
+from model.recogniser import Recogniser, Weights, build_recogniser
 from model.settings import Augmentation, StageSettings
 from model.training import Trainer
-from preprocess.errors import UsageError
+from preprocess.errors import DataError, UsageError
 from recordings.augment import AudioAugmentation, SkeletonAugmentation
+from recordings.protocols import Split
+from recordings.sources import DataSource
+
+Channels: TypeAlias = npt.NDArray[np.int64]
 
 FEATURES = {"visual": "visual/stage3/residual", "audio": "audio/stage3/width"}
 
@@ -73,31 +82,102 @@ class RecoverySettings:
         return self.skeleton_augmentation, self.audio_augmentation
 
 
-class FineTuning(Trainer):
-    """Trains all of a recogniser to answer as its teacher does.
+@dataclass(frozen=True)
+class Recovery:
+    """A training run after pruning or for quantization; equal runs give equal checkpoints.
 
-    Args:
-        student, teacher: models of the same inputs and classes.
-        settings: constants of the loop and of the loss.
-        kept: the teacher's channels that the student has, by `FEATURES`' groups; other features are not compared.
-        silence, seed, state_path: as for `model.training.Trainer`.
+    Attributes:
+        student: the checkpoint to recover.
+        teacher: the one that it was made from.
+        settings: constants.
+        split: recordings to train and to validate on.
+        source: how they are read; its seed is also that of order, augmentation and dropout.
+        command: the command that gives the same result again.
     """
 
-    def __init__(
-        self,
-        student: Recogniser,
-        teacher: Recogniser,
-        settings: RecoverySettings,
-        *,
-        kept: Mapping[str, npt.NDArray[np.int64]],
-        silence: npt.NDArray[np.float32],
-        seed: int,
-        state_path: Path,
-    ) -> None:
+    student: Checkpoint
+    teacher: Checkpoint
+    settings: RecoverySettings
+    split: Split
+    source: DataSource
+    command: str
+
+    @classmethod
+    def of(
+        cls, options: argparse.Namespace, student: Checkpoint, teacher: Checkpoint, settings: RecoverySettings
+    ) -> Recovery:
+        """A run of a command that has the options of `console.options.add_recordings`."""
+        source = DataSource.of(options)
+        parts = source.split()
+        log(f"{len(parts.train)} recordings to train on, {len(parts.validation)} to validate ({options.protocol})")
+        return cls(student, teacher, settings, parts, source, command_line(options))
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "spec"):
+            if getattr(self.student.config, name) != getattr(self.teacher.config, name):
+                raise DataError(f"the checkpoints differ in their {name}; the teacher is the one before pruning")
+
+    def kept(self) -> dict[str, Channels]:
+        """The channels of the teacher's features that the student has, by group.
+
+        Raises:
+            DataError: the student was not made from the teacher.
+        """
+        kept = {}
+        of_teacher = _features(self.teacher)
+        for group, channels in _features(self.student).items():
+            positions = {channel: index for index, channel in enumerate(of_teacher[group])}
+            if not set(channels) <= positions.keys():
+                raise DataError(
+                    f"the student has channels in {group} that the teacher has not; name the checkpoint that it was "
+                    "pruned from, or leave features out with --set distillation.features=0"
+                )
+            kept[group] = np.array([positions[channel] for channel in channels], np.int64)
+        return kept
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that must agree for a run to be resumed."""
+        names = "\n".join(ref.name for part in (self.split.train, self.split.validation) for ref in part)
+        return {
+            "student": _weights_hash(self.student),
+            "teacher": _weights_hash(self.teacher),
+            "settings": asdict(self.settings),
+            "recordings": hashlib.sha256(names.encode()).hexdigest(),
+            "seed": self.source.seed,
+        }
+
+
+def _features(checkpoint: Checkpoint) -> dict[str, list[int]]:
+    """The channels of both streams' features, as numbered before any pruning."""
+    kept = checkpoint.history.get("pruning", {}).get("kept", {})
+    widths = {
+        FEATURES["visual"]: checkpoint.config.visual.stages[-1].residual,
+        FEATURES["audio"]: checkpoint.config.audio.stages[-1].width,
+    }
+    return {group: kept.get(group, list(range(width))) for group, width in widths.items()}
+
+
+def _weights_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 of configuration and weights."""
+    digest = hashlib.sha256(checkpoint.config.to_json().encode())
+    for name, value in sorted(checkpoint.weights.items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(value, "<f4").data)
+    return digest.hexdigest()
+
+
+class FineTuning(Trainer):
+    """Trains all of the student to answer as the teacher does; the state is a file in folder `out`."""
+
+    def __init__(self, recovery: Recovery, out: Path) -> None:
+        settings = recovery.settings
+        student = built(recovery.student, dropout=settings.training.dropout)
+        teacher = built(recovery.teacher)
         self._student, self._teacher = _backbones(student), _backbones(teacher)
         self._head, self._teacher_head = student.head, teacher.head
         self._fused = student.fused
         self._distillation = settings.distillation
+        kept = recovery.kept() if settings.distillation.features else {}
         self._kept = [kept.get(group) for group in FEATURES.values()]
         models = (student.visual, student.audio, student.head)
         trainable = {id(variable): variable for model in models for variable in model.trainable_variables}
@@ -107,10 +187,14 @@ class FineTuning(Trainer):
             list(trainable.values()),
             student.dropout_layers(),
             settings.training,
-            silence=silence,
-            seed=seed,
-            state_path=state_path,
+            silence=silent_audio(recovery.student.config.spec),
+            seed=recovery.source.seed,
+            state_path=out / "finetune.state.npz",
         )
+
+    def weights(self) -> Weights:
+        """Weights of the student, as trained so far."""
+        return {name: variable.numpy() for name, variable in self._variables.items()}
 
     def _train_step_eager(self, inputs: list[tf.Tensor], labels: tf.Tensor, lost: tf.Tensor) -> tf.Tensor:
         weights = self._distillation
@@ -144,6 +228,13 @@ def feature_distance(expected: tf.Tensor, features: tf.Tensor, kept: npt.NDArray
     """Squared distance from the expected features on the `kept` channels, relative to their power; [B, h, w, C]."""
     expected = tf.gather(expected, kept, axis=-1)
     return tf.reduce_sum(tf.square(features - expected)) / (tf.reduce_sum(tf.square(expected)) + 1e-6)
+
+
+def built(checkpoint: Checkpoint, *, dropout: float = 0.0) -> Recogniser:
+    """The recogniser of a checkpoint."""
+    recogniser = build_recogniser(checkpoint.config, dropout=dropout)
+    recogniser.set_weights(checkpoint.weights)
+    return recogniser
 
 
 def _backbones(recogniser: Recogniser) -> Any:

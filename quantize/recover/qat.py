@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.quantization.keras import (
@@ -25,13 +24,13 @@ from tensorflow_model_optimization.quantization.keras.quantizers import Quantize
 
 from model import layers
 from model.deploy import build_deploy, set_deploy_weights
-from model.folding import Weights
-from model.recogniser import Recogniser
+from model.evaluation import silent_audio
+from model.folding import Weights, unfold
 from model.training import Trainer
 
 from ..prepare import Prepared
 from ..rounding import FakeQuant, Range, axes_within_channel
-from .distillation import RecoverySettings
+from .distillation import Recovery, built
 
 _CUSTOM = {
     layer.__name__: layer
@@ -163,41 +162,36 @@ def _variables(applied: keras.Model, names: Iterable[str]) -> dict[str, Any]:
 
 
 class QuantizationAwareTraining(Trainer):
-    """Trains the rounded deploy form to answer as the float model does.
+    """Trains the rounded deploy form to answer as the float teacher does; the state is a file in folder `out`.
 
     Args:
-        prepared: the student, calibrated.
-        teacher: the float model.
-        settings: constants of the loop and the weights of the loss; streams and features do not count.
-        silence, seed, state_path: as for `model.training.Trainer`.
+        recovery: the run.
+        prepared: its student, calibrated in `model.folding.UNFOLDED_FORM`.
+        out: folder of the run.
     """
 
-    def __init__(
-        self,
-        prepared: Prepared,
-        teacher: Recogniser,
-        settings: RecoverySettings,
-        *,
-        silence: npt.NDArray[np.float32],
-        seed: int,
-        state_path: Path,
-    ) -> None:
+    def __init__(self, recovery: Recovery, prepared: Prepared, out: Path) -> None:
         self._model, variables = quantization_aware(prepared)
-        self._teacher, self._distillation = teacher.fused, settings.distillation
+        self._teacher, self._distillation = built(recovery.teacher).fused, recovery.settings.distillation
+        self._original = recovery.student
         super().__init__(
             "qat",
             variables,
             [variable for name, variable in variables.items() if not name.endswith(_FIXED)],
             [],
-            settings.training,
-            silence=silence,
-            seed=seed,
-            state_path=state_path,
+            recovery.settings.training,
+            silence=silent_audio(recovery.student.config.spec),
+            seed=recovery.source.seed,
+            state_path=out / "qat.state.npz",
         )
 
-    def weights(self) -> Weights:
+    def deploy_weights(self) -> Weights:
         """Weights of the deploy form, as trained so far."""
         return {name: variable.numpy() for name, variable in self._variables.items()}
+
+    def weights(self) -> Weights:
+        """Weights of the training form, as trained so far."""
+        return unfold(self._original.config, self.deploy_weights(), self._original.weights)
 
     def _train_step_eager(self, inputs: list[tf.Tensor], labels: tf.Tensor, lost: tf.Tensor) -> tf.Tensor:
         inputs = self._masked(inputs, lost)

@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 from kit.networks import SAME_FLOAT, all_logits, assert_close, inputs_of, noise, random_weights
 from kit.tiny import model_configs, tiny_config, tiny_spec
 
+from model.checkpoint import Checkpoint
 from model.config import DeployForm
-from model.evaluation import silent_audio
 from model.folding import UNFOLDED_FORM, fold, join_depthwise, split_depthwise, unfold
 from model.recogniser import build_recogniser
 from model.settings import StageSettings
 from quantize.prepare import CalibrationOptions, prepare
-from quantize.recover.distillation import RecoverySettings
+from quantize.recover.distillation import Recovery, RecoverySettings
 from quantize.recover.qat import QuantizationAwareTraining, quantization_aware
 from quantize.rounding import quantized_deploy, round_weights
 from recordings.batches import Batch
+from recordings.protocols import Split
+from recordings.sources import DataSource
 
 FORMS = [DeployForm("split", "convolutions"), DeployForm("whole", "layer")]
 
@@ -95,25 +97,18 @@ def test_the_graph_of_tfmot_rounds_what_the_integer_graph_rounds(norm, form):
 
 @pytest.mark.slow
 def test_a_step_trains_what_is_deployed(tmp_path):
-    student = prepared("layer", FORMS[0])
-    config, original = student.config, random_weights(student.config, 3)
-    teacher = build_recogniser(config)
-    teacher.set_weights(original)
-    trainer = QuantizationAwareTraining(
-        student,
-        teacher,
-        RecoverySettings(training=StageSettings(batch_size=4, learning_rate=3e-3)),
-        silence=silent_audio(config.spec),
-        seed=0,
-        state_path=tmp_path / "state.npz",
-    )
-    samples = noise(config, 4, 1)
+    student = prepared("layer", UNFOLDED_FORM)
+    original = Checkpoint(student.config, random_weights(student.config, 3), {})
+    settings = RecoverySettings(training=StageSettings(batch_size=4, learning_rate=3e-3))
+    recovery = Recovery(original, original, settings, Split((), (), ()), DataSource(), "")
+    trainer = QuantizationAwareTraining(recovery, student, tmp_path)
+    samples = noise(student.config, 4, 1)
     batch = Batch(samples.skeleton, samples.audio, samples.labels, samples.names)
     losses = [trainer.step(batch, 0, step) for step in range(12)]
     assert losses[-1] < 0.8 * losses[0]
-    for name, value in trainer.weights().items():
+    for name, value in trainer.deploy_weights().items():
         fixed = name.endswith(("/mean/kernel", "/variance/kernel", "/variance/bias"))
         # A bias that the scores' softmax cancels has no gradient.
         assert np.array_equal(value, student.static_weights[name]) == fixed or name == "fusion/key/bias", name
-    weights = unfold(config, trainer.weights(), original)
-    assert largest_difference(fold(config, weights, student.form), trainer.weights()) < SAME_FLOAT
+    folded = fold(student.config, trainer.weights(), student.form)
+    assert largest_difference(folded, trainer.deploy_weights()) < SAME_FLOAT

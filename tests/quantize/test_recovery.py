@@ -25,13 +25,14 @@ from quantize.recover.distillation import (
     FEATURES,
     Distillation,
     FineTuning,
+    Recovery,
     RecoverySettings,
     divergence,
     feature_distance,
 )
-from quantize.recover.recovery import Recovery, fine_tune
+from quantize.recover.recovery import fine_tune
 from recordings.catalogue import scan
-from recordings.protocols import split
+from recordings.sources import DataSource
 
 DATA = ("--protocol", "60/20/20", "--workers", "0", "--seed", "2")
 QUICK = (*DATA, *(f"--set=training.{setting}" for setting in ("epochs=2", "batch_size=16", "learning_rate=1e-2")))
@@ -236,7 +237,7 @@ def test_a_teacher_of_other_classes_is_refused(original):
     student = load_checkpoint(original)
     other = replace(student, config=replace(student.config, labels=student.config.labels[:5]))
     with pytest.raises(DataError, match="differ in their labels"):
-        Recovery(student, other, None, None, 0)
+        Recovery(student, other, None, None, DataSource(), "")
 
 
 def test_a_teacher_may_have_been_pruned_itself(original):
@@ -249,11 +250,11 @@ def test_a_teacher_may_have_been_pruned_itself(original):
         return Checkpoint(config, weights, {"pruning": {"kept": {group: kept}}})
 
     teacher, student = narrow([1, 4, 5, 9, 12]), narrow([4, 12])
-    assert Recovery(student, teacher, None, None, 0).kept()[group].tolist() == [1, 4]
-    assert Recovery(student, checkpoint, None, None, 0).kept()[group].tolist() == [4, 12]
-    assert Recovery(checkpoint, checkpoint, None, None, 0).kept()[group].tolist() == list(range(width))
+    assert Recovery(student, teacher, None, None, DataSource(), "").kept()[group].tolist() == [1, 4]
+    assert Recovery(student, checkpoint, None, None, DataSource(), "").kept()[group].tolist() == [4, 12]
+    assert Recovery(checkpoint, checkpoint, None, None, DataSource(), "").kept()[group].tolist() == list(range(width))
     with pytest.raises(DataError, match=f"the student has channels in {group} that the teacher has not"):
-        Recovery(teacher, student, None, None, 0).kept()
+        Recovery(teacher, student, None, None, DataSource(), "").kept()
 
 
 def test_the_divergence_is_softened_and_scaled():
@@ -281,10 +282,11 @@ def test_weights_of_the_loss_are_checked(field):
 
 
 def test_a_run_refuses_another_student(original, pruned, finished, recordings_folder):
-    parts = split(scan(recordings_folder).refs, "60/20/20", seed=2)
-    recovery = Recovery(load_checkpoint(original), load_checkpoint(original), RecoverySettings(), parts, 2)
+    source = DataSource(recordings_folder, protocol="60/20/20", seed=2)
+    other = load_checkpoint(original)
+    recovery = Recovery(other, other, RecoverySettings(), source.split(), source, "")
     with pytest.raises(UsageError, match="other options"):
-        fine_tune(recovery, finished.parent, command="", workers=0, resume=True, on_error="raise")
+        fine_tune(recovery, finished.parent, resume=True)
 
 
 def test_an_untrained_network_is_pruned_without_recordings(tmp_path):
