@@ -1,4 +1,4 @@
-"""What one operation of a model file costs, whatever the format: the rules that both readers share."""
+"""The cost of one operation of a model file in any format: the rules that both readers share."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-PARTS = ("visual", "audio", "fusion")
+_PARTS = ("visual", "audio", "fusion")
 _OUTPUT = "logits"
 
-# The parts of a split depthwise convolution that were built without a bias. TFLite has none without, so the converter
-# adds zeros.
+# The parts of a split depthwise convolution that were built without a bias. TFLite requires one, so the converter adds
+# zeros.
 _UNBIASED = ("/depthwise/odd", "/depthwise/edges")
 # Layer norm in 1 × 1 convolutions to one channel, whose kernels are the constant 1/C.
 _MEANS = ("/mean", "/variance")
@@ -18,39 +18,35 @@ _MEANS = ("/mean", "/variance")
 
 @dataclass(frozen=True)
 class GraphLayer:
-    """One operation of a model file at the batch size that the file has.
+    """One operation of a model file at the batch size of the file.
 
     Attributes:
-        name: of its output tensor, without what converters put around it.
-        op: type as the format calls it.
-        parameters: elements of its weights; those of constants that several layers share count in each.
-        macs: multiply-accumulates.
-        helper_macs: multiply-accumulates that published numbers leave out: the means of a layer norm that is written in
-            convolutions, and a scale per channel that is written as a depthwise convolution of one tap.
+        name: of its output tensor, without the converters' additions.
+        op: type in the terms of the format.
+        parameters: elements of its weights; constants that several layers share count in each.
+        macs: multiply-accumulates, without those that published numbers leave out: the means of a layer norm written
+            as convolutions, and a scale per channel written as a depthwise convolution of one tap.
         activation_bytes: size of its outputs.
-        part: `visual`, `audio`, `fusion`, or empty for other networks.
     """
 
     name: str
     op: str
     parameters: int
     macs: int
-    helper_macs: int
     activation_bytes: int
-    part: str
 
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation before it is counted: what a reader knows of it without its weights."""
+    """An operation before it is counted, without its weights."""
 
     name: str
     op: str
     out_shape: tuple[int, ...]
     activation_bytes: int
 
-    def layer(self, *, parameters: int = 0, macs: int = 0, helper_macs: int = 0) -> GraphLayer:
-        return GraphLayer(self.name, self.op, parameters, macs, helper_macs, self.activation_bytes, part_of(self.name))
+    def layer(self, *, parameters: int = 0, macs: int = 0) -> GraphLayer:
+        return GraphLayer(self.name, self.op, parameters, macs, self.activation_bytes)
 
     def weighted(
         self, kernel: Sequence[int], channels: int, *, bias: int = 0, zero_bias: bool = False, depthwise: bool = False
@@ -61,17 +57,16 @@ class Operation:
             kernel: its shape; every element is multiplied once for each output position.
             channels: of the output.
             bias: elements of the bias.
-            zero_bias: the bias holds zeros alone.
+            zero_bias: all elements of the bias are zero.
             depthwise: every input channel has its own kernel.
         """
-        macs = prod(kernel) * prod(self.out_shape) // channels
         if depthwise and prod(kernel) == channels:
-            return self.layer(parameters=channels + bias, helper_macs=macs)
+            return self.layer(parameters=channels + bias)
         if channels == 1 and self.name.endswith(_MEANS):
-            return self.layer(helper_macs=macs)
+            return self.layer()
         if zero_bias and self.name.endswith(_UNBIASED):
             bias = 0
-        return self.layer(parameters=prod(kernel) + bias, macs=macs)
+        return self.layer(parameters=prod(kernel) + bias, macs=prod(kernel) * prod(self.out_shape) // channels)
 
     def product(self, depth: int) -> GraphLayer:
         """A product of two activations, with `depth` multiplications for each output."""
@@ -90,9 +85,7 @@ def plain_name(tensor: str) -> str:
     return tensor.split(";")[0].removesuffix(":0").removeprefix("recogniser/")
 
 
-def part_of(name: str) -> str:
-    """The part of the recogniser that a layer of this name belongs to; empty for other networks."""
-    first, _, rest = name.partition("/")
-    if name == _OUTPUT:
-        return "fusion"
-    return first if rest and first in PARTS else ""
+def is_layer_name(name: str) -> bool:
+    """Whether a plain name belongs to a layer of the recogniser, not to a tensor of a converter."""
+    part, _, rest = name.partition("/")
+    return name == _OUTPUT or (part in _PARTS and bool(rest))

@@ -1,22 +1,20 @@
-"""Time of every operation of a model file, as the runtime itself takes it while it runs the whole file.
+"""Time of every operation of a model file, from the runtime's profiler during complete inferences.
 
-Profiling costs time of its own, so a whole inference is a little slower here than in `runtime.measure`.
+Profiling takes time, so an inference is a little slower here than in `runtime.measure`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from console.child import run_function
 from preprocess.errors import DataError, MissingComponentError
 from runtime.runners import is_installed
 
@@ -28,13 +26,13 @@ _WARMUP = 3
 
 @dataclass(frozen=True)
 class LayerTime:
-    """One operation of the graph that the runtime made of the file.
+    """One operation of the runtime's graph.
 
     Attributes:
-        name: of the layer in the file (`benchmarks.graph.file_cost`), or the operation of the runtime without one.
-        op: the runtime's kind of operation, of several for one layer joined by ` + `.
-        median_us: microseconds, median over the quickest quarter of the runs: other programs interrupted the slow ones.
-        share: of the median time of a whole inference in those runs.
+        name: of the layer in the file (`benchmarks.graph.file_cost`), or of the runtime's operation without a layer.
+        op: the runtime's kind of operation; several for one layer are joined by ` + `.
+        median_us: microseconds, median over the fastest quarter of the runs: other programs interrupt the slow ones.
+        share: of the median time of a complete inference in those runs.
     """
 
     name: str
@@ -48,15 +46,15 @@ def layer_times(path: Path, runtime: str, *, threads: int = 1, runs: int = 30) -
 
     Args:
         path: a `.tflite` file for `litert`, an `.onnx` file for `onnxruntime`.
-        runtime: one of RUNTIMES. tflite-runtime's library has no way to its profiler.
+        runtime: one of RUNTIMES. tflite-runtime's library has no interface to its profiler.
         threads: for one operation.
-        runs: inferences that count; a few more come before.
+        runs: counted inferences, after a few for warm-up.
 
-    The shares add up to less than one: the rest of an inference is the runtime's own work between operations. LiteRT
-    cuts times off to whole microseconds, so small operations come out too short, down to 0.
+    The shares add up to less than one: the rest of an inference is the runtime's work between operations. LiteRT
+    truncates times to microseconds, so small operations appear too short, down to 0.
 
     Raises:
-        DataError: the runtime cannot run the file, or its profiler does not answer as in the release this was written
+        DataError: the runtime cannot run the file, or its profiler differs from that of the release this was written
             for.
         MissingComponentError: the runtime is not installed.
     """
@@ -66,40 +64,31 @@ def layer_times(path: Path, runtime: str, *, threads: int = 1, runs: int = 30) -
         raise MissingComponentError(f"runtime {runtime} is not installed; run `pip install {runtime}`")
     if runs < 1:
         raise DataError(f"runs is {runs}; use a positive number")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
-    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
-        result = Path(folder) / "times.json"
-        words = [str(path), runtime, str(threads), str(runs), str(result)]
-        command = [sys.executable, "-c", "from benchmarks.graph.layer_time import serve; serve()", *words]
-        child = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-        if child.returncode:
-            last = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
-            raise DataError(f"profiling {path.name} in {runtime} failed: {last[0]}")
-        return [LayerTime(**entry) for entry in json.loads(result.read_text(encoding="utf-8"))]
+    words = [str(path.resolve()), runtime, threads, runs]
+    entries = run_function("benchmarks.graph.layer_time:profile", *words, what=f"profiling {path.name} in {runtime}")
+    return [LayerTime(**entry) for entry in entries]
 
 
-def serve() -> None:
-    """The fresh process. Runtimes write to standard output, so the answer goes to a file."""
-    path, runtime, threads, runs, result = sys.argv[1:]
+def profile(path: str, runtime: str, threads: int, runs: int) -> list[dict[str, Any]]:
+    """`layer_times` in this process."""
     profilers = {"litert": _profile_litert, "onnxruntime": _profile_onnxruntime}
-    found = profilers[runtime](Path(path), int(threads), int(runs))
-    Path(result).write_text(json.dumps([asdict(entry) for entry in found]), encoding="utf-8")
+    return [asdict(layer) for layer in profilers[runtime](Path(path), threads, runs)]
 
 
 def summarise(
-    labels: Sequence[tuple[str, str]], times: Sequence[Sequence[float]], whole: Sequence[float]
+    labels: Sequence[tuple[str, str]], times: Sequence[Sequence[float]], totals: Sequence[float]
 ) -> list[LayerTime]:
-    """Medians over the quickest quarter of the runs.
+    """Medians over the fastest quarter of the runs.
 
     Args:
         labels: name and op of every operation.
         times: microseconds of every run and operation.
-        whole: microseconds of every run.
+        totals: microseconds of every run.
     """
-    quick = sorted(range(len(whole)), key=lambda run: whole[run])[: -(-len(whole) // 4)]
-    total = statistics.median(whole[run] for run in quick)
+    quick = sorted(range(len(totals)), key=lambda run: totals[run])[: -(-len(totals) // 4)]
+    total = statistics.median(totals[run] for run in quick)
     medians = [statistics.median(column) for column in zip(*(times[run] for run in quick), strict=True)]
-    return [LayerTime(*label, own, own / total) for label, own in zip(labels, medians, strict=True)]
+    return [LayerTime(*label, us, us / total) for label, us in zip(labels, medians, strict=True)]
 
 
 def _profile_litert(path: Path, threads: int, runs: int) -> list[LayerTime]:
@@ -109,13 +98,13 @@ def _profile_litert(path: Path, threads: int, runs: int) -> list[LayerTime]:
     for _ in range(_WARMUP):
         profiler.run()
     recorded = [profiler.run() for _ in range(runs)]
-    kinds = [(event.op, event.index, event.delegated) for event in recorded[0].events]
-    if any([(event.op, event.index, event.delegated) for event in run.events] != kinds for run in recorded):
+    kinds = [(event.op, event.index, event.delegated) for event in recorded[0][0]]
+    if any([(event.op, event.index, event.delegated) for event in events] != kinds for events, _ in recorded):
         raise DataError("LiteRT ran other operations in some inferences than in the first")
-    groups = name_events(recorded[0].events, path)
+    groups = name_events(recorded[0][0], path)
     labels = [(name, " + ".join(kinds[i][0] for i in members)) for name, members in groups]
-    times = [[float(sum(run.events[i].us for i in members)) for _, members in groups] for run in recorded]
-    return summarise(labels, times, [run.whole_us for run in recorded])
+    times = [[float(sum(events[i].us for i in members)) for _, members in groups] for events, _ in recorded]
+    return summarise(labels, times, [total_us for _, total_us in recorded])
 
 
 def _profile_onnxruntime(path: Path, threads: int, runs: int) -> list[LayerTime]:
@@ -136,8 +125,8 @@ def _profile_onnxruntime(path: Path, threads: int, runs: int) -> list[LayerTime]
         for _ in range(_WARMUP + runs):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    labels, times, whole = read_trace(events, node_names(path))
-    return summarise(labels, times[-runs:], whole[-runs:])
+    labels, times, totals = read_trace(events, node_names(path))
+    return summarise(labels, times[-runs:], totals[-runs:])
 
 
 def read_trace(
@@ -150,23 +139,23 @@ def read_trace(
     """
     labels: list[tuple[str, str]] = []
     times: list[list[float]] = []
-    whole: list[float] = []
+    totals: list[float] = []
     current: list[dict[str, Any]] = []
     for event in sorted(events, key=lambda event: float(event["ts"]) + float(event["dur"])):
         if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
             current.append(event)
         elif event["name"] == "model_run":
-            found = [(_trace_name(own["name"], names), own["args"]["op_name"]) for own in current]
-            if labels and found != labels:
+            operations = [(_trace_name(node["name"], names), node["args"]["op_name"]) for node in current]
+            if labels and operations != labels:
                 raise DataError("ONNX Runtime ran other operations in some inferences than in the first")
-            labels = found
-            times.append([float(own["dur"]) for own in current])
-            whole.append(float(event["dur"]))
+            labels = operations
+            times.append([float(node["dur"]) for node in current])
+            totals.append(float(event["dur"]))
             current = []
-    return labels, times, whole
+    return labels, times, totals
 
 
 def _trace_name(event: str, names: dict[str, str]) -> str:
-    """`names` by node or output; optimisations call a node that they exchange after one of the two, with a suffix."""
-    own = re.sub(r"(_nchwc|_token_\d+)+$", "", event.removesuffix("_kernel_time"))
-    return names.get(own, plain_name(own))
+    """The layer of a node or output; optimisations name a replaced node after one of the two, with a suffix."""
+    node = re.sub(r"(_nchwc|_token_\d+)+$", "", event.removesuffix("_kernel_time"))
+    return names.get(node, plain_name(node))

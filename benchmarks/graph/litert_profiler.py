@@ -1,9 +1,9 @@
-"""LiteRT's own profiler, through the C interface of the library in its wheel; Python has no way to it.
+"""LiteRT's profiler, through the C interface of the library in its wheel; the Python package has no interface to it.
 
 Functions, options and the event's structure are those of LiteRT 2.3 (litert/c/litert_profiler.h and
-litert_profiler_event.h in github.com/google-ai-edge/LiteRT). The library is another copy of the runtime that
-`runtime.runners` uses, with the same kernels. What XNNPACK computes comes as events of its own operators, in the order
-of its partition of the graph; `name_events` finds the file's layers again.
+litert_profiler_event.h in github.com/google-ai-edge/LiteRT). The library is another copy of the runtime in
+`runtime.runners`, with the same kernels. XNNPACK's events are its operators in the order of its partition of the graph;
+`name_events` maps them to the file's layers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CPU, _WRITE, _FLOAT32 = 1, 1, 1  # kLiteRtHwAcceleratorCpu, kLiteRtTensorBuffer
 _OPERATOR, _DELEGATED = 1 << 1, 1 << 3  # OPERATOR_INVOKE_EVENT, DELEGATE_PROFILED_OPERATOR_INVOKE_EVENT
 _TENSOR_TYPE_BYTES = 512  # more than LiteRtRankedTensorType has
 
-# The operator of XNNPACK that does the work of one of TFLite. Others go before (_BEFORE) or after it.
+# XNNPACK's main operator for one of TFLite. Others come before (_BEFORE) or after it.
 _MAIN = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"), ("Convolution", "Fully Connected")),
     "BATCH_MATMUL": ("Batch Matrix Multiply",),
@@ -45,8 +45,8 @@ _MAIN = {
     "QUANTIZE": ("Convert",),
     "DEQUANTIZE": ("Convert",),
 }
-_BEFORE = ("Convert", "Pack")  # quantizing an activation while the model runs
-_MAY_VANISH = ("PAD", "RESHAPE", "QUANTIZE", "DEQUANTIZE")  # into the next operator, or at load
+_BEFORE = ("Convert", "Pack")  # quantizes an activation at run time
+_MAY_VANISH = ("PAD", "RESHAPE", "QUANTIZE", "DEQUANTIZE")  # merged into the next operator, or computed at load
 
 
 class _Event(ctypes.Structure):
@@ -64,7 +64,7 @@ class _Event(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Event:
-    """One operation that ran.
+    """One executed operation.
 
     Attributes:
         op: TFLite's or XNNPACK's operator.
@@ -79,16 +79,8 @@ class Event:
     us: int
 
 
-@dataclass(frozen=True)
-class ProfiledRun:
-    """Operations of one inference, and its time from the outside in microseconds."""
-
-    events: tuple[Event, ...]
-    whole_us: float
-
-
 class LitertProfiler:
-    """A TFLite file in LiteRT with XNNPACK and random inputs, for the life of the process.
+    """A TFLite file in LiteRT with XNNPACK and random inputs, until the process ends.
 
     Raises:
         DataError: a call of the library failed.
@@ -99,7 +91,7 @@ class LitertProfiler:
         assert package is not None
         assert package.origin is not None
         self._library = ctypes.CDLL(str(Path(package.origin).parent / "libLiteRt.so"))
-        self._kept: list[Any] = []  # what the library refers to
+        self._kept: list[Any] = []  # memory that the library refers to
         environment = self._new("LiteRtCreateEnvironment", ctypes.c_int(0), ctypes.c_void_p())
         model = self._new("LiteRtCreateModelFromFile", environment, ctypes.c_char_p(str(path).encode()))
         options = self._new("LiteRtCreateOptions")
@@ -111,18 +103,18 @@ class LitertProfiler:
         signature = self._new("LiteRtGetModelSignature", model, ctypes.c_size_t(0))
         self._buffers = [self._allocate(kind, environment, signature) for kind in ("Input", "Output")]
 
-    def run(self) -> ProfiledRun:
-        """One inference."""
+    def run(self) -> tuple[tuple[Event, ...], float]:
+        """Operations of one inference, and its total time in microseconds."""
         words: list[Any] = [ctypes.c_size_t(0)]
-        for own in self._buffers:
-            words += [ctypes.c_size_t(len(own)), own]
+        for buffers in self._buffers:
+            words += [ctypes.c_size_t(len(buffers)), buffers]
         self._call("LiteRtResetProfiler", self._profiler)
         self._call("LiteRtStartProfiler", self._profiler)
         start = time.perf_counter()
         self._call("LiteRtRunCompiledModel", self._model, *words)
-        whole = 1e6 * (time.perf_counter() - start)
+        total_us = 1e6 * (time.perf_counter() - start)
         self._call("LiteRtStopProfiler", self._profiler)
-        return ProfiledRun(self._events(), whole)
+        return self._events(), total_us
 
     def _events(self) -> tuple[Event, ...]:
         count = ctypes.c_int()
@@ -130,9 +122,9 @@ class LitertProfiler:
         events = (_Event * count.value)()
         self._call("LiteRtGetProfilerEvents", self._profiler, count, events)
         return tuple(
-            Event(own.tag.decode(), own.index, own.kind == _DELEGATED, own.elapsed_us)
-            for own in events
-            if own.kind in (_OPERATOR, _DELEGATED)
+            Event(event.tag.decode(), event.index, event.kind == _DELEGATED, event.elapsed_us)
+            for event in events
+            if event.kind in (_OPERATOR, _DELEGATED)
         )
 
     def _allocate(self, kind: str, environment: ctypes.c_void_p, signature: ctypes.c_void_p) -> Any:
@@ -142,14 +134,14 @@ class LitertProfiler:
         buffers = []
         for position in map(ctypes.c_size_t, range(count.value)):
             tensor = self._new(f"LiteRtGetSignature{kind}TensorByIndex", signature, position)
-            own_type = ctypes.create_string_buffer(_TENSOR_TYPE_BYTES)
-            self._call("LiteRtGetRankedTensorType", tensor, own_type)
+            tensor_type = ctypes.create_string_buffer(_TENSOR_TYPE_BYTES)
+            self._call("LiteRtGetRankedTensorType", tensor, tensor_type)
             needs = self._new(
                 f"LiteRtGetCompiledModel{kind}BufferRequirements", self._model, ctypes.c_size_t(0), position
             )
-            buffer = self._new("LiteRtCreateManagedTensorBufferFromRequirements", environment, own_type, needs)
+            buffer = self._new("LiteRtCreateManagedTensorBufferFromRequirements", environment, tensor_type, needs)
             if kind == "Input":
-                self._fill(buffer, is_float=ctypes.c_int.from_buffer(own_type).value == _FLOAT32)
+                self._fill(buffer, is_float=ctypes.c_int.from_buffer(tensor_type).value == _FLOAT32)
             buffers.append(buffer.value)
         return (ctypes.c_void_p * len(buffers))(*buffers)
 
@@ -166,8 +158,8 @@ class LitertProfiler:
     def _add_option(self, options: ctypes.c_void_p, group: str, toml: str) -> None:
         text, release = ctypes.create_string_buffer(toml.encode()), ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_keep)
         self._kept += [text, release]
-        own = self._new("LiteRtCreateOpaqueOptions", ctypes.c_char_p(group.encode()), text, release)
-        self._call("LiteRtAddOpaqueOptions", options, own)
+        option = self._new("LiteRtCreateOpaqueOptions", ctypes.c_char_p(group.encode()), text, release)
+        self._call("LiteRtAddOpaqueOptions", options, option)
 
     def _call(self, function: str, *arguments: Any) -> None:
         status = getattr(self._library, function)(*arguments)
@@ -181,13 +173,13 @@ class LitertProfiler:
 
 
 def _keep(_: Any) -> None:
-    """Python frees what it allocated."""
+    """Python frees its memory itself."""
 
 
 def name_events(events: Sequence[Event], path: Path) -> list[tuple[str, list[int]]]:
     """The events of one inference by layer of the file: its name and the positions of its events.
 
-    Where XNNPACK's operators do not follow the file's, each is one of `xnnpack/<partition>/<index>`.
+    If XNNPACK's operators do not match the file's, each is a layer `xnnpack/<partition>/<index>`.
     """
     file = read_tflite(path)
     partitions = _partitions(file, {event.index for event in events if not event.delegated})
@@ -209,7 +201,7 @@ def name_events(events: Sequence[Event], path: Path) -> list[tuple[str, list[int
         if groups is None:
             named += [(f"xnnpack/{number}/{events[i].index}", [i]) for i in range(position, end)]
         else:
-            named += [(_layer_name(file, operators[i]), [position + j for j in own]) for i, own in groups]
+            named += [(_layer_name(file, operators[i]), [position + j for j in members]) for i, members in groups]
         position = end
     return named
 
@@ -219,13 +211,13 @@ def _layer_name(file: TfliteFile, operator: int) -> str:
 
 
 def _partitions(file: TfliteFile, kept: set[int]) -> list[list[int]]:
-    """Operators of every partition that TFLite gives to a delegate, `kept` being those that it computes itself.
+    """Operators of every delegated partition; TFLite computes those in `kept` itself.
 
-    As TFLite's graph_info.cc does: the first operator that is ready decides whose turn it is, and everything of that
-    side that is ready by then, or becomes so, joins.
+    As in TFLite's graph_info.cc: the first ready operator decides whether the next partition is delegated, and all
+    operators of this kind that are ready, or become ready, join it.
     """
-    written = {index for own in file.operators for index in own.outputs}
-    waiting, found = list(range(len(file.operators))), []
+    written = {index for operator in file.operators for index in operator.outputs}
+    waiting, partitions = list(range(len(file.operators))), []
     while waiting:
         turn: bool | None = None
         chosen = []
@@ -236,15 +228,15 @@ def _partitions(file: TfliteFile, kept: set[int]) -> list[list[int]]:
                 written -= set(file.operators[i].outputs)
         waiting = [i for i in waiting if i not in chosen]
         if not turn:
-            found.append(chosen)
-    return found
+            partitions.append(chosen)
+    return partitions
 
 
 def align(events: Sequence[str], operators: Sequence[str]) -> list[tuple[int, list[int]]] | None:
-    """Which of XNNPACK's operators compute which of TFLite's, both in the order of execution.
+    """Matches XNNPACK's operators to those of TFLite, both in the order of execution.
 
     Returns:
-        (TFLite's operator, XNNPACK's operators) by position, or None where the two do not match.
+        (TFLite's operator, XNNPACK's operators) by position, or None if the two do not match.
     """
     groups: list[tuple[int, list[int]]] = []
     ahead: list[int] = []
@@ -262,5 +254,5 @@ def align(events: Sequence[str], operators: Sequence[str]) -> list[tuple[int, li
             groups[-1][1].append(position)
         else:
             return None
-    complete = all(own in _MAY_VANISH for own in operators[following:])
+    complete = all(operator in _MAY_VANISH for operator in operators[following:])
     return groups if complete and not ahead else None

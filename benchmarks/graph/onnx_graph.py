@@ -9,9 +9,9 @@ from typing import Any
 
 from preprocess.errors import DataError
 
-from .layer_rules import GraphLayer, Operation, part_of, plain_name
+from .layer_rules import GraphLayer, Operation, is_layer_name, plain_name
 
-# Inputs that hold operands: activation and weight, then bias.
+# Positions of the inputs: activation and weight, then bias.
 _WEIGHTED = {
     "Conv": (0, 1, 2),
     "ConvInteger": (0, 1, None),
@@ -43,10 +43,10 @@ class _Graph:
 
 
 def onnx_layers(path: Path) -> list[GraphLayer]:
-    """Every node that works on activations, in the order of the file.
+    """Every node that computes on activations, in the order of the file.
 
-    Quantize-dequantize pairs are no layers: they say which type the runtime shall compute in. An activation that is
-    quantized right away has the size of that type.
+    Quantize-dequantize pairs are not layers: they only set the type of the computation. An activation that is quantized
+    immediately has the size of that type.
 
     Raises:
         DataError: the file cannot be read, has no fixed shapes, or has a node whose cost is unknown.
@@ -56,10 +56,10 @@ def onnx_layers(path: Path) -> list[GraphLayer]:
     try:
         model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
     except Exception as error:  # protobuf's and onnx's have no other base in common
-        raise DataError(f"{path} is no ONNX file: {error}") from error
+        raise DataError(f"{path} is not an ONNX file: {error}") from error
     constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     infos = [*model.graph.input, *model.graph.value_info, *model.graph.output]
-    tensors = {info.name: found for info in infos if (found := _tensor(info)) is not None}
+    tensors = {info.name: tensor for info in infos if (tensor := _tensor(info)) is not None}
     graph = _Graph(constants, tensors)
     nodes = []
     for node in model.graph.node:
@@ -70,7 +70,7 @@ def onnx_layers(path: Path) -> list[GraphLayer]:
         elif node.op_type not in _PAIRS:
             nodes.append(node)
     readers = _readers(model.graph)
-    stored = {  # bytes per element of what is quantized right away
+    stored = {  # bytes per element of activations that are quantized immediately
         node.input[0]: graph.tensors[node.output[0]][1]
         for node in model.graph.node
         if node.op_type == "QuantizeLinear" and node.output[0] in graph.tensors
@@ -88,23 +88,23 @@ def _readers(graph: Any) -> dict[str, list[Any]]:
 
 
 def _name(node: Any, readers: dict[str, list[Any]]) -> str:
-    """The node's output, or of a convolution what its ReLU makes of it, as one operator of TFLite would.
+    """The name of the node's output, or of the output of its ReLU, which TFLite fuses into the operator.
 
-    Where a converter or quantizer gave an output a name of its own, the next one that belongs to a part of the
-    recogniser, as long as a single node reads it.
+    If a converter or quantizer chose that name, the next one that belongs to a layer of the recogniser, as long as a
+    single node reads it.
     """
-    own: str = node.output[0]
-    following = readers.get(own, [])
+    output: str = node.output[0]
+    following = readers.get(output, [])
     if node.op_type in _WEIGHTED and len(following) == 1 and following[0].op_type in ("Relu", "Clip"):
-        own = following[0].output[0]
-    name = own
-    while not part_of(plain_name(name)) and len(readers.get(name, [])) == 1:
+        output = following[0].output[0]
+    name = output
+    while not is_layer_name(plain_name(name)) and len(readers.get(name, [])) == 1:
         name = readers[name][0].output[0]
-    return plain_name(name if part_of(plain_name(name)) else own)
+    return plain_name(name if is_layer_name(plain_name(name)) else output)
 
 
 def _tensor(info: Any) -> tuple[tuple[int, ...], int] | None:
-    """Shape and bytes per element, where both are known."""
+    """Shape and bytes per element, if both are known."""
     from onnx import helper
 
     tensor = info.type.tensor_type
@@ -125,15 +125,15 @@ def _layer(node: Any, name: str, graph: _Graph, stored: dict[str, int]) -> Graph
     if node.op_type in _UNCOUNTED:
         raise DataError(f"multiply-accumulates of {node.op_type} ({node.output[0]}) are unknown")
     outputs = [name for name in node.output if name]
-    size = sum(prod(graph.shape(own)) * stored.get(own, graph.tensors[own][1]) for own in outputs)
+    size = sum(prod(graph.shape(output)) * stored.get(output, graph.tensors[output][1]) for output in outputs)
     operation = Operation(name, node.op_type, graph.shape(outputs[0]), size)
     if node.op_type in _WEIGHTED:
         return _weighted(node, operation, graph)
     if node.op_type in _ELEMENTWISE:
-        return operation.elementwise([graph.constants[own] for own in node.input if own in graph.constants])
+        return operation.elementwise([graph.constants[operand] for operand in node.input if operand in graph.constants])
     if node.op_type in ("LayerNormalization", "BatchNormalization"):
-        # Scale and offset; mean and variance of a batch norm are no trained weights.
-        return operation.layer(parameters=sum(prod(graph.constants.get(own, (0,))) for own in node.input[1:3]))
+        # Scale and offset; mean and variance of a batch norm are not trained weights.
+        return operation.layer(parameters=sum(prod(graph.constants.get(factor, (0,))) for factor in node.input[1:3]))
     return operation.layer()
 
 
@@ -165,7 +165,7 @@ def node_names(path: Path) -> dict[str, str]:
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except Exception as error:  # protobuf's and onnx's have no other base in common
-        raise DataError(f"{path} is no ONNX file: {error}") from error
+        raise DataError(f"{path} is not an ONNX file: {error}") from error
     readers = _readers(graph)
     names: dict[str, str] = {}
     for node in graph.node:

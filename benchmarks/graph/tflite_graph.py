@@ -36,7 +36,7 @@ class TfliteTensor:
 
 @dataclass(frozen=True)
 class TfliteOperator:
-    """An operator in the order of execution; -1 stands for an input that is left out."""
+    """An operator; the index -1 stands for an omitted input."""
 
     op: str
     inputs: tuple[int, ...]
@@ -64,44 +64,46 @@ def read_tflite(path: Path) -> TfliteFile:
     """Reads graph and constants.
 
     Raises:
-        DataError: the file is no TFLite file of one subgraph, or has a type of unknown size.
+        DataError: the file is not a TFLite file with one subgraph, or has a type of unknown size.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     content = path.read_bytes()
     if content[4:8] != b"TFL3":
-        raise DataError(f"{path} is no TFLite file")
+        raise DataError(f"{path} is not a TFLite file")
     model = schema.Model.GetRootAs(content, 0)
     if model.SubgraphsLength() != 1:
-        raise DataError(f"{path} has {model.SubgraphsLength()} subgraphs; only files of one can be counted")
+        raise DataError(f"{path} has {model.SubgraphsLength()} subgraphs; only files with one can be counted")
     graph = model.Subgraphs(0)
     types, operators = (
         {value: name for name, value in vars(kind).items() if not name.startswith("_")}
         for kind in (schema.TensorType, schema.BuiltinOperator)
     )
 
-    def tensor(own: Any) -> TfliteTensor:
-        kind = types[own.Type()]
+    def read_tensor(tensor: Any) -> TfliteTensor:
+        kind = types[tensor.Type()]
         if kind not in _BITS:
             raise DataError(f"{path} has a tensor of type {kind}, whose size is unknown")
-        shape = tuple(own.ShapeAsNumpy().tolist()) if own.ShapeLength() else ()
-        buffer = model.Buffers(own.Buffer())
+        shape = tuple(tensor.ShapeAsNumpy().tolist()) if tensor.ShapeLength() else ()
+        buffer = model.Buffers(tensor.Buffer())
         values = buffer.DataAsNumpy() if buffer.DataLength() else None
-        return TfliteTensor(own.Name().decode(), shape, -(-prod(shape) * _BITS[kind] // 8), values)
+        return TfliteTensor(tensor.Name().decode(), shape, -(-prod(shape) * _BITS[kind] // 8), values)
 
-    def operator(own: Any) -> TfliteOperator:
-        code = model.OperatorCodes(own.OpcodeIndex())
+    def read_operator(operator: Any) -> TfliteOperator:
+        code = model.OperatorCodes(operator.OpcodeIndex())
         op = operators[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
         options = schema.BatchMatMulOptions()
         if op == "BATCH_MATMUL":
-            table = own.BuiltinOptions()
+            table = operator.BuiltinOptions()
             options.Init(table.Bytes, table.Pos)
-        inputs, outputs = (tuple(own.Inputs(i) for i in range(own.InputsLength())), _indices(own.OutputsAsNumpy()))
-        return TfliteOperator(op, inputs, outputs, op == "BATCH_MATMUL" and bool(options.AdjX()))
+        inputs = tuple(operator.Inputs(i) for i in range(operator.InputsLength()))
+        return TfliteOperator(
+            op, inputs, _indices(operator.OutputsAsNumpy()), op == "BATCH_MATMUL" and bool(options.AdjX())
+        )
 
     return TfliteFile(
-        tuple(tensor(graph.Tensors(i)) for i in range(graph.TensorsLength())),
-        tuple(operator(graph.Operators(i)) for i in range(graph.OperatorsLength())),
+        tuple(read_tensor(graph.Tensors(i)) for i in range(graph.TensorsLength())),
+        tuple(read_operator(graph.Operators(i)) for i in range(graph.OperatorsLength())),
         _indices(graph.InputsAsNumpy()),
         _indices(graph.OutputsAsNumpy()),
     )
@@ -112,64 +114,63 @@ def _indices(values: Any) -> tuple[int, ...]:
 
 
 def tflite_layers(file: TfliteFile) -> list[GraphLayer]:
-    """Every operator that does not merely unpack a constant, in the order of execution.
+    """Every operator except those that only unpack a constant, in the order of execution.
 
     Raises:
-        DataError: the cost of an operator is unknown.
+        DataError: the cost of an operator is unknoperator.
     """
     constants = _constants(file)
-    return [_layer(file, own, constants) for own in file.operators if own.outputs[0] not in constants]
+    return [_layer(file, operator, constants) for operator in file.operators if operator.outputs[0] not in constants]
 
 
 def _constants(file: TfliteFile) -> dict[int, TfliteTensor]:
-    """Constants by index, those that a DEQUANTIZE unpacks included."""
-    found = {index: tensor for index, tensor in enumerate(file.tensors) if tensor.values is not None}
-    for own in file.operators:
-        if own.op == "DEQUANTIZE" and own.inputs[0] in found:
-            found[own.outputs[0]] = found[own.inputs[0]]
-    return found
+    """Constants by index, including those that a DEQUANTIZE unpacks."""
+    constants = {index: tensor for index, tensor in enumerate(file.tensors) if tensor.values is not None}
+    for operator in file.operators:
+        if operator.op == "DEQUANTIZE" and operator.inputs[0] in constants:
+            constants[operator.outputs[0]] = constants[operator.inputs[0]]
+    return constants
 
 
-def _layer(file: TfliteFile, own: TfliteOperator, constants: dict[int, TfliteTensor]) -> GraphLayer:
+def _layer(file: TfliteFile, operator: TfliteOperator, constants: dict[int, TfliteTensor]) -> GraphLayer:
     tensors = file.tensors
-    if own.op in _UNCOUNTED or own.op.endswith(("_LSTM", "_RNN")):
-        raise DataError(f"multiply-accumulates of {own.op} ({tensors[own.outputs[0]].name}) are unknown")
-    out = tensors[own.outputs[0]]
-    operation = Operation(plain_name(out.name), own.op, out.shape, sum(tensors[i].bytes for i in own.outputs))
-    given = [constants.get(index) for index in own.inputs]
-    if own.op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"):
-        first, second = (tensors[index].shape for index in own.inputs[:2])
-        if not given[1]:
-            return operation.product(first[-2] if own.transposed else first[-1])
-        bias = given[2] if len(given) > 2 else None
+    if operator.op in _UNCOUNTED or operator.op.endswith(("_LSTM", "_RNN")):
+        raise DataError(f"multiply-accumulates of {operator.op} ({tensors[operator.outputs[0]].name}) are unknown")
+    out = tensors[operator.outputs[0]]
+    operation = Operation(plain_name(out.name), operator.op, out.shape, sum(tensors[i].bytes for i in operator.outputs))
+    operands = [constants.get(index) for index in operator.inputs]
+    if operator.op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"):
+        first, second = (tensors[index].shape for index in operator.inputs[:2])
+        if not operands[1]:
+            return operation.product(first[-2] if operator.transposed else first[-1])
+        bias = operands[2] if len(operands) > 2 else None
         return operation.weighted(
             second,
             out.shape[-1],
             bias=prod(bias.shape) if bias else 0,
             zero_bias=bias is not None and bias.values is not None and not bias.values.any(),
-            depthwise=own.op == "DEPTHWISE_CONV_2D",
+            depthwise=operator.op == "DEPTHWISE_CONV_2D",
         )
-    if own.op in ("ADD", "SUB", "MUL", "DIV"):
-        return operation.elementwise([tensor.shape for tensor in given if tensor])
+    if operator.op in ("ADD", "SUB", "MUL", "DIV"):
+        return operation.elementwise([tensor.shape for tensor in operands if tensor])
     return operation.layer()
 
 
 def peak_bytes(file: TfliteFile) -> int:
-    """The largest number of bytes of activations that are alive while one operator runs.
+    """The maximum over all operators of the bytes of activations that are alive.
 
     An activation lives from the operator that writes it to the last one that reads it; inputs live from the start,
-    outputs to the end. Computed, not measured: no planner that gives each activation a place of its own needs less, and
-    a real one rounds sizes up, leaves gaps and adds scratch memory. A planner that lets an operator overwrite its input
-    may need less.
+    outputs to the end. Computed, not measured: a lower bound for planners with a separate place for each activation,
+    which round sizes up, leave gaps and add scratch memory. A planner that overwrites inputs may need less.
     """
     constants = _constants(file)
     end = len(file.operators) - 1
     first = dict.fromkeys(file.inputs, 0)
     last = dict.fromkeys(file.inputs, 0)
-    for step, own in enumerate(file.operators):
-        for index in own.outputs:
+    for step, operator in enumerate(file.operators):
+        for index in operator.outputs:
             first.setdefault(index, step)
-        for index in (*own.inputs, *own.outputs):
+        for index in (*operator.inputs, *operator.outputs):
             last[index] = step
     last.update(dict.fromkeys(file.outputs, end))
     spans = [(first[i], last[i], file.tensors[i].bytes) for i in first if i not in constants]

@@ -13,19 +13,19 @@ from console.table import format_table
 from preprocess.errors import AnswerIsNo, DataError
 
 from .records import Measurement, Record, Timing, read_record
-from .statistics import Ratio, Summary, Verdict, ratio_of_medians, reasons_for_doubt, summarize, verdict
+from .statistics import Ratio, Summary, Verdict, judge_ratio, ratio_of_medians, reasons_for_doubt, summarize
 
 SCHEMA_VERSION = 1
-FEWEST_SAMPLES = 5  # below, an interval from the samples says nothing; a tool may tell one time for a whole process
+FEWEST_SAMPLES = 5  # an interval from fewer is meaningless; some tools report one time for each process
 
 
 @dataclass(frozen=True)
 class PartChange:
-    """Of preprocessing or inference: both medians, the second over the first with its interval, and what to make of it.
+    """Change of preprocessing or inference: both medians, their ratio with its interval, and the verdict.
 
-    The rounds of two runs have nothing in common, so each run is resampled on its own. The interval knows nothing of
-    what changed on the machine between the runs; `doubts` says where a run itself shows that something did, that it has
-    too few samples, or that a device's measurement does not count.
+    Rounds of two runs have nothing in common, so each run is resampled separately. The interval does not include
+    changes of the machine between the runs; `doubts` lists signs of them within a run, too few samples, and reasons
+    why a device's measurement does not count.
     """
 
     part: str
@@ -35,74 +35,68 @@ class PartChange:
     verdict: Verdict
     doubts: tuple[str, ...]
 
-    @property
-    def text(self) -> str:
-        """For the table."""
-        noisy = self.doubts and self.verdict != "no difference seen"
-        return f"{_ratio(self.ratio)} {self.verdict}{', but noisy' if noisy else ''}"
-
 
 @dataclass(frozen=True)
 class Change:
-    """Of one subject."""
+    """Change of one subject."""
 
     before: Measurement
     after: Measurement
     parts: tuple[PartChange, ...]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Of two records.
-
-    Attributes:
-        changes: of the subjects that both have, in the order of the second.
-        only_before, only_after: labels of the others.
-    """
-
-    changes: tuple[Change, ...]
-    only_before: tuple[str, ...]
-    only_after: tuple[str, ...]
-
-
 def compare_command(options: argparse.Namespace) -> None:
     """Compares and shows.
 
     Raises:
-        DataError: a file is no record, the machines differ, no subject is in both, or the machine was too noisy to tell
-            whether a subject is slower than --max-slowdown allows.
-        AnswerIsNo: a subject became slower than --max-slowdown allows.
+        DataError: a file is not a record, the machines differ, no subject is in both, or the machine was too noisy to
+            decide whether a subject exceeds --max-slowdown.
+        AnswerIsNo: a subject exceeds --max-slowdown.
     """
+    limit = options.max_slowdown
     before, after = read_record(options.before), read_record(options.after)
     _require_same_machine(before, after, options.before, options.after)
-    found = compare(before, after, noise=options.noise)
-    for path, record in ((options.before, before), (options.after, after)):
+    changes = compare(before, after, noise=options.noise)
+    only_before, only_after = _labels_only_in(before, after), _labels_only_in(after, before)
+    for path, record, labels in ((options.before, before, only_before), (options.after, after, only_after)):
         if record.warnings:
             more = f" (and {len(record.warnings) - 1} more)" if len(record.warnings) > 1 else ""
             warn(f"{path} carries a warning: {record.warnings[0]}{more}")
-    for path, labels in ((options.before, found.only_before), (options.after, found.only_after)):
         if labels:
             warn(f"only in {path}, not compared: {', '.join(labels)}")
-    slower, unclear = _beyond(found, options.max_slowdown)
+    slower, unclear = _beyond(changes, limit) if limit is not None else ([], [])
     if options.json:
-        show_json(_document(found, before, after, options, slower, unclear))
+        show_json(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "before": asdict(before.environment),
+                "after": asdict(after.environment),
+                "noise": options.noise,
+                "max_slowdown": limit,
+                "too_slow": slower,
+                "too_noisy_to_tell": unclear,
+                "changes": [_entry(change) for change in changes],
+                "only_before": only_before,
+                "only_after": only_after,
+            }
+        )
     else:
-        show(comparison_table(found))
+        show(comparison_table(changes))
     if slower:
-        raise AnswerIsNo(f"more than {options.max_slowdown:g} times as slow, with 95 % confidence: {'; '.join(slower)}")
+        raise AnswerIsNo(f"more than {limit:g} times as slow, with 95 % confidence: {'; '.join(slower)}")
     if unclear:
         raise DataError(
-            f"the machine was too noisy to tell whether these are more than {options.max_slowdown:g} times as slow, "
-            f"leave it alone and measure both again: {'; '.join(unclear)}"
+            f"the machine was too noisy to decide whether these are more than {limit:g} times as slow, leave it alone "
+            f"and measure both again: {'; '.join(unclear)}"
         )
 
 
 def _require_same_machine(before: Record, after: Record, before_path: Path, after_path: Path) -> None:
-    ours, theirs = _identity(before), _identity(after)
-    for name, value in ours.items():
-        if value != theirs[name]:
+    old, new = _identity(before), _identity(after)
+    for name, value in old.items():
+        if value != new[name]:
             raise DataError(
-                f"the machines differ: {name} is {value!r} in {before_path} and {theirs[name]!r} in {after_path}; "
+                f"the machines differ: {name} is {value!r} in {before_path} and {new[name]!r} in {after_path}; "
                 "measure both on one machine"
             )
 
@@ -111,55 +105,67 @@ def _identity(record: Record) -> dict[str, Any]:
     return {**asdict(record.environment.machine), "device": record.device.model if record.device else None}
 
 
-def compare(before: Record, after: Record, *, noise: float) -> Comparison:
+def compare(before: Record, after: Record, *, noise: float) -> tuple[Change, ...]:
     """Matches subjects by name, stream, recipe, runtime, threads and accelerator, and compares their times.
 
     Args:
         before, after: of one machine.
-        noise: see `benchmarks.measure.statistics.verdict`.
+        noise: see `benchmarks.measure.statistics.judge_ratio`.
+
+    Returns:
+        The changes of the subjects in both records, in the order of the second.
 
     Raises:
-        DataError: no subject is in both, or one is twice in a record.
+        DataError: no subject is in both, or a record has a subject twice.
     """
     old, new = _by_key(before), _by_key(after)
     common = [key for key in new if key in old]
     if not common:
         raise DataError("the records have no subject in common (name, stream, recipe, runtime and threads all count)")
-    return Comparison(
-        tuple(Change(old[key], new[key], _parts(old[key], new[key], noise)) for key in common),
-        tuple(own.subject.label for key, own in old.items() if key not in new),
-        tuple(own.subject.label for key, own in new.items() if key not in old),
-    )
+    return tuple(Change(old[key], new[key], _parts(old[key], new[key], noise)) for key in common)
+
+
+def _labels_only_in(record: Record, other: Record) -> list[str]:
+    keys = {measurement.subject.key for measurement in other.measurements}
+    subjects = [measurement.subject for measurement in record.measurements]
+    return [subject.label for subject in subjects if subject.key not in keys]
 
 
 def _by_key(record: Record) -> dict[tuple[str | int | None, ...], Measurement]:
-    found = {own.subject.key: own for own in record.measurements}
-    if len(found) != len(record.measurements):
-        labels = [own.subject.label for own in record.measurements]
-        twice = next((label for label in labels if labels.count(label) > 1), labels[0])
-        raise DataError(f"a record has {twice} twice; measure again with different names")
-    return found
+    measurements: dict[tuple[str | int | None, ...], Measurement] = {}
+    for measurement in record.measurements:
+        subject = measurement.subject
+        if subject.key in measurements:
+            raise DataError(f"a record has {subject.label} twice; measure again with different names")
+        measurements[subject.key] = measurement
+    return measurements
 
 
 def _parts(before: Measurement, after: Measurement, noise: float) -> tuple[PartChange, ...]:
+    against = [
+        f"{name}, {reason}"
+        for name, measurement in (("before", before), ("after", after))
+        for reason in (measurement.device_run.reasons_against if measurement.device_run else ())
+    ]
     pairs = {
         "preprocessing": (before.preprocessing, after.preprocessing),
         "inference": (before.inference, after.inference),
     }
-    doubts = tuple(f"{name}, {why}" for name, own in (("before", before), ("after", after)) for why in _against(own))
-    return tuple(_change(part, old, new, noise, doubts) for part, (old, new) in pairs.items() if old and new)
+    return tuple(_change(part, old, new, noise, against) for part, (old, new) in pairs.items() if old and new)
 
 
-def _against(own: Measurement) -> tuple[str, ...]:
-    return own.device_run.reasons_against if own.device_run else ()
-
-
-def _change(part: str, before: Timing, after: Timing, noise: float, against: tuple[str, ...]) -> PartChange:
+def _change(part: str, before: Timing, after: Timing, noise: float, against: Sequence[str]) -> PartChange:
     ratio = ratio_of_medians(after.samples_ms, before.samples_ms, paired=False)
-    summaries = summarize(before.samples_ms), summarize(after.samples_ms)
-    runs = {"before": before, "after": after}
-    doubts = tuple(f"{name}, {why}" for name, own in runs.items() for why in _doubts(own.samples_ms))
-    return PartChange(part, *summaries, ratio, verdict(ratio, noise=noise), (*against, *doubts))
+    runs = {"before": before.samples_ms, "after": after.samples_ms}
+    doubts = [f"{name}, {reason}" for name, samples_ms in runs.items() for reason in _doubts(samples_ms)]
+    return PartChange(
+        part,
+        summarize(before.samples_ms),
+        summarize(after.samples_ms),
+        ratio,
+        judge_ratio(ratio, noise=noise),
+        (*against, *doubts),
+    )
 
 
 def _doubts(samples_ms: Sequence[float]) -> tuple[str, ...]:
@@ -167,14 +173,14 @@ def _doubts(samples_ms: Sequence[float]) -> tuple[str, ...]:
     return (*few, *reasons_for_doubt(samples_ms))
 
 
-def _beyond(found: Comparison, limit: float | None) -> tuple[list[str], list[str]]:
-    """What is slower than the limit even at the lower end of its interval: beyond doubt, and on a noisy machine."""
+def _beyond(changes: Sequence[Change], limit: float) -> tuple[list[str], list[str]]:
+    """Parts whose interval is above the limit: without a doubt, and on a noisy machine."""
     sure: list[str] = []
     unclear: list[str] = []
-    for change in found.changes:
+    for change in changes:
         for part in change.parts:
-            if limit is not None and part.ratio.low > limit:
-                text = f"{part.part} of {change.after.subject.label}, {_ratio(part.ratio)}"
+            if part.ratio.low > limit:
+                text = f"{part.part} of {change.after.subject.label}, {part.ratio}"
                 if part.doubts:
                     unclear.append(f"{text} ({'; '.join(part.doubts)})")
                 else:
@@ -182,58 +188,33 @@ def _beyond(found: Comparison, limit: float | None) -> tuple[list[str], list[str
     return sure, unclear
 
 
-def _document(
-    found: Comparison,
-    before: Record,
-    after: Record,
-    options: argparse.Namespace,
-    slower: Sequence[str],
-    unclear: Sequence[str],
-) -> dict[str, Any]:
+def _entry(change: Change) -> dict[str, Any]:
+    both = change.before, change.after
+    parts = {part.part: {key: value for key, value in asdict(part).items() if key != "part"} for part in change.parts}
     return {
-        "schema_version": SCHEMA_VERSION,
-        "before": asdict(before.environment),
-        "after": asdict(after.environment),
-        "noise": options.noise,
-        "max_slowdown": options.max_slowdown,
-        "too_slow": list(slower),
-        "too_noisy_to_tell": list(unclear),
-        "changes": [
-            {
-                "subject": asdict(change.after.subject),
-                "size_bytes": [change.before.subject.size_bytes, change.after.subject.size_bytes],
-                "peak_bytes": [own.memory.peak_bytes if own.memory else None for own in (change.before, change.after)],
-                "parts": {
-                    part.part: {key: value for key, value in asdict(part).items() if key != "part"}
-                    for part in change.parts
-                },
-            }
-            for change in found.changes
-        ],
-        "only_before": list(found.only_before),
-        "only_after": list(found.only_after),
+        "subject": asdict(change.after.subject),
+        "size_bytes": [measurement.subject.size_bytes for measurement in both],
+        "peak_bytes": [measurement.memory.peak_bytes if measurement.memory else None for measurement in both],
+        "parts": parts,
     }
 
 
-def comparison_table(found: Comparison) -> str:
+def comparison_table(changes: Sequence[Change]) -> str:
     """Two rows at most for every subject: preprocessing and inference."""
-    header = ["artefact", "runtime", "threads", "size", "peak RAM", "part", "before", "after", "after / before"]
+    header = ["artifact", "runtime", "threads", "size", "peak RAM", "part", "before", "after", "after / before"]
     rows = []
-    for change in found.changes:
+    for change in changes:
         old, new = change.before, change.after
         memory = _arrow(old.memory.peak_bytes, new.memory.peak_bytes, 1) if old.memory and new.memory else ""
         size = _arrow(old.subject.size_bytes, new.subject.size_bytes, 2)
         start = [new.subject.name, new.subject.runtime, str(new.subject.threads), size, memory]
         for part in change.parts:
-            times = [f"{own.median_ms:.2f} ms" for own in (part.before, part.after)]
-            rows.append([*start, part.part, *times, part.text])
+            times = [f"{summary.median_ms:.2f} ms" for summary in (part.before, part.after)]
+            noisy = ", but noisy" if part.doubts and part.verdict != "no difference seen" else ""
+            rows.append([*start, part.part, *times, f"{part.ratio} {part.verdict}{noisy}"])
             start = [""] * len(start)
     return format_table(header, rows)
 
 
 def _arrow(before: int, after: int, digits: int) -> str:
     return f"{before / 1e6:.{digits}f} → {after / 1e6:.{digits}f} MB"
-
-
-def _ratio(ratio: Ratio) -> str:
-    return f"{ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}]"

@@ -1,8 +1,8 @@
 """Statistics of timings. Pure functions; NumPy alone.
 
-Times of one code on one machine are skewed and have outliers: another program runs, the clock changes. So a median
-stands for them, and the ratio of two medians for the difference. In interleaved rounds, what slows a round slows all
-that run in it; their ratio is therefore resampled by whole rounds.
+Times of one code on one machine are skewed and have outliers: another program runs, the clock changes. They are
+summarised by the median, and compared by the ratio of two medians. In interleaved rounds a disturbance slows all
+subjects of a round; their ratio is therefore resampled by rounds.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _FEWEST_FOR_DRIFT = 10
 
 @dataclass(frozen=True)
 class Summary:
-    """Of the times of one subject.
+    """Times of one subject.
 
     Attributes:
         count: samples.
         median_ms, p90_ms, p99_ms: quantiles, interpolated linearly (Hyndman and Fan 1996, type 7). Of fewer than 100
-            samples, p99 says little more than the largest.
+            samples, p99 is hardly more than the largest.
         spread: p90 / median − 1, at least 0.
-        fps: 1000 / median, inferences a second one after another.
+        fps: 1000 / median, sequential inferences a second.
     """
 
     count: int
@@ -47,7 +47,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long something takes as the base.
+    """The time of a subject as a multiple of the base's.
 
     Attributes:
         value: median over median of the base.
@@ -58,6 +58,9 @@ class Ratio:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.value:.2f}× [{self.low:.2f}, {self.high:.2f}]"
+
 
 def summarize(samples_ms: Sequence[float]) -> Summary:
     """Quantiles of at least one sample, in ms, all positive."""
@@ -65,24 +68,23 @@ def summarize(samples_ms: Sequence[float]) -> Summary:
     return Summary(len(samples_ms), median, p90, p99, p90 / median - 1, 1000 / median)
 
 
-def ratio_of_medians(samples_ms: Sequence[float], base_ms: Sequence[float], *, paired: bool, seed: int = 0) -> Ratio:
+def ratio_of_medians(samples_ms: Sequence[float], base_ms: Sequence[float], *, paired: bool) -> Ratio:
     """Ratio of the medians, with the 95 % percentile interval of the bootstrap (Efron and Tibshirani 1993, ch. 13).
 
-    The interval is as wide as it should be for samples without noise in common, and wider than needed where paired
-    rounds share much of it.
+    The interval has its nominal coverage for samples without common noise, and is too wide for paired rounds with much
+    common noise. The resampling has a fixed seed.
 
     Args:
         samples_ms, base_ms: positive.
-        paired: sample i and base i are of the same round, and rounds are resampled; otherwise each is on its own.
-        seed: of the resampling.
+        paired: sample i and base i are of the same round, and rounds are resampled; otherwise each side separately.
 
     Raises:
         DataError: paired samples differ in number.
     """
     samples, base = np.asarray(samples_ms, np.float64), np.asarray(base_ms, np.float64)
     if paired and samples.shape != base.shape:
-        raise DataError(f"{len(samples)} rounds against {len(base)}; paired rounds must be as many")
-    rng = np.random.default_rng(seed)
+        raise DataError(f"{len(samples)} rounds against {len(base)}; paired rounds must be equal in number")
+    rng = np.random.default_rng(0)
     chosen = rng.integers(len(samples), size=(_RESAMPLES, len(samples)))
     chosen_base = chosen if paired else rng.integers(len(base), size=(_RESAMPLES, len(base)))
     ratios = np.median(samples[chosen], axis=1) / np.median(base[chosen_base], axis=1)
@@ -91,11 +93,11 @@ def ratio_of_medians(samples_ms: Sequence[float], base_ms: Sequence[float], *, p
     return Ratio(float(np.median(samples) / np.median(base)), low, high)
 
 
-def verdict(ratio: Ratio, *, noise: float = 0.0) -> Verdict:
-    """`slower` or `faster` where the whole interval lies beyond a ratio of 1 + noise to either side.
+def judge_ratio(ratio: Ratio, *, noise: float = 0.0) -> Verdict:
+    """`slower` or `faster` if the complete interval is beyond a ratio of 1 + noise to either side.
 
-    `noise` is the relative difference that two runs of the same file show on this machine, and which the interval does
-    not know of: it comes from samples within the two runs.
+    `noise` is the relative difference between two runs of the same file on this machine. The interval, which comes from
+    samples within the two runs, does not include it.
     """
     if ratio.low > 1 + noise:
         return "slower"
@@ -105,13 +107,13 @@ def verdict(ratio: Ratio, *, noise: float = 0.0) -> Verdict:
 
 
 def drift(samples_ms: Sequence[float]) -> Ratio:
-    """How the second half of the rounds, in their order, compares with the first. Needs two samples."""
+    """Ratio of the second half of the rounds, in their order, to the first. Needs two samples."""
     half = len(samples_ms) // 2
     return ratio_of_medians(samples_ms[half:], samples_ms[:half], paired=False)
 
 
 def reasons_for_doubt(samples_ms: Sequence[float]) -> tuple[str, ...]:
-    """Why a machine was too noisy for these samples to tell much; nothing where it was not.
+    """Why the machine was too noisy for a conclusion; empty if it was not.
 
     The code did the same in every round, so a wide spread, or a drift that is wide and beyond chance, is the machine's.
     """
@@ -121,7 +123,7 @@ def reasons_for_doubt(samples_ms: Sequence[float]) -> tuple[str, ...]:
         reasons.append(f"p90 is {spread:.0%} above the median")
     if len(samples_ms) >= _FEWEST_FOR_DRIFT:
         change = drift(samples_ms)
-        if verdict(change) != "no difference seen" and not 1 / (1 + WIDE_DRIFT) <= change.value <= 1 + WIDE_DRIFT:
+        if judge_ratio(change) != "no difference seen" and not 1 / (1 + WIDE_DRIFT) <= change.value <= 1 + WIDE_DRIFT:
             reasons.append(f"the second half took {change.value:.2f}× the time of the first")
     return tuple(reasons)
 

@@ -28,26 +28,26 @@ def files(tmp_path_factory) -> dict[tuple[str, str], Path]:
         visual=ResNetConfig(stem=32, stages=tuple(ResNetStage(64 + 8 * i, ((32, 40),)) for i in range(4))),
         audio=ConvNeXtConfig(stages=tuple(ConvNeXtStage(32 + 8 * i, (128,)) for i in range(4)), norm="layer"),
     )
-    return {own: write_file(config, *own, folder) for own in FILES}
+    return {key: write_file(config, *key, folder) for key in FILES}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("target", "recipe"), FILES)
 def test_times_of_a_real_file(files, target, recipe):
     path = files[target, recipe]
-    # What the runtime does between operations is not theirs, the rest is. Other programs may spoil an attempt.
+    # The runtime's work between operations belongs to none of them. Other programs may spoil an attempt.
     attempts = (layer_times(path, RUNTIME[target], runs=150) for _ in range(3))
-    found = next((own for own in attempts if 0.6 <= sum(layer.share for layer in own) <= 1), None)
-    assert found is not None
-    assert all(own.median_us >= 0 for own in found)
-    totals = [own.median_us / own.share for own in found if own.share]
+    layers = next((layers for layers in attempts if 0.6 <= sum(layer.share for layer in layers) <= 1), None)
+    assert layers is not None
+    assert all(layer.median_us >= 0 for layer in layers)
+    totals = [layer.median_us / layer.share for layer in layers if layer.share]
     assert max(totals) == pytest.approx(min(totals))
     # Every layer with weights was found in the runtime's graph, once.
-    weighted = [layer.name for layer in graph_cost(path).layers if layer.macs + layer.helper_macs]
-    names = [own.name for own in found if own.op not in ("QuantizeLinear", "DequantizeLinear")]
+    weighted = [layer.name for layer in graph_cost(path).layers if layer.macs]
+    names = [layer.name for layer in layers if layer.op not in ("QuantizeLinear", "DequantizeLinear")]
     assert {name: names.count(name) for name in weighted} == dict.fromkeys(weighted, 1)
     # No other layer has a third of its multiplications.
-    assert max(found, key=lambda own: own.median_us).name == "visual/stem"
+    assert max(layers, key=lambda layer: layer.median_us).name == "visual/stem"
 
 
 @pytest.mark.slow
@@ -55,11 +55,11 @@ def test_times_of_a_real_file(files, target, recipe):
 def test_litert_names_depthwise_kernels_after_depthwise_layers(files, recipe):
     path = files["xnnpack", recipe]
     kinds = {layer.name: layer.op for layer in graph_cost(path).layers}
-    found = layer_times(path, "litert", runs=1)
-    kernels = {own.name for own in found if "DWConv" in own.op}
+    layers = layer_times(path, "litert", runs=1)
+    kernels = {layer.name for layer in layers if "DWConv" in layer.op}
     assert kernels == {name for name, op in kinds.items() if op == "DEPTHWISE_CONV_2D"}
-    # GELU has no integer kernel in XNNPACK; float graphs go there whole.
-    assert {own.op.split(" ")[0] for own in found if own.name.endswith("/gelu")} == {"GELU"}
+    # GELU has no integer kernel in XNNPACK; float graphs are delegated completely.
+    assert {layer.op.split(" ")[0] for layer in layers if layer.name.endswith("/gelu")} == {"GELU"}
 
 
 def test_unknown_runtimes_and_damaged_files_are_data_errors(tmp_path):
@@ -76,8 +76,8 @@ def test_unknown_runtimes_and_damaged_files_are_data_errors(tmp_path):
 
 def test_medians_and_shares_of_the_quickest_quarter():
     times = [[10, 2], [99, 9], [30, 4], [20, 90], *[[99, 9]] * 7]
-    found = summarise([("a", "Conv"), ("b", "Add")], times, [40, 900, 50, 120, *[800] * 7])
-    assert found == [LayerTime("a", "Conv", 20, 20 / 50), LayerTime("b", "Add", 4, 4 / 50)]
+    layers = summarise([("a", "Conv"), ("b", "Add")], times, [40, 900, 50, 120, *[800] * 7])
+    assert layers == [LayerTime("a", "Conv", 20, 20 / 50), LayerTime("b", "Add", 4, 4 / 50)]
 
 
 def node(name: str, op: str, ts: int, dur: int) -> dict:
@@ -93,9 +93,9 @@ def test_trace_of_onnx_runtime_by_runs():
     second = [node("n0", "FusedConv", 205, 22), node("out_nchwc", "Conv", 230, 12), session("model_run", 200, 60)]
     names = {"n0": "visual/stem", "out": "fusion/key"}
     trace = [session("session_initialization", 1, 50), *first, *second]
-    labels, times, whole = read_trace(trace, names)
+    labels, times, totals = read_trace(trace, names)
     assert labels == [("visual/stem", "FusedConv"), ("fusion/key", "Conv")]
-    assert (times, whole) == ([[20, 10], [22, 12]], [50, 60])
+    assert (times, totals) == ([[20, 10], [22, 12]], [50, 60])
     assert read_trace([node("recogniser/a_token_7", "QLinearConv", 1, 1), session("model_run", 0, 9)], {})[0] == [
         ("a", "QLinearConv")
     ]
