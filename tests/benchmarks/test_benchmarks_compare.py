@@ -46,8 +46,8 @@ def compare(tmp_path, capsys):
 
     def run(before: Record, after: Record, *words: str):
         paths = [tmp_path / "before.json", tmp_path / "after.json"]
-        for path, own in zip(paths, (before, after), strict=True):
-            write_record(own, path)
+        for path, record in zip(paths, (before, after), strict=True):
+            write_record(record, path)
         code = main(["compare", *map(str, paths), *words])
         captured = capsys.readouterr()
         return code, captured.out, captured.err.replace(f"{tmp_path}/", "")
@@ -59,23 +59,23 @@ def inference_of(text: str) -> dict[str, dict]:
     return {change["subject"]["name"]: change["parts"]["inference"] for change in json.loads(text)["changes"]}
 
 
-def test_changes_are_told_from_chance(compare):
+def test_changes_are_separated_from_chance(compare):
     names = {"same": 1.0, "slow": 1.3, "fast": 0.7, "a little": 1.02}
     before = record(*(measurement(name, 1.0, seed=i) for i, name in enumerate(names)))
     after = record(*(measurement(name, f, seed=10 + i) for i, (name, f) in enumerate(names.items())))
     code, out, err = compare(before, after, "--json")
     assert (code, err) == (0, "")
-    found = inference_of(out)
-    assert {name: part["verdict"] for name, part in found.items()} == {
+    parts = inference_of(out)
+    assert {name: part["verdict"] for name, part in parts.items()} == {
         "same": "no difference seen",
         "slow": "slower",
         "fast": "faster",
         "a little": "no difference seen",
     }
     for name, factor in names.items():
-        assert found[name]["ratio"]["low"] < factor * 1.01
-        assert found[name]["ratio"]["high"] > factor * 0.99
-        assert found[name]["ratio"]["value"] == pytest.approx(factor, rel=0.03)
+        assert parts[name]["ratio"]["low"] < factor * 1.01
+        assert parts[name]["ratio"]["high"] > factor * 0.99
+        assert parts[name]["ratio"]["value"] == pytest.approx(factor, rel=0.03)
     assert all(
         change["parts"]["preprocessing"]["verdict"] == "no difference seen" for change in json.loads(out)["changes"]
     )
@@ -112,32 +112,32 @@ def test_the_answer_is_no_when_a_subject_is_slower_beyond_the_limit(compare):
 
 
 def test_preprocessing_counts_for_the_limit(compare):
-    own = measurement("a", 1.0, seed=1)
-    slow = replace(own, preprocessing=Timing(tuple(2 * sample for sample in own.preprocessing.samples_ms)))
-    code, _, err = compare(record(own), record(slow), "--max-slowdown", "1.5")
+    base = measurement("a", 1.0, seed=1)
+    slow = replace(base, preprocessing=Timing(tuple(2 * sample for sample in base.preprocessing.samples_ms)))
+    code, _, err = compare(record(base), record(slow), "--max-slowdown", "1.5")
     assert code == 1
     assert "preprocessing of a (litert, threads: 1), 2.00×" in err
     assert "inference of a" not in err
 
 
 def test_a_noisy_machine_gives_neither_answer(compare):
-    own = measurement("a", 1.0, seed=1)
+    base = measurement("a", 1.0, seed=1)
     # Another program took the core half of the time: medians and intervals alone would call it slower.
-    busy = np.array(own.inference.samples_ms) * np.tile([1.5, 1.6, 3.0, 1.5], 10)
-    noisy = replace(own, inference=Timing(tuple(busy.tolist())))
-    code, out, err = compare(record(own), record(noisy), "--max-slowdown", "1.2")
+    busy = np.array(base.inference.samples_ms) * np.tile([1.5, 1.6, 3.0, 1.5], 10)
+    noisy = replace(base, inference=Timing(tuple(busy.tolist())))
+    code, out, err = compare(record(base), record(noisy), "--max-slowdown", "1.2")
     assert code == 4
-    assert err.startswith("error: the machine was too noisy to tell whether these are more than 1.2 times as slow, ")
+    assert err.startswith("error: the machine was too noisy to decide whether these are more than 1.2 times as slow, ")
     assert "inference of a (litert, threads: 1), 1." in err
     assert "(after, p90 is " in err
     assert out.splitlines()[-1].endswith("slower, but noisy")
-    document = json.loads(compare(record(own), record(noisy), "--max-slowdown", "1.2", "--json")[1])
+    document = json.loads(compare(record(base), record(noisy), "--max-slowdown", "1.2", "--json")[1])
     assert document["too_slow"] == []
     assert len(document["too_noisy_to_tell"]) == 1
-    assert compare(record(own), record(noisy))[0] == 0
-    # What is clear goes first.
+    assert compare(record(base), record(noisy))[0] == 0
+    # A clear answer takes precedence.
     both = record(noisy, measurement("b", 1.5, seed=2))
-    assert compare(record(own, measurement("b", 1.0, seed=3)), both, "--max-slowdown", "1.2")[0] == 1
+    assert compare(record(base, measurement("b", 1.0, seed=3)), both, "--max-slowdown", "1.2")[0] == 1
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_a_noisy_machine_gives_neither_answer(compare):
     ],
 )
 def test_records_of_unlike_machines_are_refused(compare, name, value):
-    own = measurement("a", 1.0, seed=1)
-    code, out, err = compare(record(own), record(own, machine=replace(MACHINE, **{name: value})))
+    base = measurement("a", 1.0, seed=1)
+    code, out, err = compare(record(base), record(base, machine=replace(MACHINE, **{name: value})))
     assert (code, out) == (4, "")
     assert err == (
         f"error: the machines differ: {name} is {getattr(MACHINE, name)!r} in before.json and {value!r} in after.json; "
@@ -165,8 +165,8 @@ PHONE = Device("a phone", "SM8650", "v75", 57, "14", (), (), 80, 27.5, False, 0)
 
 
 def test_records_of_unlike_devices_are_refused(compare):
-    own = record(measurement("a", 1, seed=1))
-    code, _, err = compare(replace(own, device=PHONE), replace(own, device=replace(PHONE, model="another phone")))
+    base = record(measurement("a", 1, seed=1))
+    code, _, err = compare(replace(base, device=PHONE), replace(base, device=replace(PHONE, model="another phone")))
     assert code == 4
     assert err.startswith("error: the machines differ: device is 'a phone' in before.json and 'another phone' in ")
 
@@ -178,18 +178,18 @@ def test_records_of_unlike_devices_are_refused(compare):
         ((20.0,) * 10, ("process 2 started warm",), "(after, process 2 started warm)"),
     ],
 )
-def test_a_device_that_told_too_little_decides_nothing(compare, samples, reasons, doubt):
-    own = measurement("a", 0.5, seed=1)
+def test_too_few_samples_of_a_device_decide_nothing(compare, samples, reasons, doubt):
+    base = measurement("a", 0.5, seed=1)
     run = DeviceRun("t", "./t", "quick", "process", "cpu", None, None, None, None, (), (), reasons)
     code, out, err = compare(
-        record(own), record(replace(own, inference=Timing(samples), device_run=run)), "--max-slowdown", "1.2"
+        record(base), record(replace(base, inference=Timing(samples), device_run=run)), "--max-slowdown", "1.2"
     )
     assert code == 4
     assert out.splitlines()[-1].endswith("slower, but noisy")
     assert doubt in err
 
 
-def test_subjects_match_by_all_that_identifies_them(compare):
+def test_subjects_match_by_every_part_of_their_identity(compare):
     before = record(measurement("a", 1, seed=1), measurement("a", 1, seed=2, threads=2), measurement("gone", 1, seed=3))
     after = record(measurement("a", 1, seed=4), measurement("a", 1, seed=5, runtime="tflite-runtime"))
     code, out, err = compare(before, after, "--json")
@@ -214,8 +214,8 @@ def test_records_without_a_common_subject_and_with_twins_are_refused(compare):
 
 
 def test_warnings_of_the_records_are_repeated(compare):
-    own = measurement("a", 1, seed=1)
-    _, _, err = compare(record(own, warnings=("times spread", "threads")), record(own))
+    base = measurement("a", 1, seed=1)
+    _, _, err = compare(record(base, warnings=("times spread", "threads")), record(base))
     assert err == "warning: before.json carries a warning: times spread (and 1 more)\n"
 
 

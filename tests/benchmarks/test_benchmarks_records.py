@@ -1,4 +1,4 @@
-"""Records: what is written is read back the same, and nothing half understood is read at all."""
+"""Records: a written record is read back unchanged, and an incomplete or unknown document is refused."""
 
 from __future__ import annotations
 

@@ -14,19 +14,19 @@ from benchmarks.measure.statistics import (
     WIDE_DRIFT,
     Ratio,
     drift,
+    judge_ratio,
     ratio_of_medians,
     reasons_for_doubt,
     summarize,
     timing_entry,
-    verdict,
 )
 from preprocess.errors import DataError
 
 SIMULATIONS = 250
-# A share of 0.95 in so many simulations lies within ±0.041 (three standard errors); a bootstrap of few samples covers a
-# little less or more than it says.
+# A share of 0.95 in 250 simulations lies within ±0.041 (three standard errors); a bootstrap of few samples covers a
+# little less or more than its nominal share.
 COVERAGE = (0.90, 0.995)
-# Two bootstraps of thousands of resamples differ so much by chance, relative to the interval's width.
+# Difference by chance of two bootstraps of thousands of resamples, relative to the interval's width.
 SAME_BOOTSTRAP = 0.15
 
 
@@ -41,26 +41,26 @@ def quantile_by_hand(samples: list[float], share: float) -> float:
 
 @given(st.lists(st.floats(1e-3, 1e5), min_size=1, max_size=60))
 def test_summary_is_that_of_the_order_statistics(samples):
-    found = summarize(samples)
-    assert found.count == len(samples)
-    for share, value in ((0.5, found.median_ms), (0.9, found.p90_ms), (0.99, found.p99_ms)):
+    result = summarize(samples)
+    assert result.count == len(samples)
+    for share, value in ((0.5, result.median_ms), (0.9, result.p90_ms), (0.99, result.p99_ms)):
         assert value == pytest.approx(quantile_by_hand(samples, share))
-    assert found.spread == pytest.approx(found.p90_ms / found.median_ms - 1)
-    assert found.spread >= -1e-12
-    assert found.fps * found.median_ms == pytest.approx(1000)
+    assert result.spread == pytest.approx(result.p90_ms / result.median_ms - 1)
+    assert result.spread >= -1e-12
+    assert result.fps * result.median_ms == pytest.approx(1000)
 
 
 def rounds(rng: np.random.Generator, count: int, ratio: float, *, shared: float) -> tuple[np.ndarray, np.ndarray]:
-    """Two codes whose medians have the ratio, with noise of their own and noise that a round has for both."""
+    """Two codes whose medians have the ratio, with separate noise and noise that both share in a round."""
     common = np.exp(rng.normal(0, shared, count))
-    own = np.exp(rng.normal(0, 0.05, (2, count)))
-    return 20 * ratio * common * own[0], 20 * common * own[1]
+    separate = np.exp(rng.normal(0, 0.05, (2, count)))
+    return 20 * ratio * common * separate[0], 20 * common * separate[1]
 
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_interval_agrees_with_that_of_scipy(paired):
     samples, base = rounds(np.random.default_rng(1), 60, 0.8, shared=0.1)
-    found = ratio_of_medians(samples, base, paired=paired)
+    result = ratio_of_medians(samples, base, paired=paired)
 
     def statistic(a, b, axis=-1):
         return np.median(a, axis=axis) / np.median(b, axis=axis)
@@ -68,8 +68,10 @@ def test_interval_agrees_with_that_of_scipy(paired):
     peer = scipy.stats.bootstrap(
         (samples, base), statistic, paired=paired, method="percentile", n_resamples=4000, vectorized=True, rng=3
     ).confidence_interval
-    assert found.value == pytest.approx(np.median(samples) / np.median(base))
-    assert (found.low, found.high) == pytest.approx((peer.low, peer.high), abs=SAME_BOOTSTRAP * (peer.high - peer.low))
+    assert result.value == pytest.approx(np.median(samples) / np.median(base))
+    assert (result.low, result.high) == pytest.approx(
+        (peer.low, peer.high), abs=SAME_BOOTSTRAP * (peer.high - peer.low)
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,12 +83,12 @@ def test_interval_agrees_with_that_of_scipy(paired):
         (False, 0.0, COVERAGE[1]),
     ],
 )
-def test_interval_covers_the_truth_as_often_as_it_says(paired, shared, most):
+def test_interval_has_its_nominal_coverage(paired, shared, most):
     rng = np.random.default_rng(11)
     covered = 0
     for _ in range(SIMULATIONS):
-        found = ratio_of_medians(*rounds(rng, 40, 1.3, shared=shared), paired=paired)
-        covered += found.low <= 1.3 <= found.high
+        result = ratio_of_medians(*rounds(rng, 40, 1.3, shared=shared), paired=paired)
+        covered += result.low <= 1.3 <= result.high
     assert COVERAGE[0] <= covered / SIMULATIONS <= most
 
 
@@ -96,10 +98,10 @@ def test_rounds_in_common_narrow_the_interval():
     assert together.high - together.low < 0.6 * (apart.high - apart.low)
 
 
-def test_what_slows_whole_rounds_leaves_nothing_uncertain():
+def test_a_disturbance_of_complete_rounds_leaves_no_uncertainty():
     base = np.random.default_rng(3).gamma(9, 10, 40)
-    found = ratio_of_medians(base / 2, base, paired=True)
-    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+    result = ratio_of_medians(base / 2, base, paired=True)
+    assert (result.value, result.low, result.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
 def test_the_same_samples_give_the_same_interval():
@@ -107,8 +109,8 @@ def test_the_same_samples_give_the_same_interval():
     assert ratio_of_medians(samples, base, paired=False) == ratio_of_medians(samples, base, paired=False)
 
 
-def test_paired_rounds_must_be_as_many():
-    with pytest.raises(DataError, match="3 rounds against 2; paired rounds must be as many"):
+def test_paired_rounds_must_be_equal_in_number():
+    with pytest.raises(DataError, match="3 rounds against 2; paired rounds must be equal in number"):
         ratio_of_medians([1.0, 2.0, 3.0], [1.0, 2.0], paired=True)
     assert ratio_of_medians([1.0, 2.0, 3.0], [1.0, 3.0], paired=False).value == 1
 
@@ -126,8 +128,8 @@ def test_paired_rounds_must_be_as_many():
         (1.0, 1.0, 0.0, "no difference seen"),
     ],
 )
-def test_verdict_needs_the_whole_interval_beyond_the_noise(low, high, noise, expected):
-    assert verdict(Ratio((low + high) / 2, low, high), noise=noise) == expected
+def test_a_verdict_needs_the_complete_interval_beyond_the_noise(low, high, noise, expected):
+    assert judge_ratio(Ratio((low + high) / 2, low, high), noise=noise) == expected
 
 
 @given(st.floats(0.2, 5), st.floats(1, 2), st.floats(0, 0.5))
@@ -137,13 +139,13 @@ def test_exchanging_the_two_turns_the_verdict_round(low, width, noise):
     on_the_edge = any(
         math.isclose(end, edge, rel_tol=1e-9) for end in (low, low * width) for edge in (1 + noise, 1 / (1 + noise))
     )
-    assert on_the_edge or verdict(back, noise=noise) == opposite[verdict(there, noise=noise)]
+    assert on_the_edge or judge_ratio(back, noise=noise) == opposite[judge_ratio(there, noise=noise)]
 
 
 def test_one_code_against_itself_is_seldom_called_different():
     rng = np.random.default_rng(5)
     different = sum(
-        verdict(ratio_of_medians(*rounds(rng, 40, 1.0, shared=0.1), paired=True)) != "no difference seen"
+        judge_ratio(ratio_of_medians(*rounds(rng, 40, 1.0, shared=0.1), paired=True)) != "no difference seen"
         for _ in range(SIMULATIONS)
     )
     assert different / SIMULATIONS < 0.09
@@ -160,14 +162,14 @@ def test_a_quiet_machine_gives_no_reason_for_doubt():
     assert doubted == 0
 
 
-def test_a_wide_spread_and_a_drift_are_told():
+def test_a_wide_spread_and_a_drift_are_reported():
     rng = np.random.default_rng(7)
     steady = rng.lognormal(3, 0.03, 40)
     disturbed = steady * np.where(np.arange(40) % 4 == 0, 2.0, 1.0)
     assert reasons_for_doubt(disturbed) == (f"p90 is {summarize(disturbed).spread:.0%} above the median",)
     hot = steady * np.where(np.arange(40) < 20, 1.0, 1.2)
     assert reasons_for_doubt(hot) == (f"the second half took {drift(hot).value:.2f}× the time of the first",)
-    # A drift that can be told from chance but matters little.
+    # A drift beyond chance that is small.
     assert reasons_for_doubt(steady * np.where(np.arange(40) < 20, 1.0, 1 + WIDE_DRIFT / 2)) == ()
 
 
