@@ -7,8 +7,10 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -33,71 +35,24 @@ from benchmarks.measure.records import (
 from preprocess.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT = st.text(max_size=8)
-MAYBE_TEXT = st.none() | TEXT
-BYTES = st.integers(0, 2**40)
-TIMINGS = st.builds(Timing, st.lists(st.floats(1e-6, 1e7), min_size=1, max_size=5).map(tuple))
-MACHINES = st.builds(
-    Machine, TEXT, st.integers(1, 512), TEXT, TEXT, st.none() | BYTES, st.none() | st.lists(TEXT, max_size=3).map(tuple)
-)
-MAYBE_NUMBER = st.none() | st.floats(-1e6, 1e6)
-MAYBE_COUNT = st.none() | st.integers(0, 1000)
-TOOL_RUNS = st.builds(
-    ToolRun,
-    st.floats(0, 1e4),
-    st.floats(0, 1e4),
-    st.builds(Aggregate, st.integers(1, 1000), *[MAYBE_NUMBER] * 5),
-    MAYBE_NUMBER,
-    MAYBE_NUMBER,
-    TEXT,
-    TEXT,
-    st.integers(0, 255),
-)
-READINGS = st.builds(Reading, st.floats(0, 1e4), MAYBE_NUMBER, st.lists(st.integers(0, 10**7), max_size=2).map(tuple))
-DEVICE_RUNS = st.builds(
-    DeviceRun,
-    *[TEXT] * 5,
-    *[MAYBE_COUNT] * 2,
-    *[MAYBE_TEXT] * 2,
-    st.lists(TOOL_RUNS, max_size=1).map(tuple),
-    st.lists(READINGS, max_size=1).map(tuple),
-    st.lists(TEXT, max_size=1).map(tuple),
-)
-TEXTS = st.lists(TEXT, max_size=2).map(tuple)
-DEVICES = st.builds(
-    Device,
-    TEXT,
-    *[MAYBE_TEXT] * 2,
-    MAYBE_COUNT,
-    MAYBE_TEXT,
-    TEXTS,
-    TEXTS,
-    MAYBE_COUNT,
-    MAYBE_NUMBER,
-    st.none() | st.booleans(),
-    MAYBE_COUNT,
-)
-MEASUREMENTS = st.builds(
-    Measurement,
-    st.builds(
-        Subject, TEXT, TEXT, TEXT, MAYBE_TEXT, MAYBE_TEXT, MAYBE_TEXT, BYTES, TEXT, MAYBE_TEXT, st.integers(1, 64), TEXT
-    ),
-    st.none() | TIMINGS,
-    TIMINGS,
-    st.none() | st.builds(Memory, BYTES, st.none() | BYTES, st.none() | BYTES),
-    st.dictionaries(TEXT, TEXT, max_size=2),
-    st.none() | DEVICE_RUNS,
-)
-RECORDS = st.builds(
-    Record,
-    st.builds(Environment, MACHINES, st.dictionaries(TEXT, MAYBE_TEXT, max_size=3), TEXT, MAYBE_TEXT, TEXT),
-    st.integers(0, 2**32),
-    st.integers(1, 1000),
-    st.lists(MEASUREMENTS, max_size=3).map(tuple),
-    TEXTS,
-    st.none() | DEVICES,
-)
 
+
+def values_of(kind: Any) -> st.SearchStrategy:
+    """Any value of an annotated type; a record has the version that is written."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return st.builds(kind, **{name: values_of(hint) for name, hint in hints.items() if name != "schema_version"})
+    arguments = get_args(kind)
+    if get_origin(kind) is UnionType:
+        return st.none() | values_of(arguments[0])
+    if get_origin(kind) is tuple:
+        return st.lists(values_of(arguments[0]), min_size=int(arguments[0] is float), max_size=2).map(tuple)
+    if get_origin(kind) is dict:
+        return st.dictionaries(TEXT, values_of(arguments[1]), max_size=2)
+    return {str: TEXT, int: st.integers(0, 2**40), float: st.floats(1e-6, 1e7), bool: st.booleans()}[kind]
+
+
+TEXT = st.text(max_size=8)
 RECORD = Record(
     Environment(
         Machine("some CPU", 2, "aarch64", "Linux 6.1", 8_000_000_000, ("asimddp",)), {"numpy": "1"}, "now", None, "x"
@@ -131,7 +86,7 @@ RECORD = Record(
 )
 
 
-@given(RECORDS)
+@given(values_of(Record))
 def test_a_record_is_read_as_it_was_written(record):
     assert Record.from_dict(record.to_dict()) == record
     assert json.loads(record.to_json()) == record.to_dict()
