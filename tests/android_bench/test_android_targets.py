@@ -1,4 +1,4 @@
-"""Targets without a phone: this machine, a board over ssh (stand-ins for its programs), and what goes there."""
+"""Devices without a phone: this machine, a board over ssh (with substitutes for its programs), and their files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from importlib.metadata import version
 
 import pytest
 from kit.android_fixtures import SHORT, artifact, fake_log, fake_tool, program  # noqa: F401
-from kit.native import require_program
 
 from android_bench.__main__ import main
 from android_bench.device.connection import (
@@ -55,7 +54,7 @@ def local():
 
 @pytest.fixture
 def board(tmp_path, monkeypatch):
-    """`ssh` and `scp` that work on a folder of this machine; they go as long as the file `up` is there."""
+    """`ssh` and `scp` that work on a folder of this machine; they work while the file `up` exists."""
     root = tmp_path / "board"
     (root / "tmp").mkdir(parents=True)
     (root / "up").touch()
@@ -68,31 +67,35 @@ def board(tmp_path, monkeypatch):
     return root
 
 
-def test_a_run_on_this_machine(artifact, tmp_path, monkeypatch, capsys):  # noqa: F811
+@pytest.fixture
+def measure(artifact, tmp_path, capsys):  # noqa: F811
+    """Runs the fake benchmark_model on a device; gives the exit code, the samples in ms and standard error."""
+
+    def run(address: str):
+        tool = fake_tool(tmp_path / "benchmark_model", fake_log())
+        words = ["run", "--target", address, "--artifact", str(artifact), "--tool", "benchmark_model", "--json"]
+        code = main([*words, "--tool-path", str(tool)])
+        captured = capsys.readouterr()
+        samples = json.loads(captured.out)["measurements"][0]["inference"]["samples_ms"] if not code else []
+        return code, samples, captured.err
+
+    return run
+
+
+def test_a_run_on_this_machine(measure, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    tool = fake_tool(tmp_path / "benchmark_model", fake_log())
-    words = ["run", "--target", "local://", "--artifact", str(artifact), "--tool", "benchmark_model", "--threads", "1"]
-    assert main([*words, "--tool-path", str(tool), "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
-    assert document["measurements"][0]["inference"]["samples_ms"] == [8.0, 8.0]
-    assert document["device"]["android"] is None
+    assert measure("local://")[:2] == (0, [8.0, 8.0])
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_a_run_on_a_board(artifact, board, tmp_path, capsys):  # noqa: F811
-    tool = fake_tool(tmp_path / "benchmark_model", fake_log())
-    words = ["run", "--target", "ssh://me@b", "--artifact", str(artifact), "--tool", "benchmark_model"]
-    assert main([*words, "--tool-path", str(tool), "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
-    assert document["measurements"][0]["inference"]["samples_ms"] == [8.0, 8.0]
+def test_a_run_on_a_board(measure, board):
+    assert measure("ssh://me@b")[:2] == (0, [8.0, 8.0])
     assert list((board / "tmp").iterdir()) == []
     (board / "up").unlink()
-    assert main([*words, "--tool-path", str(tool)]) == 3
-    assert (
-        "ssh://me@b cannot be reached: 'ssh: connect to host b port 22: No route to host'; try"
-        in capsys.readouterr().err
-    )
+    code, _, err = measure("ssh://me@b")
+    assert code == 3
+    assert "ssh://me@b cannot be reached: 'ssh: connect to host b port 22: No route to host'; try" in err
 
 
 def test_a_board_gives_files_back(board, tmp_path):
@@ -118,8 +121,7 @@ def test_addresses():
 
 
 def test_streams_and_exit_codes_stay_apart(local):
-    found = local.run("echo out; echo err >&2; exit 7", timeout_s=20)
-    assert found == Outcome("out\n", "err\n", 7)
+    assert local.run("echo out; echo err >&2; exit 7", timeout_s=20) == Outcome("out\n", "err\n", 7)
 
 
 def test_a_command_that_hangs_is_killed_with_its_children():
@@ -212,68 +214,60 @@ def test_the_projects_own_tool_is_built_and_gets_the_library_of_this_machine(tmp
     assert find_binary(HarRun(), None, **here) == (tmp_path / "har_run", (library,))
     assert find_binary(HarRun(), None, **{**here, "android": True, "here": False})[1] == ()
     assert find_binary(HarRun(), None, **{**here, "architecture": "riscv64", "here": False})[1] == ()
-    own = tmp_path / "libLiteRt.so"
-    own.write_text("one that the user has")
-    assert find_binary(HarRun(), tmp_path, **here)[1] == (own,)
+    (tmp_path / "libLiteRt.so").write_text("the user's")
+    assert find_binary(HarRun(), tmp_path, **here)[1] == (tmp_path / "libLiteRt.so",)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "android", "message"),
-    [
-        ("aarch64", True, "har_run for Android on aarch64 needs Google's NDK; name its folder in ANDROID_NDK_HOME"),
-        ("riscv64", False, "har_run cannot be built here for riscv64; build it there"),
-    ],
-)
-def test_a_device_that_har_run_cannot_be_built_for(architecture, android, message, monkeypatch):
-    for name in ("ANDROID_NDK_HOME", "ANDROID_NDK_ROOT", "ANDROID_NDK"):
-        monkeypatch.delenv(name, raising=False)
-    require_program("cmake", "cmake")
-    with pytest.raises(MissingComponentError, match=message):
-        build_har_run(architecture, android=android)
-
-
-def test_what_is_missing_to_build_har_run_is_told(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(MissingComponentError, match=r"is built with CMake; run `apt install cmake`"):
-        build_har_run(platform.machine(), android=False)
-    program(tmp_path / "cmake", "echo no generator >&2; exit 1")
-    with pytest.raises(MissingComponentError, match=r"needs the compiler g\+\+; run `apt install g\+\+`"):
-        build_har_run(platform.machine(), android=False)
-    with pytest.raises(MissingComponentError, match=r"run `apt install g\+\+-aarch64-linux-gnu`"):
-        build_har_run("aarch64", android=False)
-    program(tmp_path / "g++", "exit 1")
-    with pytest.raises(DataError, match="har_run could not be built: 'no generator'"):
-        build_har_run(platform.machine(), android=False)
-
-
-def test_the_ndk_is_used_for_android(tmp_path, monkeypatch):
-    """The NDK itself was not at hand: only that CMake is called as its documentation says."""
-    require_program("cmake", "cmake")
+@pytest.fixture
+def ndk(monkeypatch):
+    """Google's NDK by its variable alone, and the calls of CMake instead of a build."""
     calls = []
     monkeypatch.setattr("android_bench.tools.binaries._cmake", lambda *words: calls.append(words))
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    for name in ("ANDROID_NDK_ROOT", "ANDROID_NDK"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ANDROID_NDK_HOME", "/ndk")
-    assert build_har_run("aarch64", android=True).name == "har_run"
-    configure, compile_ = calls
+    return calls
+
+
+def test_har_run_for_android_is_built_with_the_ndk(ndk, tmp_path, monkeypatch):
+    first = build_har_run("aarch64", android=True)
+    assert first.name == "har_run"
+    configure, compile_ = ndk
     assert "-DCMAKE_TOOLCHAIN_FILE=/ndk/build/cmake/android.toolchain.cmake" in configure
     assert {"-DANDROID_ABI=arm64-v8a", "-DANDROID_PLATFORM=android-26"} <= set(configure)
     assert compile_[-2:] == ("--target", "har_run")
-
-
-def test_other_sources_and_another_compiler_are_built_elsewhere(tmp_path, monkeypatch):
-    require_program("cmake", "cmake")
-    monkeypatch.setattr("android_bench.tools.binaries._cmake", lambda *words: None)
-    monkeypatch.setenv("ANDROID_NDK_HOME", "/ndk")
-    first = build_har_run("aarch64", android=True)
+    # Other sources and another compiler get another folder.
     assert build_har_run("aarch64", android=True) == first
     monkeypatch.setenv("ANDROID_NDK_HOME", "/newer-ndk")
     second = build_har_run("aarch64", android=True)
     (tmp_path / "CMakeLists.txt").touch()
     monkeypatch.setattr("android_bench.tools.binaries.SOURCE", tmp_path)
     assert len({first, second, build_har_run("aarch64", android=True)}) == 3
+    monkeypatch.delenv("ANDROID_NDK_HOME")
+    with pytest.raises(MissingComponentError, match="aarch64 needs Google's NDK; name its folder in ANDROID_NDK_HOME"):
+        build_har_run("aarch64", android=True)
+    with pytest.raises(MissingComponentError, match="har_run cannot be built here for riscv64; build it there"):
+        build_har_run("riscv64", android=False)
 
 
-def test_the_wheels_library_has_a_version_and_another_tells_what_it_said():
+def test_a_missing_program_of_the_build_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    machine = platform.machine()
+    with pytest.raises(MissingComponentError, match=r"is built with CMake; run `apt install cmake`"):
+        build_har_run(machine, android=False)
+    program(tmp_path / "cmake", "echo no generator >&2; exit 1")
+    with pytest.raises(MissingComponentError, match=r"needs the compiler g\+\+; run `apt install g\+\+`"):
+        build_har_run(machine, android=False)
+    with pytest.raises(MissingComponentError, match=r"run `apt install g\+\+-aarch64-linux-gnu`"):
+        build_har_run("aarch64", android=False)
+    program(tmp_path / "g++", "exit 1")
+    with pytest.raises(DataError, match="har_run could not be built: 'no generator'"):
+        build_har_run(machine, android=False)
+
+
+def test_the_wheels_library_has_a_version_and_another_keeps_its_id():
     library = litert_of_this_machine(platform.machine(), android=False)
     assert litert_version(f"libLiteRt.so {file_sha256(library)[:12]}") == version("ai-edge-litert")
     assert litert_version("libLiteRt.so 0123456789ab") == "libLiteRt.so 0123456789ab"
