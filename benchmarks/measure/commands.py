@@ -9,12 +9,12 @@ from console.options import checked, positive, rounds, seed
 from console.program import Command
 
 
-def slowdown(text: str) -> float:
+def _slowdown(text: str) -> float:
     """Argument type: a factor, 1 or more."""
     return checked(text, float, lambda value: value >= 1, "1 or more; 1.1 allows 10 % more time")
 
 
-def noise(text: str) -> float:
+def _noise(text: str) -> float:
     """Argument type: a share, 0 or more and below 1."""
     return checked(text, float, lambda value: 0 <= value < 1, "a share, 0 or more and below 1")
 
@@ -47,13 +47,13 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("after", type=Path, metavar="AFTER", help="another, of another commit")
     parser.add_argument(
         "--max-slowdown",
-        type=slowdown,
+        type=_slowdown,
         metavar="X",
         help="exit code 1 when a subject takes, with 95 %% confidence, more than X times as long; 1.1 allows 10 %%",
     )
     parser.add_argument(
         "--noise",
-        type=noise,
+        type=_noise,
         default=0.05,
         metavar="X",
         help="relative difference between two runs of one file on this machine (default 0.05)",

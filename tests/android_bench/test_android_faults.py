@@ -47,7 +47,7 @@ def _short(monkeypatch):
 def run(connect, artifact, tmp_path, capsys):  # noqa: F811
     """Runs on a new phone; gives exit code, standard error and the phone. A failing run writes no record."""
 
-    def on_phone(stdout: str, *more: str, before: str = "sleep 0.25", after: str = "", phone=None):
+    def on_phone(stdout: str, *more: str, before: str = "sleep 0.15", after: str = "", phone=None):
         phone = phone or connect()
         tool = fake_tool(tmp_path / "benchmark_model", stdout, before=before, after=after)
         folder = tmp_path / "out"

@@ -46,7 +46,7 @@ def _short(monkeypatch):
 def measure(connect, artifact, tmp_path, capsys):  # noqa: F811
     """Runs the fake benchmark_model on phones; gives the exit code and both streams."""
 
-    def run(*words: str, phones=(), log: str | None = None, before: str = "sleep 0.25"):
+    def run(*words: str, phones=(), log: str | None = None, before: str = "sleep 0.15"):
         tool = fake_tool(tmp_path / "benchmark_model", log or fake_log(), before=before)
         targets = [f"adb://{phone.serial}" for phone in phones or [connect()]]
         fixed = ["--artifact", str(artifact), "--tool", "benchmark_model", "--tool-path", str(tool)]
@@ -89,7 +89,7 @@ def test_devices_shows_facts_and_temperature(connect, capsys):  # noqa: F811
 def test_a_run_leaves_a_record_and_nothing_on_the_phone(measure, connect, artifact, tmp_path):  # noqa: F811
     phone = connect()
     out = tmp_path / "out" / "a.json"
-    before = 'echo "$@" > ../../arguments; sleep 0.25'
+    before = 'echo "$@" > ../../arguments; sleep 0.15'
     code, text, _ = measure("--threads", "4", "--out", str(out), phones=[phone], before=before)
     assert code == 0
     assert all(part in text for part in ("fused, paper", "55 ms q", "Acme Phone 9, cpu", "8.00 ms m", "49 of 49"))
@@ -268,7 +268,7 @@ def test_answers_of_har_run_are_compared_with_the_golden_ones(connect, artifact,
 def test_a_profile_comes_from_another_process(measure, connect):  # noqa: F811
     phone = connect()
     log = f"{fake_log()}\n{(DATA / 'benchmark_model_nnapi_profile_mi11.log').read_text()}"
-    before = 'echo "$@" >> ../../arguments; sleep 0.25'
+    before = 'echo "$@" >> ../../arguments; sleep 0.15'
     code, text, _ = measure("--profile", "--json", phones=[phone], log=log, before=before)
     assert code == 0
     (measurement,) = json.loads(text)["measurements"]

@@ -223,8 +223,8 @@ class _Stream:
                 self._send_file(Path(self._device.path(asked)))
 
     def _stat(self, path: Path) -> None:
-        found = path.stat() if path.exists() else None
-        numbers = (found.st_mode, found.st_size, int(found.st_mtime)) if found else (0, 0, 0)
+        status = path.stat() if path.exists() else None
+        numbers = (status.st_mode, status.st_size, int(status.st_mtime)) if status else (0, 0, 0)
         self._write(struct.pack("<4sIII", b"STAT", *numbers))
 
     def _receive_file(self, asked: str) -> None:

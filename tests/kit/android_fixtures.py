@@ -1,4 +1,4 @@
-"""A phone for tests: the sandbox behind `AdbDevice`, an adb server of its own, fake tools that print real logs."""
+"""A phone for tests: the sandbox behind `AdbDevice`, a private adb server, fake tools that print real logs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from android_bench.protocol import Schedule
 
 DATA = Path(__file__).parents[1] / "data"
 PLACE = "/data/local/tmp/pocket-har"
-SHORT = Schedule("quick", 2, 1, 20, 0.1, 10.0, False, 0.0, 0.2)
+SHORT = Schedule("quick", 2, 1, 20, 0.1, 10.0, False, 0.0, 0.1)
 PROPERTIES = """[ro.board.platform]: [pineapple]
 [ro.build.version.release]: [14]
 [ro.hardware]: [qcom]
@@ -51,7 +51,7 @@ def fake_log(*, mean_us: float = 8000.0, count: int = 20) -> str:
     return log.replace(old, new).replace("Inference (avg): 699438", f"Inference (avg): {mean_us:g}")
 
 
-def fake_tool(path: Path, stdout: str, *, before: str = "sleep 0.25", after: str = "") -> Path:
+def fake_tool(path: Path, stdout: str, *, before: str = "sleep 0.15", after: str = "") -> Path:
     """A program that prints a text."""
     path.write_text(f"#!/bin/sh\n{before}\ncat <<'END_OF_LOG'\n{stdout}\nEND_OF_LOG\n{after}\n", encoding="utf-8")
     path.chmod(0o755)
@@ -88,7 +88,7 @@ def make_phone(root: Path) -> AdbDevice:
 
 @pytest.fixture(scope="session")
 def adb_server(tmp_path_factory):
-    """A server of its own, with its own keys; ended afterwards."""
+    """A private server with private keys; ended afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.MonkeyPatch.context() as patch:
