@@ -86,7 +86,8 @@ def doubts(measurements: Sequence[Measurement]) -> tuple[str, ...]:
 def latency_table(record: Record) -> str:
     """A row for every subject; the ratio is to the first with the same number of threads."""
     header = ["artifact", "runtime", "threads", "preprocessing", "inference", "p90", "p99", "spread", "FPS", "peak RAM"]
-    rows, bases = [], {}
+    rows = []
+    bases: dict[int, Measurement] = {}
     for measurement in record.measurements:
         subject, samples_ms = measurement.subject, measurement.inference.samples_ms
         base = bases.setdefault(subject.threads, measurement)

@@ -16,6 +16,7 @@ from console.child import run_command
 from console.options import forward
 from console.plot import new_figure, save_png
 from console.table import format_table
+from runtime.artifact import Artifact
 from runtime.manifest import file_sha256
 
 from ..measure.runner import Contender, time_in_turn
@@ -45,11 +46,11 @@ def measure_pruning(options: argparse.Namespace) -> dict[str, Any]:
         checkpoint = previous if share == 1 else _pruned(options, previous, share, left, folder)
         exports = {name: _exported(options, checkpoint, folder / name, words) for name, words in PRECISIONS.items()}
         points.append({"share": share, "exports": exports})
-        files += [Contender(f"{share:g} {name}", folder / name / "model.tflite", "litert") for name in PRECISIONS]
+        files += [Contender(Artifact.open(folder / name, name=f"{share:g} {name}")) for name in PRECISIONS]
         unpruned = points[0]["exports"]["float32"]
         left = {name: exports["float32"][name] / unpruned[name] for name in ("macs", "parameters")}
         previous = checkpoint
-    latencies = [times.inference_ms for times in time_in_turn(files, rounds=options.rounds, seed=0)]
+    latencies = [inference_ms for _, inference_ms in time_in_turn(files, rounds=options.rounds, seed=0)]
     base = latencies[1]  # the unpruned INT8 file
     for index, point in enumerate(points):
         for offset, name in enumerate(PRECISIONS):

@@ -89,14 +89,7 @@ def timed(artifacts: Sequence[Artifact], options: argparse.Namespace, *, package
     Raises:
         DataError: an artifact cannot be measured.
     """
-    contenders = artifact_contenders(
-        [(artifact.name, artifact.folder) for artifact in artifacts],
-        [(artifact.runtime,) for artifact in artifacts],
-        [options.threads],
-        data=None,
-        recordings=0,
-        seed=options.seed,
-    )
+    contenders = artifact_contenders(artifacts, [options.threads])
     measurements = measure_all(contenders, rounds=options.rounds, seed=options.seed)
     warnings = doubts(measurements)
     for warning in warnings[:1]:
