@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import subprocess
 from importlib import import_module
 from pathlib import Path
 
@@ -78,6 +79,15 @@ def test_commands_in_sentences_exist(page):
 def test_make_targets_exist(page):
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     assert set(re.findall(r"`make ([\w-]+)`", prose(page))) <= set(targets)
+
+
+def test_commands_of_make_parse():
+    targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    dry = subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = [words for words in commands(dry) if words[0] != "pytest"]
+    assert len(lines) > len(targets)
+    for words in lines:
+        parse(words)
 
 
 def anchors(page: Path) -> set[str]:
