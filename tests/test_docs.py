@@ -39,7 +39,7 @@ def blocks(text: str, *languages: str) -> list[str]:
 def commands(text: str) -> list[list[str]]:
     """The words of every command of this project in lines of a shell."""
     lines = text.replace("\\\n", " ").splitlines()
-    parts = [part for line in lines for part in re.split(r"\s+(?:&&|;|>)\s+", line.strip())]
+    parts = [part for line in lines for part in re.split(r"\s+(?:&&|\|\||;|>)\s+", line.strip())]
     words = [shlex.split(part, comments=True) for part in parts if re.match(r"(python -m|pocket-har) ", part)]
     return [list_[1:] if list_[0] == "pocket-har" else list_[2:] for list_ in words]
 

@@ -83,9 +83,9 @@ def _page(
     machine = environment["machine"]
     page = Page("From the paper's recogniser to a phone", table1.lead(costs))
     page.section("Table 1: cost, size, memory, time")
-    header, rows = table1.table1_rows(costs)
-    marked = [[Cell(cell, "quoted") if cell.endswith(" q") else cell for cell in row] for row in rows]
-    page.table(header, marked, table1.title_of(costs))
+    for table in (table1.cost_table(costs), table1.measured_table(costs)):
+        marked = [[Cell(cell, "quoted") if row[0].endswith(", paper") else cell for cell in row] for row in table.rows]
+        page.table(table.header, marked, table.title)
     page.notes(table1.NOTES)
     if answers:
         page.section("Accuracy against time and size")

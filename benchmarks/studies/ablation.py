@@ -7,6 +7,7 @@ confusion matrices, as in its Figures 5 and 6. A missing input is the tensor of 
 from __future__ import annotations
 
 import argparse
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,11 @@ def ablation_table(document: dict[str, Any]) -> str:
         if entries[0]:
             accuracies = [f"{100 * entry['accuracy']:.1f} %" for entry in entries]
             rows.append([f"{label['code']} {label['name']}", str(entries[0]["count"]), *accuracies])
-    rows.append(["all [95 %]", str(document["recordings"]), *(str(score_of(c)) for c in conditions.values())])
+    scores = {name: score_of(condition) for name, condition in conditions.items()}
+    rows.append(["all", str(document["recordings"]), *(f"{100 * score.accuracy:.1f} %" for score in scores.values())])
     title = f"{document['artifact']['name']} on {document['recordings']} recordings ({document['data']})"
-    return format_table(["class", "recordings", *conditions], rows, title=title)
+    intervals = textwrap.fill(f"all [95 %]: {'; '.join(f'{name} {score}' for name, score in scores.items())}", 100)
+    return f"{format_table(['class', 'recordings', *conditions], rows, title=title)}\n{intervals}"
 
 
 def draw_ablation(document: dict[str, Any], path: Path) -> None:

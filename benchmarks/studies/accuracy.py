@@ -87,7 +87,7 @@ def _history(checkpoint: Path) -> dict[str, Any]:
 
 def accuracy_text(document: dict[str, Any]) -> str:
     """Accuracy of the streams, every artifact in every runtime, and each part's share of the noise of INT8."""
-    accuracy = "accuracy [95 % interval]"
+    accuracy = "accuracy [95 %]"
     streams = [[name, str(score_of(entry))] for name, entry in document["evaluations"].items()]
     parts = [[part, f"{100 * share:.1f} %"] for part, share in document["analysis"]["parts"].items()]
     exports = [
@@ -103,7 +103,7 @@ def accuracy_text(document: dict[str, Any]) -> str:
     ]
     tables = [
         format_table(["float model", accuracy], streams),
-        format_table(["artifact", "size", accuracy, "agreement with float", "logits' SNR"], exports),
+        format_table(["artifact", "size", accuracy, "agreement", "logits' SNR"], exports),
         format_table(["quantized alone", "share of the noise"], parts),
     ]
     return "\n\n".join(tables)

@@ -67,38 +67,37 @@ def compiled_table(document: dict[str, Any]) -> str:
             rows.append(
                 [
                     f"{recipe}, {file['format'].replace('onnx', 'ONNX').replace('tflite', 'TFLite')}",
-                    f"{file['soc']} ({SNAPDRAGONS[file['soc']].name})",
+                    file["soc"],
                     f"{placement['npu_ops']} of {placement['total_ops']}",
                     str(placement["partitions"]),
                     f"{binary['soc']}, v{binary['arch']}",
                     f"{file['size_bytes'] / 1e6:.2f} MB",
                 ]
             )
-    header = ["recipe and file", "chip", "operations on the NPU", "pieces", "binary says", "size"]
+    header = ["recipe and file", "chip", "on the NPU", "pieces", "binary says", "size"]
     return format_table(header, rows) + (f"\n{_NOTE}" if stand_in else "")
 
 
 def fidelity_table(document: dict[str, Any]) -> str:
     """Float, and every recipe on the CPU and in the emulator; without classes where the weights are random."""
     fidelity, by_class = document["fidelity"], not document["random_weights"]
-    rows = [["float", str(score_of(fidelity["float"])) if by_class else "random weights", "", "", "", ""]]
+    rows = [["float", str(score_of(fidelity["float"])) if by_class else "random weights", "", "", ""]]
     for model in fidelity["models"]:
         cpu, emulated = model["cpu"], model["hexagon"]["comparison"]
         between = model["hexagon_against_cpu"]
         same = f"{100 * between['agreement']:.1f} %, " if by_class else ""
         entries = (
             ("CPU", cpu, cpu, ""),
-            ("Hexagon", emulated["int8"], emulated, f"{same}{between['snr_db']:.1f} dB"),
+            ("NPU", emulated["int8"], emulated, f"{same}{between['snr_db']:.1f} dB"),
         )
         for where, score, comparison, against in entries:
             classes = [
                 str(score_of(score)),
-                f"{comparison['drop']['points']:.2f}",
                 f"{100 * comparison['agreement']:.1f} %",
             ]
             level = f"{comparison['snr_db']:.1f} dB"
-            rows.append([f"{model['recipe']}, {where}", *(classes if by_class else [""] * 3), level, against])
-    header = ["recipe", "accuracy [95 % interval]", "points lost", "same class as float", "SNR", "Hexagon against CPU"]
+            rows.append([f"{model['recipe']}, {where}", *(classes if by_class else [""] * 2), level, against])
+    header = ["recipe", "accuracy [95 %]", "agree", "SNR", "as the CPU"]
     chip = f"{SNAPDRAGONS[fidelity['soc']].name}, {fidelity['soc']}"
     title = f"Hexagon's emulator ({chip}) on {fidelity['recordings']} recordings"
     return format_table(header, rows, title=title)

@@ -145,7 +145,7 @@ def quantize_with_ai_edge(source: Artifact, out: Path, options: argparse.Namespa
 
 def peers_text(document: dict[str, Any]) -> str:
     """A row for every file, and the tools that failed."""
-    header = ["model file", "accuracy [95 %]", "agreement", "file", "peak RAM", "latency", "against our float32"]
+    header = ["model file", "accuracy [95 %]", "agreement", "file", "peak RAM", "latency", "speed"]
     rows = [
         [
             row["name"],
@@ -154,11 +154,11 @@ def peers_text(document: dict[str, Any]) -> str:
             f"{row['size_bytes'] / 1e6:.2f} MB",
             f"{row['peak_bytes'] / 1e6:.0f} MB",
             f"{row['latency_ms']:.2f} ms",
-            f"{1 / row['time_to_float']:.2f}× as fast",
+            f"{1 / row['time_to_float']:.2f}×",
         ]
         for row in document["rows"]
     ]
-    title = f"The same network by other tools, on {document['recordings']} recordings ({document['data']})"
+    title = f"On {document['recordings']} recordings ({document['data']}); speed against our float32 of the format"
     failed = [f"{name}: {reason}" for name, reason in document["failed"].items()]
     return "\n".join([format_table(header, rows, title=title), *failed])
 

@@ -71,15 +71,21 @@ def robustness_table(document: dict[str, Any]) -> str:
     first, *others = [artifact["name"] for artifact in document["artifacts"]]
     header = ["condition", f"{first} [95 %]"]
     for name in others:
-        header += [f"{name} [95 %]", "agreement"]
+        header += [f"{name} [95 %]", "agree"]
     rows = []
     for entry in document["conditions"]:
-        row = [entry["name"], str(score_of(entry["results"][first]))]
+        row = [entry["name"], _interval(entry["results"][first])]
         for name in others:
             result = entry["results"][name]
-            row += [str(score_of(result)), f"{100 * result['agreement']:.1f} %"]
+            row += [_interval(result), f"{100 * result['agreement']:.1f} %"]
         rows.append(row)
-    return format_table(header, rows, title=f"Accuracy on {document['recordings']} recordings ({document['data']})")
+    title = f"Accuracy in % on {document['recordings']} recordings ({document['data']})"
+    return format_table(header, rows, title=title)
+
+
+def _interval(result: dict[str, Any]) -> str:
+    """`96.3 [93.6, 97.9]`, in per cent."""
+    return str(score_of(result)).replace(" %", "")
 
 
 def draw_robustness(document: dict[str, Any], path: Path) -> None:

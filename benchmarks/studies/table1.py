@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from console.child import run_command
 from console.options import forward
@@ -36,14 +36,22 @@ RECORDINGS = ("data", "audio", "protocol", "missing_list", "on_error", "seed")
 _RGB = 3  # channels of the paper's FLOPs
 _STEM = "visual/stem"
 NOTES = (
-    "c computed (MACs and arena from the file's graph, parameters as trained, before norms are folded away), "
-    "m measured, q quoted from the paper (on its own machine)",
-    "MACs: multiply-accumulates, which the paper calls FLOPs; FLOPs in the stricter sense are twice as many. The paper "
-    "counts a three-channel image; the heatmaps have more, which affects only the first convolution",
+    "paper: quoted, on its machine; it calls multiply-accumulates FLOPs and counts a three-channel image. The heatmaps "
+    "have more channels, which affects only the first convolution",
+    "parameters: as trained, before norms are folded; MACs and arena: from the file's graph; arena: the most memory "
+    "that activations alive at one time take",
+    "peak RAM: beyond the interpreter with the runtime loaded; mapped: with the weights in a mapped file",
     "faster: than the same stream in float32, in the same rounds",
-    "arena: the most that activations alive at one time take, without what a runtime adds",
-    "peak RAM beyond the interpreter with the runtime loaded, in brackets with the weights in a mapped file",
 )
+_COLUMNS = 100  # of a line of text
+
+
+class Table(NamedTuple):
+    """A table: cells are text."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: list[list[str]]
 
 
 def make_artifacts(options: argparse.Namespace) -> dict[tuple[str, str], Artifact]:
@@ -176,42 +184,62 @@ def _accuracy(manifest: Manifest) -> dict[str, Any] | None:
     return {key: result[key] for key in ("accuracy", "interval95", "correct", "count")}
 
 
-def table1_rows(document: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: for every stream the paper's row, then ours."""
-    header = ["model", "parameters", "MACs", "MACs, 3 channels", "file", "arena", "peak RAM"]
+def cost_table(document: dict[str, Any]) -> Table:
+    """What a file is: for every stream the paper's row, then ours."""
     rows = []
     for stream in STREAMS:
         paper = PAPER_TABLE_1[stream]
-        size, peak = f"{paper.size_bytes / 1e6:.1f} MB q", f"{paper.peak_bytes / 1e6:.0f} MB q"
-        cells = [f"{paper.parameters / 1e6:.1f} M q", "", f"{paper.macs / 1e9:.1f} G q", size, "", peak]
-        times = [f"{paper.latency_ms:.0f} ms q", f"{1e3 / paper.latency_ms:.0f} q", "", ""]
-        rows.append([f"{stream}, paper", *cells, *times])
-        rows += [_row(row) for row in document["rows"] if row["stream"] == stream]
-    return [*header, "latency", "FPS", "faster", "accuracy (of)"], rows
+        size = f"{paper.size_bytes / 1e6:.1f} MB"
+        rows.append([f"{stream}, paper", f"{paper.parameters / 1e6:.1f} M", "", f"{paper.macs / 1e9:.1f} G", size, ""])
+        rows += [
+            [
+                f"{stream}, {row['precision']}",
+                f"{row['parameters'] / 1e6:.2f} M",
+                f"{row['macs'] / 1e9:.3f} G",
+                f"{row['macs_three_channels'] / 1e9:.3f} G",
+                f"{row['size_bytes'] / 1e6:.2f} MB",
+                f"{row['arena_bytes'] / 1e6:.2f} MB",
+            ]
+            for row in document["rows"]
+            if row["stream"] == stream
+        ]
+    return Table("Cost", ("model", "parameters", "MACs", "MACs, 3 channels", "file", "arena"), rows)
 
 
-def _row(row: dict[str, Any]) -> list[str]:
-    mapped = f" ({row['peak_bytes_mapped'] / 1e6:.0f})" if row["peak_bytes_mapped"] else ""
-    accuracy = row["accuracy"]
-    return [
-        f"{row['stream']}, {row['precision']}",
-        f"{row['parameters'] / 1e6:.2f} M c",
-        f"{row['macs'] / 1e9:.3f} G c",
-        f"{row['macs_three_channels'] / 1e9:.3f} G c",
-        f"{row['size_bytes'] / 1e6:.2f} MB m",
-        f"{row['arena_bytes'] / 1e6:.2f} MB c",
-        f"{row['peak_bytes'] / 1e6:.0f}{mapped} MB m",
-        f"{row['latency_ms']:.2f} ms m",
-        f"{row['fps']:.0f} m",
-        f"{1 / row['time_to_float']:.2f}×" if row["precision"] != "float32" else "",
-        f"{100 * accuracy['accuracy']:.1f} % m ({accuracy['count']})" if accuracy else "",
-    ]
+def measured_table(document: dict[str, Any]) -> Table:
+    """How a file runs: for every stream the paper's row, then ours."""
+    rows = []
+    for stream in STREAMS:
+        paper = PAPER_TABLE_1[stream]
+        times = [f"{paper.latency_ms:.0f} ms", f"{1e3 / paper.latency_ms:.0f}"]
+        rows.append([f"{stream}, paper", f"{paper.peak_bytes / 1e6:.0f} MB", "", *times, "", ""])
+        for row in document["rows"]:
+            if row["stream"] == stream:
+                mapped, accuracy = row["peak_bytes_mapped"], row["accuracy"]
+                rows.append(
+                    [
+                        f"{stream}, {row['precision']}",
+                        f"{row['peak_bytes'] / 1e6:.0f} MB",
+                        f"{mapped / 1e6:.0f} MB" if mapped else "",
+                        f"{row['latency_ms']:.2f} ms",
+                        f"{row['fps']:.0f}",
+                        f"{1 / row['time_to_float']:.2f}×" if row["precision"] != "float32" else "",
+                        f"{100 * accuracy['accuracy']:.1f} %" if accuracy else "",
+                    ]
+                )
+    counts = [row["accuracy"]["count"] for row in document["rows"] if row["accuracy"]]
+    accuracy_of = f"accuracy of {counts[0]}" if counts else "accuracy"
+    record = document["record"]
+    machine, threads = record["environment"]["machine"], record["measurements"][0]["subject"]["threads"]
+    title = f"On {machine['cpu']}, LiteRT, threads: {threads}, median of {record['rounds']} rounds"
+    return Table(title, ("model", "peak RAM", "mapped", "latency", "FPS", "faster", accuracy_of), rows)
 
 
 def table1_text(document: dict[str, Any]) -> str:
-    """Two sentences, the table and its notes."""
-    table = format_table(*table1_rows(document), title=title_of(document))
-    return "\n".join([textwrap.fill(lead(document), 120), "", table, *NOTES])
+    """Two sentences, the two tables and their notes."""
+    tables = [format_table(t.header, t.rows, title=t.title) for t in (cost_table(document), measured_table(document))]
+    notes = "\n".join(textwrap.fill(note, _COLUMNS) for note in NOTES)
+    return "\n\n".join([textwrap.fill(lead(document), _COLUMNS), *tables, notes])
 
 
 def lead(document: dict[str, Any]) -> str:
@@ -228,13 +256,6 @@ def lead(document: dict[str, Any]) -> str:
         values = [100 * row["accuracy"]["accuracy"] for row in (exact, coarse, pruned)]
         text += f" Accuracy: {values[0]:.1f} %, {values[1]:.1f} % and {values[2]:.1f} %."
     return text
-
-
-def title_of(document: dict[str, Any]) -> str:
-    """Machine, runtime, threads and rounds."""
-    record = document["record"]
-    machine, threads = record["environment"]["machine"], record["measurements"][0]["subject"]["threads"]
-    return f"Table 1 on {machine['cpu']}, LiteRT, threads: {threads}, median of {record['rounds']} rounds"
 
 
 STUDY = Study("table1", measure_table1, table1_text)

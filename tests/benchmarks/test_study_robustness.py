@@ -174,10 +174,10 @@ def document_of(names):
 
 def test_the_table_has_a_row_for_every_condition(tmp_path):
     lines = robustness_table(document_of(["float", "INT8"])).splitlines()
-    assert lines[0] == "Accuracy on 200 recordings (given)"
+    assert lines[0] == "Accuracy in % on 200 recordings (given)"
     assert len(lines) == 3 + len(ALL_CONDITIONS)
     (row,) = [line for line in lines if line.startswith("25 % of joints lost")]
-    assert row.split("lost")[1].split() == "50.0 % [43.1, 56.9] 50.0 % [43.1, 56.9] 87.5 %".split()  # noqa: SIM905
+    assert row.split("lost")[1].split() == "50.0 [43.1, 56.9] 50.0 [43.1, 56.9] 87.5 %".split()  # noqa: SIM905
     assert robustness_table(document_of(["one"])).splitlines()[1].split() == ["condition", "one", "[95", "%]"]
     draw_robustness(document_of(list("abcdefg")), tmp_path / "new" / "a.json")  # more artifacts than styles
     assert (tmp_path / "new" / "a.png").is_file()
