@@ -79,8 +79,15 @@ def add_recordings(
 ) -> None:
     """The options that choose and read recordings: `recordings.sources.DataSource.of` takes them."""
     parser.add_argument("--data", type=Path, required=required, metavar="DIR", help=help)
-    parser.add_argument("--audio", type=Path, metavar="DIR", help="folder of the sound files, if not below --data")
     parser.add_argument("--protocol", default=protocol, metavar="NAME", help=protocol_help)
+    add_reading(parser)
+    parser.add_argument("--workers", type=whole, default=2, metavar="N", help="processes that read (default 2)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help=seed_help)
+
+
+def add_reading(parser: Parser) -> None:
+    """`--audio DIR`, `--missing-list FILE` and `--on-error`: the options of `recordings.catalogue.scan`."""
+    parser.add_argument("--audio", type=Path, metavar="DIR", help="folder of the sound files, if it is another one")
     parser.add_argument("--missing-list", type=Path, metavar="FILE", help="NTU's list of recordings without skeleton")
     parser.add_argument(
         "--on-error",
@@ -88,8 +95,6 @@ def add_recordings(
         default="raise",
         help="stop at a bad recording (default), or leave it out with a warning",
     )
-    parser.add_argument("--workers", type=whole, default=2, metavar="N", help="processes that read (default 2)")
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help=seed_help)
 
 
 def add_calibration(parser: Parser, *, count: int | None = None) -> None:

@@ -93,7 +93,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         "stream": options.stream,
         "drop": options.drop,
         "protocol": options.protocol,
-        "skipped": {problem.name: problem.reason for problem in problems},
+        "skipped": problems,
         **evaluation(logits, truth, config.labels),
     }
     if options.out:

@@ -22,11 +22,10 @@ from preprocess.errors import DataError, UsageError
 from preprocess.spec import PreprocessSpec
 from recordings.actions import class_indices
 from recordings.batches import FeatureLoader
-from recordings.catalogue import OnError
-from recordings.protocols import Split
+from recordings.calibration import audio_statistics
+from recordings.catalogue import OnError, Split
 from recordings.recording import Input, RecordingRef
 from recordings.sources import DataSource
-from recordings.statistics import audio_statistics
 
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .config import ModelConfig, labels_of, preset_config

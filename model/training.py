@@ -93,9 +93,10 @@ class Trainer(ABC):
             self._save()
         for name, variable in self._variables.items():
             variable.assign(self._best[name])
-        problems = (*training.problems, *validation.problems)
+        problems = {**training.problems, **validation.problems}
         if problems:
-            warn(f"{self.name}: {len(problems)} recording(s) could not be used; the first: {problems[0].reason}")
+            first = next(iter(problems.values()))
+            warn(f"{self.name}: {len(problems)} recording(s) could not be used; the first: {first}")
 
     def resume(self) -> bool:
         """Restores the saved state; False if there is none."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import DataError
 from .layouts import SkeletonLayout
-from .spec import HeatmapSpec
+from .spec import AnyFloatArray, DoubleArray, FloatArray, HeatmapSpec
 
-FloatArray = npt.NDArray[np.float32]
-DoubleArray = npt.NDArray[np.float64]
-AnyFloatArray = npt.NDArray[np.floating[Any]]
 IndexArray = npt.NDArray[np.intp]
 Size = tuple[int, int]  # rows, columns
 
@@ -48,14 +45,14 @@ def skeleton_to_heatmaps(
     layout: SkeletonLayout | None = None,
     rng: np.random.Generator | None = None,
 ) -> Heatmaps:
-    """Draws the joints and limbs of a recording.
+    """Draw the joints and limbs of a recording.
 
     Args:
         joints: float32 or float64 [T, P, J, 3], metres, camera space, y up. Non-finite joints are not drawn.
         confidence: float32 or float64 [T, P, J] in [0, 1]; a body is present in a frame where any of its is above 0.
         spec: sizes and constants.
-        layout: the joints' meaning; the layout that `spec` names unless given.
-        rng: draws the frames inside their segments (training); without it each segment's centre is taken.
+        layout: of the joints; by default the one that `spec` names.
+        rng: draws the frames inside their segments (training); without it, their centres are used.
 
     Raises:
         DataError: a shape or dtype is wrong, there is no frame, or a confidence lies outside [0, 1].
@@ -111,7 +108,7 @@ def _checked(
 def discard_invalid_joints(
     joints: DoubleArray, confidence: FloatArray
 ) -> tuple[DoubleArray, FloatArray, tuple[str, ...]]:
-    """Gives every joint with a coordinate that is not finite confidence 0 and position 0; and notes how many."""
+    """Give every joint with a coordinate that is not finite confidence 0 and position 0, and note their number."""
     invalid = ~(np.abs(joints) <= MAX_COORDINATE_M).all(-1)
     count = np.count_nonzero(invalid)
     if not count:
@@ -129,10 +126,10 @@ def select_bodies(joints: DoubleArray, confidence: FloatArray, spec: HeatmapSpec
     present = (confidence > 0).any(-1)
     motion = np.full(joints.shape[1], -1.0)
     for body in np.flatnonzero(present.any(0)):
-        seen = present[:, body]
+        frames = present[:, body]
         # float64 sums float32 exactly here: a body whose every confidence equals the minimum is kept
-        if confidence[seen, body].mean(dtype=np.float64) >= np.float32(spec.min_confidence):
-            motion[body] = joints[seen, body].var(axis=0).sum()
+        if confidence[frames, body].mean(dtype=np.float64) >= np.float32(spec.min_confidence):
+            motion[body] = joints[frames, body].var(axis=0).sum()
     order = np.argsort(-motion, kind="stable")
     return order[motion[order] >= 0][: spec.max_bodies]
 
@@ -146,18 +143,18 @@ def normalize_skeleton(
     the frames that show both, `spec.default_torso_m` where there is no such frame or the median is too small.
     """
     body = joints[:, 0]
-    seen = confidence[:, 0] >= np.float32(spec.min_confidence)
+    visible = confidence[:, 0] >= np.float32(spec.min_confidence)
     notes: tuple[str, ...] = ()
 
-    pelvis_frames = np.flatnonzero(seen[:, layout.pelvis])
+    pelvis_frames = np.flatnonzero(visible[:, layout.pelvis])
     if pelvis_frames.size:
         origin = body[pelvis_frames[0], layout.pelvis]
     else:
-        frame = int(np.argmax(seen.any(-1)))
-        origin = body[frame][seen[frame]].mean(0)
+        frame = int(np.argmax(visible.any(-1)))
+        origin = body[frame][visible[frame]].mean(0)
         notes += ("the main body's pelvis is never seen; the mean of its first joints seen is the origin",)
 
-    both = seen[:, layout.pelvis] & seen[:, layout.shoulder_center]
+    both = visible[:, layout.pelvis] & visible[:, layout.shoulder_center]
     torsos = np.linalg.norm(body[both, layout.shoulder_center] - body[both, layout.pelvis], axis=-1)
     torso_m = float(np.median(torsos)) if torsos.size else 0.0
     if torso_m <= spec.min_torso_m:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import DataError
-from .spec import DELTA_WIDTH, LogMelSpec
-
-FloatArray = npt.NDArray[np.float32]
-DoubleArray = npt.NDArray[np.float64]
-AnyFloatArray = npt.NDArray[np.floating[Any]]
+from .spec import DELTA_WIDTH, AnyFloatArray, DoubleArray, FloatArray, LogMelSpec
 
 # Savitzky-Golay weights (scipy.signal.savgol_coeffs): first derivative of a line, second of a parabola, width 9.
 # The kernels are (anti)symmetric; the weights are those of the middle frame and of the frames 1 to 4 away from it.
@@ -169,7 +165,10 @@ def _mel_blocks(spec: LogMelSpec) -> tuple[_MelBlock, ...]:
 
 
 def mel_filters(spec: LogMelSpec) -> FloatArray:
-    """Triangular Mel filters of unit area, as `librosa.filters.mel`: float32 [n_mels, n_fft // 2 + 1]."""
+    """Triangular Mel filters of unit area, as `librosa.filters.mel`: float32 [n_mels, n_fft // 2 + 1].
+
+    Warns of bands that are narrower than the distance of two bins: they hold no bin and stay at the floor.
+    """
     bin_hz = np.arange(spec.n_fft // 2 + 1) * spec.sample_rate_hz / spec.n_fft
     lowest_mel, highest_mel = _hz_to_mel(np.array([spec.fmin_hz, spec.fmax_hz])).tolist()
     edges_mel = np.linspace(lowest_mel, highest_mel, spec.n_mels + 2)
@@ -179,6 +178,11 @@ def mel_filters(spec: LogMelSpec) -> FloatArray:
     falling = (edges_hz[2:] - bin_hz) / width_hz[1:]
     triangles = np.maximum(0, np.minimum(rising, falling))
     filters: FloatArray = (triangles * 2 / (edges_hz[2:] - edges_hz[:-2])).astype(np.float32)
+    empty = np.count_nonzero(~filters.any(axis=1))
+    if empty:
+        warnings.warn(
+            f"{empty} of {spec.n_mels} Mel bands hold no frequency; reduce n_mels or raise n_fft", stacklevel=2
+        )
     return filters
 
 
@@ -200,7 +204,7 @@ def _mel_to_hz(mel: DoubleArray) -> DoubleArray:
 
 
 def stack_deltas(log_mel: FloatArray, spec: LogMelSpec) -> FloatArray:
-    """Adds Δ and Δ² as channels and standardises: float32 [n_mels, frames] in dB → float32 [n_mels, frames, 3].
+    """Add Δ and Δ² as channels and standardises: float32 [n_mels, frames] in dB → float32 [n_mels, frames, 3].
 
     As `librosa.feature.delta` of order 1 and 2, width 9, `mode="interp"`.
 
@@ -218,7 +222,7 @@ def stack_deltas(log_mel: FloatArray, spec: LogMelSpec) -> FloatArray:
 
 
 def _delta(log_mel: FloatArray, weights: tuple[float, ...], symmetry: int) -> FloatArray:
-    """Filters along time with a kernel of width 9.
+    """Filter along time with a kernel of width 9.
 
     At the edges `mode="interp"` differentiates the polynomial fitted to the first or last 9 frames. Its degree is the
     order of the derivative, which is therefore constant there: the edge repeats the nearest full window's value.

@@ -1,6 +1,6 @@
 """The specification of the two inputs: every size and constant that training, export and a device share.
 
-It travels with each checkpoint and artefact as JSON. Frozen; a value that cannot work is refused when the
+It travels with each checkpoint and artifact as JSON. Frozen; a value that cannot work is refused when the
 specification is made, not when it is first used.
 """
 
@@ -9,20 +9,21 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from .errors import DataError
+import numpy as np
+import numpy.typing as npt
+
+from .errors import DataError, require
 from .layouts import LAYOUTS, NTU25, SkeletonLayout
 
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+DoubleArray: TypeAlias = npt.NDArray[np.float64]
+AnyFloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 _Part = TypeVar("_Part", "HeatmapSpec", "LogMelSpec")
 
 SPEC_VERSION = 1
 DELTA_WIDTH = 9  # frames; librosa.feature.delta needs at least this many
-
-
-def _require(condition: bool, name: str, value: object, remedy: str) -> None:
-    if not condition:
-        raise DataError(f"{name} is {value!r}; {remedy}")
 
 
 def _require_finite(owner: object) -> None:
@@ -46,7 +47,7 @@ class HeatmapSpec:
         max_bodies: bodies kept, those with most motion first.
         default_torso_m: torso length used when none can be measured, in metres.
         min_torso_m: a measured torso length must exceed it, in metres.
-        layout: name of the skeleton layout that recordings have unless they say otherwise.
+        layout: name of the skeleton layout of recordings that do not name theirs.
     """
 
     size: int = 224
@@ -61,15 +62,15 @@ class HeatmapSpec:
 
     def __post_init__(self) -> None:
         _require_finite(self)
-        _require(self.size >= 8, "size", self.size, "use at least 8 pixels")
-        _require(self.sampled_frames >= 2, "sampled_frames", self.sampled_frames, "the motion map needs at least 2")
-        _require(self.sigma_px > 0, "sigma_px", self.sigma_px, "use a positive number of pixels")
-        _require(self.field_of_view_torso > 0, "field_of_view_torso", self.field_of_view_torso, "use a positive length")
-        _require(0 < self.min_confidence <= 1, "min_confidence", self.min_confidence, "use a number in (0, 1]")
-        _require(self.max_bodies >= 1, "max_bodies", self.max_bodies, "keep at least one body")
-        _require(self.default_torso_m > 0, "default_torso_m", self.default_torso_m, "use a positive length in metres")
-        _require(self.min_torso_m > 0, "min_torso_m", self.min_torso_m, "use a positive length in metres")
-        _require(self.layout in LAYOUTS, "layout", self.layout, f"use one of {', '.join(LAYOUTS)}")
+        require(self.size >= 8, "size", self.size, "use at least 8 pixels")
+        require(self.sampled_frames >= 2, "sampled_frames", self.sampled_frames, "the motion map needs at least 2")
+        require(self.sigma_px > 0, "sigma_px", self.sigma_px, "use a positive number of pixels")
+        require(self.field_of_view_torso > 0, "field_of_view_torso", self.field_of_view_torso, "use a positive length")
+        require(0 < self.min_confidence <= 1, "min_confidence", self.min_confidence, "use a number in (0, 1]")
+        require(self.max_bodies >= 1, "max_bodies", self.max_bodies, "keep at least one body")
+        require(self.default_torso_m > 0, "default_torso_m", self.default_torso_m, "use a positive length in metres")
+        require(self.min_torso_m > 0, "min_torso_m", self.min_torso_m, "use a positive length in metres")
+        require(self.layout in LAYOUTS, "layout", self.layout, f"use one of {', '.join(LAYOUTS)}")
 
     @property
     def channels(self) -> int:
@@ -118,28 +119,28 @@ class LogMelSpec:
 
     def __post_init__(self) -> None:
         _require_finite(self)
-        _require(self.sample_rate_hz > 0, "sample_rate_hz", self.sample_rate_hz, "use a positive rate")
-        _require(
+        require(self.sample_rate_hz > 0, "sample_rate_hz", self.sample_rate_hz, "use a positive rate")
+        require(
             0 < self.window_samples <= self.n_fft,
             "window_samples",
             self.window_samples,
             f"use 1 to n_fft = {self.n_fft} samples",
         )
-        _require(self.n_fft % 2 == 0, "n_fft", self.n_fft, "use an even length")
-        _require(self.hop_samples > 0, "hop_samples", self.hop_samples, "use a positive number of samples")
-        _require(self.n_mels > 0, "n_mels", self.n_mels, "use at least one band")
-        _require(
+        require(self.n_fft % 2 == 0, "n_fft", self.n_fft, "use an even length")
+        require(self.hop_samples > 0, "hop_samples", self.hop_samples, "use a positive number of samples")
+        require(self.n_mels > 0, "n_mels", self.n_mels, "use at least one band")
+        require(
             0 <= self.fmin_hz < self.fmax_hz <= self.sample_rate_hz / 2,
             "fmin_hz, fmax_hz",
             (self.fmin_hz, self.fmax_hz),
             f"use 0 <= fmin_hz < fmax_hz <= {self.sample_rate_hz / 2:g}, half the sample rate",
         )
-        _require(self.frames >= DELTA_WIDTH, "frames", self.frames, f"Δ needs at least {DELTA_WIDTH} frames")
-        _require(0 < self.amin <= 1, "amin", self.amin, "use a power in (0, 1]")
-        _require(self.top_db > 0, "top_db", self.top_db, "use a positive range in dB")
-        _require(len(self.mean) == 3, "mean", self.mean, "give one number for each of log-Mel, Δ and Δ²")
-        _require(len(self.std) == 3, "std", self.std, "give one number for each of log-Mel, Δ and Δ²")
-        _require(all(s > 0 for s in self.std), "std", self.std, "every deviation must be positive")
+        require(self.frames >= DELTA_WIDTH, "frames", self.frames, f"Δ needs at least {DELTA_WIDTH} frames")
+        require(0 < self.amin <= 1, "amin", self.amin, "use a power in (0, 1]")
+        require(self.top_db > 0, "top_db", self.top_db, "use a positive range in dB")
+        require(len(self.mean) == 3, "mean", self.mean, "give one number for each of log-Mel, Δ and Δ²")
+        require(len(self.std) == 3, "std", self.std, "give one number for each of log-Mel, Δ and Δ²")
+        require(all(s > 0 for s in self.std), "std", self.std, "every deviation must be positive")
 
     @property
     def samples(self) -> int:
@@ -221,7 +222,7 @@ class PreprocessSpec:
 
 
 def _read(kind: type[_Part], data: Any, part: str) -> _Part:
-    """Builds one part from its JSON object, checking names and types against the defaults'."""
+    """Build one part from its JSON object, check names and types against the defaults'."""
     if not isinstance(data, dict):
         raise DataError(f"specification part {part!r} is missing or not a JSON object")
     defaults = {item.name: getattr(kind(), item.name) for item in fields(kind)}
@@ -237,7 +238,7 @@ def _typed(value: Any, default: Any, name: str) -> Any:
     if isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(default):
-        raise DataError(f"{name} is {value!r}; a value of type {type(default).__name__} belongs there")
+        raise DataError(f"{name} is {value!r}; it must be of type {type(default).__name__}")
     return value
 
 

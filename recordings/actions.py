@@ -1,4 +1,4 @@
-"""Names of the actions, as the data sets' own authors give them.
+"""Names of the actions, as the data sets' authors give them.
 
 Sources: the README of NTU RGB+D (shahroudy/NTURGB-D), A001 to A060 in order; the page of MSR Daily Activity 3D,
 a01 to a16 in order.
@@ -105,7 +105,7 @@ def action_name(format: str, action: int) -> str:
 
     Args:
         format: `ntu` or `msr`.
-        action: the data set's own 1-based number.
+        action: the data set's 1-based number.
 
     Raises:
         DataError: the format is unknown or has no such action.
@@ -130,8 +130,8 @@ def class_indices(refs: Sequence[RecordingRef], codes: Sequence[str]) -> npt.NDA
     for ref in refs:
         if action_code(ref.format, ref.action) not in index:
             raise DataError(
-                f"recording {ref.name} shows {action_name(ref.format, ref.action)!r}, which the model does not know; "
-                f"its classes are {', '.join(codes)}"
+                f"recording {ref.name} shows {action_name(ref.format, ref.action)!r}, not a class of the model; "
+                f"those are {', '.join(codes)}"
             )
     return np.array([index[action_code(ref.format, ref.action)] for ref in refs], dtype=np.int32)
 

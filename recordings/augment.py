@@ -1,7 +1,7 @@
 """Augmentation of skeletons, waveforms and spectrograms (paper, appendix B). For training only.
 
-Every function takes the random generator that it draws from and leaves its inputs as they were. Constants that the
-paper gives are the defaults; the sizes of SpecAugment's warp and masks and of the time shift are not in the paper
+Every function takes the random generator that it draws from and does not change its inputs. The paper's constants
+are the defaults; the sizes of SpecAugment's warp and masks and of the time shift are not in the paper
 and follow Park et al. 2019, in proportion to the length of the clips here.
 """
 
@@ -13,10 +13,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.errors import DataError
+from preprocess.errors import DataError, require
 from preprocess.layouts import SkeletonLayout
-
-_Array = npt.NDArray[np.float32]
+from preprocess.spec import FloatArray
 
 _VOCODER_N_FFT = 2048  # librosa's default; smaller transforms are not faster (more frames) and sound worse
 
@@ -29,7 +28,7 @@ class SkeletonAugmentation:
         rotation_deg: the body turns about the vertical axis by an angle drawn from ± this, in degrees.
         flip_probability: probability that left and right are exchanged.
         frame_step: every n-th frame is kept, starting at a random one; 1 keeps all.
-        joint_dropout: probability that a joint is missing for the whole recording.
+        joint_dropout: probability that a joint is missing for all of the recording.
         noise_m: standard deviation of the Gaussian noise on every coordinate, in metres.
     """
 
@@ -40,12 +39,7 @@ class SkeletonAugmentation:
     noise_m: float = 0.01
 
     def __post_init__(self) -> None:
-        _require_within(self, "rotation_deg", 0, 180)
-        _require_within(self, "flip_probability", 0, 1)
-        _require_within(self, "frame_step", 1, math.inf)
-        _require_within(self, "joint_dropout", 0, 1)
-        _require_within(self, "noise_m", 0, math.inf)
-        _require_finite(self)
+        _check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -71,36 +65,37 @@ class AudioAugmentation:
     time_mask_frames: int = 32
 
     def __post_init__(self) -> None:
-        _require_within(self, "pitch_semitones", 0, 12)
-        _require_within(self, "stretch", 0, 0.5)
-        for item in fields(self)[2:]:
-            _require_within(self, item.name, 0, math.inf)
-        _require_finite(self)
+        _check_ranges(self)
 
 
-def _require_within(owner: object, name: str, low: float, high: float) -> None:
-    value = getattr(owner, name)
-    if not low <= value <= high:
+_RANGES = {
+    "rotation_deg": (0, 180),
+    "flip_probability": (0, 1),
+    "frame_step": (1, math.inf),
+    "joint_dropout": (0, 1),
+    "pitch_semitones": (0, 12),
+    "stretch": (0, 0.5),
+}  # of all others: 0 or more
+
+
+def _check_ranges(augmentation: SkeletonAugmentation | AudioAugmentation) -> None:
+    for item in fields(augmentation):
+        value = getattr(augmentation, item.name)
+        low, high = _RANGES.get(item.name, (0, math.inf))
         bounds = f"at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
-        raise DataError(f"augmentation {name} is {value!r}; use a number {bounds}")
-
-
-def _require_finite(owner: SkeletonAugmentation | AudioAugmentation) -> None:
-    for item in fields(owner):
-        value = getattr(owner, item.name)
-        if not math.isfinite(value):
-            raise DataError(f"augmentation {item.name} is {value!r}; use a finite number")
+        require(low <= value <= high, f"augmentation {item.name}", value, f"use a number {bounds}")
+        require(math.isfinite(value), f"augmentation {item.name}", value, "use a finite number")
 
 
 def augment_skeleton(
-    joints: _Array,
-    confidence: _Array,
+    joints: FloatArray,
+    confidence: FloatArray,
     layout: SkeletonLayout,
     augmentation: SkeletonAugmentation,
     rng: np.random.Generator,
     *,
     min_frames: int = 1,
-) -> tuple[_Array, _Array]:
+) -> tuple[FloatArray, FloatArray]:
     """A random variation of a skeleton sequence.
 
     In this order: frame skipping, rotation about the vertical axis, flip, noise, joint dropout. All bodies move
@@ -111,12 +106,12 @@ def augment_skeleton(
         confidence: float32 [T, P, J] in [0, 1].
         layout: names the pelvis and each joint's mirror image.
         augmentation: how much of what.
-        rng: where randomness comes from.
+        rng: source of the draws.
         min_frames: frames are skipped only if at least this many remain.
 
     Returns:
-        joints and confidence of the same kind; T shrinks when frames are skipped. Joints of confidence 0 are
-        zero, as readers leave them.
+        joints and confidence of the same dtypes; T shrinks when frames are skipped. Joints of confidence 0 are
+        zero, as from the readers.
     """
     step = augmentation.frame_step
     offset = int(rng.integers(step))
@@ -131,28 +126,32 @@ def augment_skeleton(
     return hide_joints(joints, confidence, _kept_joints(confidence.shape[1:], layout, augmentation.joint_dropout, rng))
 
 
-def hide_joints(joints: _Array, confidence: _Array, kept: npt.NDArray[np.bool_]) -> tuple[_Array, _Array]:
-    """Joints and confidence of a skeleton in which only the joints `kept` (any shape that fits [T, P, J]) are seen.
+def hide_joints(
+    joints: FloatArray, confidence: FloatArray, kept: npt.NDArray[np.bool_]
+) -> tuple[FloatArray, FloatArray]:
+    """Joints and confidence of a skeleton that loses all joints but `kept` (any shape that broadcasts to [T, P, J]).
 
-    Every joint of confidence 0 is zero, as readers leave them.
+    Every joint of confidence 0 is zero, as from the readers.
     """
     confidence = confidence * kept
     return np.where(confidence[..., None] > 0, joints, np.float32(0)), confidence
 
 
-def _mean_pelvis(joints: _Array, confidence: _Array, layout: SkeletonLayout) -> _Array:
-    seen = joints[:, :, layout.pelvis][confidence[:, :, layout.pelvis] > 0]
-    finite = seen[np.isfinite(seen).all(axis=-1)]
-    pivot: _Array = finite.mean(axis=0) if len(finite) else np.zeros(3, np.float32)
+def _mean_pelvis(joints: FloatArray, confidence: FloatArray, layout: SkeletonLayout) -> FloatArray:
+    pelvis = joints[:, :, layout.pelvis][confidence[:, :, layout.pelvis] > 0]
+    finite = pelvis[np.isfinite(pelvis).all(axis=-1)]
+    pivot: FloatArray = finite.mean(axis=0) if len(finite) else np.zeros(3, np.float32)
     return pivot
 
 
-def _rotation_about_y(angle_rad: float) -> _Array:
+def _rotation_about_y(angle_rad: float) -> FloatArray:
     cos, sin = math.cos(angle_rad), math.sin(angle_rad)
     return np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], np.float32)
 
 
-def _flip(joints: _Array, confidence: _Array, layout: SkeletonLayout, pivot: _Array) -> tuple[_Array, _Array]:
+def _flip(
+    joints: FloatArray, confidence: FloatArray, layout: SkeletonLayout, pivot: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     mirror = list(layout.mirror)
     flipped = joints[:, :, mirror]
     flipped[..., 0] = 2 * pivot[0] - flipped[..., 0]
@@ -170,13 +169,13 @@ def _kept_joints(
 
 
 def augment_waveform(
-    waveform: _Array,
+    waveform: FloatArray,
     sample_rate_hz: int,
     augmentation: AudioAugmentation,
     rng: np.random.Generator,
     *,
     needed_samples: int | None = None,
-) -> _Array:
+) -> FloatArray:
     """A random variation of pitch, tempo and onset.
 
     Pitch shift and time stretch share one pass of the phase vocoder: librosa's `pitch_shift` is itself a stretch by
@@ -186,8 +185,8 @@ def augment_waveform(
         waveform: float32 [N], mono.
         sample_rate_hz: its rate.
         augmentation: how much of what.
-        rng: where randomness comes from.
-        needed_samples: when the caller uses only the first so many samples, what cannot reach them is not computed.
+        rng: source of the draws.
+        needed_samples: when the caller uses only the first `needed_samples`, the rest is not computed.
 
     Returns:
         float32 [M]; M follows from N, the tempo and the shift, which leaves at least half of the sound.
@@ -210,7 +209,7 @@ def augment_waveform(
     return np.concatenate([np.zeros(shift, np.float32), waveform])
 
 
-def _shift_pitch_and_tempo(waveform: _Array, sample_rate_hz: int, semitones: float, tempo: float) -> _Array:
+def _shift_pitch_and_tempo(waveform: FloatArray, sample_rate_hz: int, semitones: float, tempo: float) -> FloatArray:
     from librosa import resample
 
     padded = np.pad(waveform, (0, max(0, _VOCODER_N_FFT - len(waveform))))
@@ -220,7 +219,7 @@ def _shift_pitch_and_tempo(waveform: _Array, sample_rate_hz: int, semitones: flo
     return np.asarray(shifted, np.float32)
 
 
-def time_stretch(waveform: _Array, rate: float) -> _Array:
+def time_stretch(waveform: FloatArray, rate: float) -> FloatArray:
     """As `librosa.effects.time_stretch`, with a phase vocoder that does all frames at once: about twice as fast.
 
     Args:
@@ -247,17 +246,17 @@ def time_stretch(waveform: _Array, rate: float) -> _Array:
     phasor[silent] = 1
     advance = phasor[1:] * phasor[:-1].conj()
     phases = np.cumprod(np.concatenate([phasor[:1], advance[before[:-1]]]), axis=0)
-    stretched: _Array = istft((mixed * phases).T, n_fft=_VOCODER_N_FFT, length=round(len(waveform) / rate))
+    stretched: FloatArray = istft((mixed * phases).T, n_fft=_VOCODER_N_FFT, length=round(len(waveform) / rate))
     return stretched
 
 
-def spec_augment(log_mel: _Array, augmentation: AudioAugmentation, rng: np.random.Generator) -> _Array:
+def spec_augment(log_mel: FloatArray, augmentation: AudioAugmentation, rng: np.random.Generator) -> FloatArray:
     """SpecAugment (Park et al. 2019): time warp, then frequency and time masks filled with the clip's mean.
 
     Args:
-        log_mel: float32 [bands, frames], dB, before Δ and Δ² are taken.
+        log_mel: float32 [bands, frames], dB, before Δ and Δ².
         augmentation: how much of what.
-        rng: where randomness comes from.
+        rng: source of the draws.
 
     Returns:
         float32 [bands, frames], a new array.
@@ -278,8 +277,8 @@ def _random_span(size: int, max_width: int, rng: np.random.Generator) -> slice:
     return slice(start, start + width)
 
 
-def _warp_time(log_mel: _Array, max_shift: int, rng: np.random.Generator) -> _Array:
-    """Moves one inner frame and stretches both sides to follow; ends stay. Linear between neighbouring frames."""
+def _warp_time(log_mel: FloatArray, max_shift: int, rng: np.random.Generator) -> FloatArray:
+    """Move one inner frame and stretch both sides to follow; ends stay. Linear between neighbouring frames."""
     frames = log_mel.shape[1]
     reach = min(max_shift, (frames - 3) // 2)
     if reach < 1:
@@ -290,5 +289,5 @@ def _warp_time(log_mel: _Array, max_shift: int, rng: np.random.Generator) -> _Ar
     source = np.interp(np.arange(frames), [0, moved, last], [0, centre, last])
     before = np.minimum(source.astype(np.intp), last - 1)
     weight = (source - before).astype(np.float32)
-    warped: _Array = log_mel[:, before] * (1 - weight) + log_mel[:, before + 1] * weight
+    warped: FloatArray = log_mel[:, before] * (1 - weight) + log_mel[:, before + 1] * weight
     return warped

@@ -1,6 +1,6 @@
 """Batches of preprocessed recordings, computed from disk in worker processes while the consumer trains.
 
-What a sample holds depends on the seed, the epoch and the recording's name alone: neither on the number of workers
+The content of a sample depends on the seed, the epoch and the recording's name alone: neither on the number of workers
 nor on the order, and epoch k is the same whether or not the epochs before it were run.
 """
 
@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.errors import DataError, PocketHarError, UsageError
-from preprocess.spec import PreprocessSpec
+from preprocess.errors import DataError, PocketHarError, UsageError, require
+from preprocess.spec import FloatArray, PreprocessSpec
 
 from .augment import AudioAugmentation, SkeletonAugmentation
 from .catalogue import OnError
 from .reading import read_recording
 from .recording import INPUTS, Arrays, Input, RecordingRef, preprocess_recording
 from .workers import WorkerPool, run_here
+
+_Task: TypeAlias = tuple[RecordingRef, int]  # and the number of the epoch
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Batch:
         names: the recordings' names.
     """
 
-    skeleton: npt.NDArray[np.float32] | None
-    audio: npt.NDArray[np.float32] | None
+    skeleton: FloatArray | None
+    audio: FloatArray | None
     labels: npt.NDArray[np.int32]
     names: tuple[str, ...]
 
@@ -48,53 +51,40 @@ class Batch:
         return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A recording that was left out, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class _Task:
-    ref: RecordingRef
-    epoch: int
-
-
-@dataclass(frozen=True)
-class _SampleMaker:
-    """What a worker does: read one recording and preprocess it."""
-
-    spec: PreprocessSpec
-    inputs: tuple[Input, ...]
-    seed: int
-    skeleton_augmentation: SkeletonAugmentation | None
-    audio_augmentation: AudioAugmentation | None
-
-    def __call__(self, task: _Task) -> Arrays:
-        try:
-            recording = read_recording(task.ref, sample_rate_hz=self.spec.audio.sample_rate_hz, inputs=self.inputs)
-        except OSError as error:
-            raise DataError(f"{task.ref.name} cannot be read: {error}") from error
-        return preprocess_recording(
-            recording,
-            self.spec,
-            inputs=self.inputs,
-            rng=recording_rng(self.seed, task.epoch, task.ref.name),
-            skeleton_augmentation=self.skeleton_augmentation,
-            audio_augmentation=self.audio_augmentation,
-        )
-
-
 def recording_rng(seed: int, number: int, name: str) -> np.random.Generator:
-    """A generator of its own for every seed, number (an epoch, a kind of corruption) and recording's name."""
+    """An independent generator for every seed, number (an epoch, a kind of corruption) and recording's name."""
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return np.random.default_rng((seed, number, int.from_bytes(digest, "big")))
 
 
+def _read_and_preprocess(
+    task: _Task,
+    *,
+    spec: PreprocessSpec,
+    inputs: tuple[Input, ...],
+    seed: int,
+    skeleton_augmentation: SkeletonAugmentation | None,
+    audio_augmentation: AudioAugmentation | None,
+) -> Arrays:
+    """The job of a worker: read only the files that the inputs need, and preprocess."""
+    ref, epoch = task
+    try:
+        recording = read_recording(ref, sample_rate_hz=spec.audio.sample_rate_hz, inputs=inputs)
+    except OSError as error:
+        raise DataError(f"{ref.name} cannot be read: {error}") from error
+    return preprocess_recording(
+        recording,
+        spec,
+        inputs=inputs,
+        rng=recording_rng(seed, epoch, ref.name),
+        skeleton_augmentation=skeleton_augmentation,
+        audio_augmentation=audio_augmentation,
+    )
+
+
+@dataclass(eq=False)
 class FeatureLoader:
-    """Reads, varies and preprocesses recordings, epoch by epoch.
+    """Read, varies and preprocesses recordings, epoch by epoch.
 
     Use as a context manager. The workers start with the first epoch and serve all others. Memory is bounded: besides
     the references there are at most `batch_size + 2 · workers` samples in flight, and the batch handed out.
@@ -103,66 +93,56 @@ class FeatureLoader:
             for epoch in range(epochs):
                 for batch in loader.epoch(epoch):
                     ...
+
+    Attributes:
+        refs: the recordings.
+        labels: class index of each.
+        spec: sizes and constants.
+        batch_size: samples of a batch; the last one of an epoch may have fewer.
+        seed: of order and variations, 0 or more.
+        workers: processes; 0 computes in this one.
+        inputs: which of `skeleton` and `audio` to compute; files that no input needs are not read.
+        shuffle: draw a new order for every epoch.
+        drop_remainder: leaves out a last batch that is not full.
+        skeleton_augmentation, audio_augmentation: variations for training, or None for evaluation.
+        on_error: a recording that cannot be used ends the epoch with its error (`raise`), or is left out and listed
+            in `problems` (`skip`); the next one takes its place in the batch.
+        problems: why recordings were left out so far, by their names.
+        waiting_s: time that the consumer has spent waiting for batches in the latest epoch, in seconds.
+
+    Raises:
+        UsageError: an option is out of range.
+        DataError: there are no recordings, or not one label for each.
     """
 
-    def __init__(
-        self,
-        refs: Sequence[RecordingRef],
-        labels: Sequence[int] | npt.NDArray[np.integer[Any]],
-        spec: PreprocessSpec,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        workers: int = 2,
-        inputs: Sequence[Input] = INPUTS,
-        shuffle: bool = False,
-        drop_remainder: bool = False,
-        skeleton_augmentation: SkeletonAugmentation | None = None,
-        audio_augmentation: AudioAugmentation | None = None,
-        on_error: OnError = "raise",
-    ) -> None:
-        """Checks the options; nothing is read yet.
+    refs: Sequence[RecordingRef]
+    labels: Sequence[int] | npt.NDArray[np.integer[Any]]
+    spec: PreprocessSpec
+    _: KW_ONLY
+    batch_size: int
+    seed: int = 0
+    workers: int = 2
+    inputs: Sequence[Input] = INPUTS
+    shuffle: bool = False
+    drop_remainder: bool = False
+    skeleton_augmentation: SkeletonAugmentation | None = None
+    audio_augmentation: AudioAugmentation | None = None
+    on_error: OnError = "raise"
+    problems: dict[str, str] = field(init=False, default_factory=dict)
+    waiting_s: float = field(init=False, default=0.0)
+    _pool: WorkerPool[_Task] | None = field(init=False, repr=False, default=None)
 
-        Args:
-            refs: the recordings.
-            labels: class index of each.
-            spec: sizes and constants.
-            batch_size: samples of a batch; the last one of an epoch may have fewer.
-            seed: of order and variations, 0 or more.
-            workers: processes; 0 computes in this one.
-            inputs: which of `skeleton` and `audio` to compute; files that no input needs are not read.
-            shuffle: every epoch has its own order.
-            drop_remainder: leaves a last batch out that is not full.
-            skeleton_augmentation, audio_augmentation: variations for training, or None for evaluation.
-            on_error: a recording that cannot be used ends the epoch with its error, or is left out and listed in
-                `problems`; the next one takes its place in the batch.
-
-        Raises:
-            UsageError: an option is out of range.
-            DataError: there are no recordings, or not one label for each.
-        """
-        _require(batch_size >= 1, "batch_size", batch_size, "use at least 1")
-        _require(workers >= 0, "workers", workers, "use 0 or more")
-        _require(seed >= 0, "seed", seed, "use 0 or more")
-        _require(len(inputs) > 0 and set(inputs) <= set(INPUTS), "inputs", inputs, f"use some of {', '.join(INPUTS)}")
-        _require(on_error in ("raise", "skip"), "on_error", on_error, "use raise or skip")
-        if not refs:
+    def __post_init__(self) -> None:
+        known = len(self.inputs) > 0 and set(self.inputs) <= set(INPUTS)
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "use at least 1", UsageError)
+        require(self.workers >= 0, "workers", self.workers, "use 0 or more", UsageError)
+        require(self.seed >= 0, "seed", self.seed, "use 0 or more", UsageError)
+        require(known, "inputs", self.inputs, f"use some of {', '.join(INPUTS)}", UsageError)
+        require(self.on_error in ("raise", "skip"), "on_error", self.on_error, "use raise or skip", UsageError)
+        if not self.refs:
             raise DataError("there are no recordings to load; check the folder and the split")
-        if len(labels) != len(refs):
-            raise DataError(f"{len(labels)} labels were given for {len(refs)} recordings; give one for each")
-        self._refs = tuple(refs)
-        self._labels = np.asarray(labels, np.int32)
-        self._batch_size = batch_size
-        self._workers = workers
-        self._shuffle = shuffle
-        self._drop_remainder = drop_remainder
-        self._on_error = on_error
-        self._job = _SampleMaker(spec, tuple(inputs), seed, skeleton_augmentation, audio_augmentation)
-        shapes = {"skeleton": spec.skeleton.shape, "audio": spec.audio.shape}
-        self._shapes: dict[str, tuple[int, ...]] = {name: shapes[name] for name in inputs}
-        self._pool: WorkerPool[_Task] | None = None
-        self._problems: dict[str, Problem] = {}
-        self._waiting_s = 0.0
+        if len(self.labels) != len(self.refs):
+            raise DataError(f"{len(self.refs)} recordings have {len(self.labels)} labels; give one for each")
 
     def __enter__(self) -> FeatureLoader:
         return self
@@ -171,7 +151,7 @@ class FeatureLoader:
         self.close()
 
     def close(self) -> None:
-        """Ends the workers. An epoch asked for later starts new ones."""
+        """End the workers. An epoch asked for later starts new ones."""
         if self._pool is not None:
             self._pool.close()
             self._pool = None
@@ -179,21 +159,11 @@ class FeatureLoader:
     @property
     def steps_per_epoch(self) -> int:
         """Batches of an epoch in which no recording is left out."""
-        full, rest = divmod(len(self._refs), self._batch_size)
-        return full + bool(rest and not self._drop_remainder)
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """Recordings that were left out so far, each once."""
-        return tuple(self._problems.values())
-
-    @property
-    def waiting_s(self) -> float:
-        """Time that the consumer has spent waiting for batches in the latest epoch, in seconds."""
-        return self._waiting_s
+        full, rest = divmod(len(self.refs), self.batch_size)
+        return full + bool(rest and not self.drop_remainder)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one epoch. It may be given up at any time; starting another one ends it.
+        """The batches of one epoch. It may be abandoned at any time; starting another one ends it.
 
         Args:
             number: of the epoch, 0 or more; it seeds the order and the variations.
@@ -202,87 +172,67 @@ class FeatureLoader:
             DataError: a recording cannot be used (`on_error="raise"`), or none of them can.
             MissingComponentError: a worker died, or there is too little shared memory.
         """
-        order = self._order(number).tolist()
-        results = self._results(_Task(self._refs[index], number) for index in order)
-        batch = _Assembly(self._shapes, self._batch_size)
-        self._waiting_s = 0.0
-        loaded = 0
+        order = range(len(self.refs))
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, number)).permutation(len(self.refs)).tolist()
+        results = self._results([(self.refs[index], number) for index in order])
+        arrays, members = self._empty(), list[int]()
+        self.waiting_s = 0.0
+        empty = True
         started = time.perf_counter()
         for index in order:
             # The result may be a view of shared memory: it must not live on in a variable while this is suspended.
-            loaded += self._take(index, next(results), batch)
-            if batch.is_full:
-                finished = batch.finish()
-                self._waiting_s += time.perf_counter() - started
-                yield finished
+            if self._put(index, next(results), arrays, len(members)):
+                members.append(index)
+            if len(members) == self.batch_size:
+                self.waiting_s += time.perf_counter() - started
+                yield self._batch(arrays, members)
+                arrays, members, empty = self._empty(), [], False
                 started = time.perf_counter()
-        self._waiting_s += time.perf_counter() - started
-        if not loaded:
-            first = next(iter(self._problems.values()))
-            raise DataError(f"none of the {len(order)} recordings can be used; the first problem is: {first.reason}")
-        if batch.names and not self._drop_remainder:
-            yield batch.finish()
+        self.waiting_s += time.perf_counter() - started
+        if empty and not members:
+            first = next(iter(self.problems.values()))
+            raise DataError(f"none of the {len(order)} recordings can be used; the first problem is: {first}")
+        if members and not self.drop_remainder:
+            yield self._batch(arrays, members)
 
-    def _order(self, epoch: int) -> npt.NDArray[np.intp]:
-        if not self._shuffle:
-            return np.arange(len(self._refs))
-        return np.random.default_rng((self._job.seed, epoch)).permutation(len(self._refs))
-
-    def _results(self, tasks: Iterable[_Task]) -> Iterator[Arrays | PocketHarError]:
-        if self._workers == 0:
-            return run_here(self._job, tasks)
+    def _results(self, tasks: list[_Task]) -> Iterator[Arrays | PocketHarError]:
+        job = partial(
+            _read_and_preprocess,
+            spec=self.spec,
+            inputs=tuple(self.inputs),
+            seed=self.seed,
+            skeleton_augmentation=self.skeleton_augmentation,
+            audio_augmentation=self.audio_augmentation,
+        )
+        if self.workers == 0:
+            return run_here(job, tasks)
         if self._pool is None or self._pool.closed:
-            prefetch = self._batch_size + 2 * self._workers
-            self._pool = WorkerPool(self._job, self._shapes, workers=self._workers, prefetch=prefetch)
+            prefetch = self.batch_size + 2 * self.workers
+            self._pool = WorkerPool(job, self._shapes, workers=self.workers, prefetch=prefetch)
         return self._pool.imap(tasks)
 
-    def _take(self, index: int, result: Arrays | PocketHarError, batch: _Assembly) -> bool:
-        """Adds a result to the batch; false when the recording is left out."""
-        name = self._refs[index].name
-        if isinstance(result, DataError) and self._on_error == "skip":
-            self._problems.setdefault(name, Problem(name, str(result)))
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes = {"skeleton": self.spec.skeleton.shape, "audio": self.spec.audio.shape}
+        return {name: shapes[name] for name in self.inputs}
+
+    def _empty(self) -> Arrays:
+        return {name: np.empty((self.batch_size, *shape), np.float32) for name, shape in self._shapes.items()}
+
+    def _put(self, index: int, result: Arrays | PocketHarError, arrays: Arrays, place: int) -> bool:
+        """Copy a result to its place in the batch; False when the recording is left out."""
+        if isinstance(result, DataError) and self.on_error == "skip":
+            self.problems.setdefault(self.refs[index].name, str(result))
             return False
         if isinstance(result, PocketHarError):
             raise result
-        batch.add(result, int(self._labels[index]), name)
+        for name, array in arrays.items():
+            array[place] = result[name]
         return True
 
-
-class _Assembly:
-    """A batch being filled."""
-
-    def __init__(self, shapes: dict[str, tuple[int, ...]], batch_size: int) -> None:
-        self._shapes = shapes
-        self._batch_size = batch_size
-        self._clear()
-
-    def _clear(self) -> None:
-        self._arrays: Arrays = {}
-        self._labels: list[int] = []
-        self.names: list[str] = []
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.names) == self._batch_size
-
-    def add(self, sample: Arrays, label: int, name: str) -> None:
-        for key, shape in self._shapes.items():
-            if key not in self._arrays:
-                self._arrays[key] = np.empty((self._batch_size, *shape), np.float32)
-            self._arrays[key][len(self.names)] = sample[key]
-        self._labels.append(label)
-        self.names.append(name)
-
-    def finish(self) -> Batch:
-        """The batch so far; the assembly is empty afterwards."""
-        count = len(self.names)
-        arrays = {key: values[:count] for key, values in self._arrays.items()}
-        labels = np.array(self._labels, np.int32)
-        batch = Batch(arrays.get("skeleton"), arrays.get("audio"), labels, tuple(self.names))
-        self._clear()
-        return batch
-
-
-def _require(condition: bool, name: str, value: object, remedy: str) -> None:
-    if not condition:
-        raise UsageError(f"{name} is {value!r}; {remedy}")
+    def _batch(self, arrays: Arrays, members: list[int]) -> Batch:
+        tensors = {name: array[: len(members)] for name, array in arrays.items()}
+        labels = np.array([self.labels[index] for index in members], np.int32)
+        names = tuple(self.refs[index].name for index in members)
+        return Batch(tensors.get("skeleton"), tensors.get("audio"), labels, names)

@@ -1,29 +1,34 @@
-"""Calibration sets for quantization: few recordings, balanced over the classes, preprocessed as for evaluation."""
+"""Calibration sets for quantization, and statistics of the audio input for standardisation."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from console.program import warn
-from preprocess.errors import UsageError
-from preprocess.spec import PreprocessSpec
+from preprocess.errors import DataError, UsageError, require
+from preprocess.spec import FloatArray, PreprocessSpec
 
-from .batches import Batch, FeatureLoader
+from .batches import FeatureLoader
 from .catalogue import OnError
-from .recording import RecordingRef
+from .recording import Arrays, RecordingRef
+
+Triple: TypeAlias = tuple[float, float, float]
+
+_STATISTICS_BATCH = 8
+_MIN_STD = 1e-6  # dB; less is silence or a constant tone, and dividing by it would only enlarge rounding errors
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationSet:
-    """Preprocessed samples and where they come from. `calibration_set` gives read-only arrays.
+    """Few recordings, balanced over the classes, preprocessed as for evaluation.
 
     Attributes:
         names: the recordings' names.
@@ -35,8 +40,8 @@ class CalibrationSet:
 
     names: tuple[str, ...]
     labels: npt.NDArray[np.int32]
-    skeleton: npt.NDArray[np.float32]
-    audio: npt.NDArray[np.float32]
+    skeleton: FloatArray
+    audio: FloatArray
     seed: int
 
     @cached_property
@@ -52,19 +57,19 @@ class CalibrationSet:
         """Number of samples of every class that occurs, in order of the class index."""
         return dict(sorted(Counter(self.labels.tolist()).items()))
 
-    def batch(self, start: int, size: int) -> dict[str, npt.NDArray[np.float32]]:
+    def batch(self, start: int, size: int) -> Arrays:
         """The tensors `skeleton` and `audio` of at most `size` samples."""
-        own = slice(start, start + size)
-        return {"skeleton": self.skeleton[own], "audio": self.audio[own]}
+        samples = slice(start, start + size)
+        return {"skeleton": self.skeleton[samples], "audio": self.audio[samples]}
 
     def head(self, count: int) -> CalibrationSet:
-        """The first `count` samples, as balanced as the whole."""
+        """The first `count` samples, as balanced as the set."""
         return CalibrationSet(
             self.names[:count], self.labels[:count], self.skeleton[:count], self.audio[:count], self.seed
         )
 
     def provenance(self) -> dict[str, Any]:
-        """What a manifest says of the set, in plain JSON types."""
+        """The set's entry in a manifest, in plain JSON types."""
         return {
             "sha256": self.sha256,
             "size": len(self.names),
@@ -83,9 +88,9 @@ def calibration_set(
     workers: int = 2,
     on_error: OnError = "skip",
 ) -> CalibrationSet:
-    """Draws and preprocesses a balanced set: one recording of every class in turn, until there are `count`.
+    """Draw and preprocess a balanced set: one recording of every class in turn, until there are `count`.
 
-    A class with too few gives what it has. A recording that cannot be used is left out, with a warning, and the next
+    A class with too few gives all it has. A recording that cannot be used is left out, with a warning, and the next
     in turn takes its place, unless `on_error` is `raise`. There are fewer than `count` samples only when the
     recordings are used up.
 
@@ -98,14 +103,14 @@ def calibration_set(
         workers: processes that read.
         on_error: `skip` or `raise`.
 
+    Returns:
+        the set; its arrays are read-only.
+
     Raises:
         UsageError: `count` or `seed` is out of range.
         DataError: no recording can be used, or one cannot with `raise`.
     """
-    if count < 1:
-        raise UsageError(f"the calibration set's size is {count}; use at least 1")
-    if seed < 0:
-        raise UsageError(f"seed is {seed}; use 0 or more")
+    require(count >= 1, "the calibration set's size", count, "use at least 1", UsageError)
     order = balanced_order(labels, seed=seed)
     with FeatureLoader(
         [refs[index] for index in order],
@@ -117,29 +122,85 @@ def calibration_set(
         on_error=on_error,
     ) as loader:
         batch = next(loader.epoch(0))
-        problems = loader.problems
-    if problems:
-        warn(f"the calibration set leaves out {len(problems)} recording(s); the first: {problems[0].reason}")
-    return _from_batch(batch, seed)
-
-
-def _from_batch(batch: Batch, seed: int) -> CalibrationSet:
-    assert batch.skeleton is not None
-    assert batch.audio is not None
-    for array in (batch.labels, batch.skeleton, batch.audio):
+    if loader.problems:
+        first = next(iter(loader.problems.values()))
+        warn(f"the calibration set leaves out {len(loader.problems)} recording(s); the first: {first}")
+    tensors = batch.tensors
+    for array in (batch.labels, *tensors.values()):
         array.setflags(write=False)
-    return CalibrationSet(batch.names, batch.labels, batch.skeleton, batch.audio, seed)
+    return CalibrationSet(batch.names, batch.labels, tensors["skeleton"], tensors["audio"], seed)
 
 
 def balanced_order(labels: Sequence[int], *, seed: int) -> list[int]:
     """All indices of `labels`, the classes taking turns: any beginning of it is as balanced as can be.
 
     The order of the classes and the order within each are drawn. They depend on the seed and on the labels' sequence.
+
+    Raises:
+        UsageError: `seed` is negative.
     """
+    require(seed >= 0, "seed", seed, "use 0 or more", UsageError)
     rng = np.random.default_rng(seed)
     members: dict[int, list[int]] = defaultdict(list)
     for index in rng.permutation(len(labels)).tolist():
         members[int(labels[index])].append(index)
     rank = {label: position for position, label in enumerate(rng.permutation(sorted(members)).tolist())}
-    turns = [(turn, rank[label], index) for label, own in members.items() for turn, index in enumerate(own)]
+    turns = [(turn, rank[label], index) for label, indices in members.items() for turn, index in enumerate(indices)]
     return [index for _, _, index in sorted(turns)]
+
+
+def audio_statistics(
+    refs: Sequence[RecordingRef], spec: PreprocessSpec, *, limit: int | None = None, workers: int = 2, seed: int = 0
+) -> tuple[Triple, Triple]:
+    """Mean and standard deviation of log-Mel, Δ and Δ² before they are standardised, for `LogMelSpec.mean` and `std`.
+
+    Sums are in float64, over a stream of batches. Recordings without usable sound are left out, with a warning.
+
+    Args:
+        refs: the recordings of the training part.
+        spec: sizes and constants; its mean and std are not used.
+        limit: most recordings to read, drawn with `seed`; None for all.
+        workers: processes that read.
+        seed: of the draw, 0 or more.
+
+    Returns:
+        (mean, std), each of (log-Mel, Δ, Δ²), in dB and dB per frame (squared); std is that of the population.
+
+    Raises:
+        UsageError: `limit` or `seed` is out of range.
+        DataError: no recording can be used, or the sound of all is constant.
+    """
+    require(limit is None or limit >= 1, "limit", limit, "use at least 1 recording", UsageError)
+    require(seed >= 0, "seed", seed, "use 0 or more", UsageError)
+    chosen = np.random.default_rng(seed).permutation(len(refs))[:limit]
+    plain = replace(spec, audio=replace(spec.audio, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
+    sums, squares, values = np.zeros(3), np.zeros(3), 0
+    with FeatureLoader(
+        [refs[index] for index in sorted(chosen.tolist())],
+        np.zeros(len(chosen), np.int32),
+        plain,
+        batch_size=_STATISTICS_BATCH,
+        workers=workers,
+        inputs=("audio",),
+        on_error="skip",
+    ) as loader:
+        for batch in loader.epoch(0):
+            channels = batch.tensors["audio"].reshape(-1, 3).astype(np.float64)
+            sums += channels.sum(axis=0)
+            squares += np.square(channels).sum(axis=0)
+            values += len(channels)
+    if loader.problems:
+        first = next(iter(loader.problems.values()))
+        warn(f"the audio statistics leave out {len(loader.problems)} recording(s); the first: {first}")
+    mean = sums / values
+    std = np.sqrt(np.maximum(squares / values - mean**2, 0))
+    if std.min() < _MIN_STD:
+        raise DataError(
+            f"the audio of all {len(chosen)} recordings is constant, std {std.tolist()}; check the WAV files"
+        )
+    return _triple(mean), _triple(std)
+
+
+def _triple(values: npt.NDArray[np.float64]) -> Triple:
+    first, second, third = values.tolist()
+    return first, second, third

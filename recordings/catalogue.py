@@ -1,22 +1,36 @@
-"""Finds the recordings below a folder. File names say all that is needed; no file is opened."""
+"""Find the recordings below a folder by their file names, and split them into training, validation and test.
+
+No file is opened. The protocols `x-sub` and `x-view` are the official ones of NTU RGB+D 60 (Shahroudy et al., CVPR
+2016), whose test part is fixed; validation is a share of the training part. The paper splits 60/20/20.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias, TypeVar
 
-from preprocess.errors import DataError
+import numpy as np
+
+from preprocess.errors import DataError, UsageError, require
 
 from . import msr, ntu
 from .recording import RecordingRef
 
-OnError = Literal["raise", "skip"]
+OnError: TypeAlias = Literal["raise", "skip"]
+Refs: TypeAlias = tuple[RecordingRef, ...]
+_Item = TypeVar("_Item")
+_Key = TypeVar("_Key", bound=Hashable)
+
+X_SUB_TRAINING_SUBJECTS = frozenset({1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38})
+X_VIEW_TRAINING_CAMERAS = frozenset({2, 3})
 
 _HEADER_LINES = 3  # of the data set's list of missing skeletons
 _EXPECTED = f"SsssCcccPpppRrrrAaaa{ntu.SUFFIX} (NTU RGB+D) or aXX_sYY_eZZ{msr.SUFFIX} (MSR Daily Activity 3D)"
+_PART_OF_FIVE = 0.2  # validation and test of 60/20/20
+_MIN_FOR_A_SHARE = 3  # with three members or more, every part gets one
 
 
 @dataclass(frozen=True)
@@ -26,24 +40,12 @@ class Catalogue:
     Attributes:
         refs: usable recordings, sorted by name.
         excluded: names left out because the list of missing skeletons has them, sorted.
-        problems: what was skipped and why, one line each.
+        problems: recordings left out for another reason, one line each.
     """
 
-    refs: tuple[RecordingRef, ...]
+    refs: Refs
     excluded: tuple[str, ...]
     problems: tuple[str, ...]
-
-
-@dataclass
-class _Found:
-    skeletons: list[str] = field(default_factory=list)
-    wavs: dict[str, list[str]] = field(default_factory=dict)  # stem → paths
-
-    def add(self, path: str) -> None:
-        if path.endswith((ntu.SUFFIX, msr.SUFFIX)):
-            self.skeletons.append(path)
-        elif path.lower().endswith(".wav"):
-            self.wavs.setdefault(os.path.basename(path)[:-4], []).append(path)
 
 
 def scan(
@@ -54,7 +56,7 @@ def scan(
     on_error: OnError = "raise",
     require_audio: bool = True,
 ) -> Catalogue:
-    """Lists the recordings below `root`, at any depth, of both formats.
+    """List the recordings below `root`, at any depth, of both formats.
 
     A recording's sound is the WAV file of the same name (without `_skeleton`): the one beside the skeleton file, else
     the one below `audio_root`, else the one below `root`.
@@ -64,23 +66,23 @@ def scan(
         audio_root: further folder with WAV files.
         missing_list: text file of names to leave out, in the form of NTU RGB+D's list of missing skeletons: up to
             three header lines, then a name per line.
-        on_error: `raise`, or `skip` to leave a recording out and tell so in `problems`.
+        on_error: `raise`, or `skip` to leave a recording out and report it in `problems`.
         require_audio: a recording without sound is a problem; otherwise it stays, with `audio_path` None.
 
     Raises:
         DataError: a folder or the list does not exist or is not valid, there is no recording, or, with
             `on_error="raise"`, there is a problem with one.
     """
-    found = _walk(root)
-    if not found.skeletons:
+    skeletons, wavs = _walk(root)
+    if not skeletons:
         raise DataError(f"{root}: no recordings here; file names are {_EXPECTED}")
-    extra = _walk(audio_root).wavs if audio_root is not None else {}
+    extra_wavs = _walk(audio_root)[1] if audio_root is not None else {}
     missing = read_missing_list(missing_list) if missing_list is not None else frozenset()
 
     refs: dict[str, RecordingRef] = {}
     excluded: set[str] = set()
     problems: list[str] = []
-    for path in sorted(found.skeletons):
+    for path in sorted(skeletons):
         try:
             ref = _make_ref(path)
             if ref.name in missing:
@@ -88,23 +90,23 @@ def scan(
                 continue
             if ref.name in refs:
                 raise DataError(f"{path}: {refs[ref.name].skeleton_path} has the same name; keep one of them")
-            audio_path = _find_wav(ref, extra, found.wavs)
+            audio_path = _find_wav(ref, extra_wavs, wavs)
             if audio_path is None and require_audio:
-                raise DataError(f"{path}: its sound {ref.name}.wav is not there; name the folder of the WAV files")
+                raise DataError(f"{path}: its sound {ref.name}.wav does not exist; name the folder of the WAV files")
             refs[ref.name] = replace(ref, audio_path=audio_path)
         except DataError as error:
             problems.append(str(error))
     if problems and (on_error == "raise" or not refs):
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         raise DataError(problems[0] + more)
-    return Catalogue(tuple(refs[name] for name in sorted(refs)), tuple(sorted(excluded)), tuple(problems))
+    return Catalogue(_by_name(refs.values()), tuple(sorted(excluded)), tuple(problems))
 
 
 def read_missing_list(path: Path) -> frozenset[str]:
-    """Reads a list of recordings to leave out: up to three header lines, then one NTU or MSR name per line.
+    """Read a list of recordings to leave out: up to three header lines, then one NTU or MSR name per line.
 
     Raises:
-        DataError: the file does not exist or a line behind the header is no name.
+        DataError: the file does not exist, or a line after the header is not a name.
     """
     try:
         lines = path.read_text("utf-8").splitlines()
@@ -131,17 +133,22 @@ def _is_name(text: str) -> bool:
     return False
 
 
-def _walk(root: Path) -> _Found:
+def _walk(root: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """Skeleton files below a folder, and WAV files by their stem."""
     if not root.is_dir():
         raise DataError(f"{root}: {'not a folder' if root.exists() else 'the folder does not exist'}")
-    found = _Found()
+    skeletons: list[str] = []
+    wavs: dict[str, list[str]] = {}
     for path in _files(os.fspath(root)):
-        found.add(path)
-    return found
+        if path.endswith((ntu.SUFFIX, msr.SUFFIX)):
+            skeletons.append(path)
+        elif path.lower().endswith(".wav"):
+            wavs.setdefault(os.path.basename(path)[:-4], []).append(path)
+    return skeletons, wavs
 
 
 def _files(root: str) -> Iterator[str]:
-    """Files below a folder; links are followed, each folder is entered once, hidden names are passed over."""
+    """Files below a folder; links are followed, each folder is entered once, hidden names are skipped."""
     entered: set[tuple[int, int]] = set()
     folders = [root]
     while folders:
@@ -161,23 +168,149 @@ def _files(root: str) -> Iterator[str]:
 
 
 def _make_ref(path: str) -> RecordingRef:
-    file_name = os.path.basename(path)
+    name = os.path.basename(path)
     try:
-        if file_name.endswith(ntu.SUFFIX):
-            name = file_name.removesuffix(ntu.SUFFIX)
-            setup, camera, subject, replication, action = ntu.parse_name(name)
-            return RecordingRef(name, "ntu", Path(path), None, action, subject, camera, setup, replication)
-        name = file_name.removesuffix(msr.SUFFIX)
-        action, subject, replication = msr.parse_name(name)
-        return RecordingRef(name, "msr", Path(path), None, action, subject, None, None, replication)
+        if name.endswith(ntu.SUFFIX):
+            return ntu.parse_name(name.removesuffix(ntu.SUFFIX), Path(path))
+        return msr.parse_name(name.removesuffix(msr.SUFFIX), Path(path))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
 
 
-def _find_wav(ref: RecordingRef, extra: dict[str, list[str]], own: dict[str, list[str]]) -> Path | None:
-    beside = os.path.dirname(ref.skeleton_path)
-    near = [path for path in own.get(ref.name, ()) if os.path.dirname(path) == beside]
-    candidates = near or extra.get(ref.name) or own.get(ref.name) or []
+def _find_wav(ref: RecordingRef, extra: dict[str, list[str]], below: dict[str, list[str]]) -> Path | None:
+    folder = os.path.dirname(ref.skeleton_path)
+    beside = [path for path in below.get(ref.name, ()) if os.path.dirname(path) == folder]
+    candidates = beside or extra.get(ref.name) or below.get(ref.name) or []
     if len(candidates) > 1:
-        raise DataError(f"{ref.skeleton_path}: its sound is there twice, {' and '.join(sorted(candidates)[:2])}")
+        raise DataError(f"{ref.skeleton_path}: its sound exists twice, {' and '.join(sorted(candidates)[:2])}")
     return Path(candidates[0]) if candidates else None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three parts without common members, each sorted by name."""
+
+    train: Refs
+    validation: Refs
+    test: Refs
+
+
+def split(refs: Sequence[RecordingRef], protocol: str, *, seed: int = 0, validation_fraction: float = 0.1) -> Split:
+    """Split recordings by a protocol. The same recordings, protocol and seed give the same parts in any order.
+
+    Args:
+        refs: recordings, each name once.
+        protocol: one of `PROTOCOLS`: `x-sub` and `x-view`, the official ones of NTU RGB+D 60; `60/20/20`, drawn within
+            each action; `60/20/20-subject`, where all recordings of a person are in one part; `all`, which leaves
+            nothing to test on, for a model that is tested on another folder.
+        seed: of every draw, 0 or more.
+        validation_fraction: share of the training part (of all but 60/20/20) that becomes validation, drawn within each
+            action, in [0, 1). An action with three recordings or more gives at least one.
+
+    Raises:
+        UsageError: the protocol does not exist, the seed or the fraction is out of range.
+        DataError: the recordings do not have what the protocol needs, or a part would be empty.
+    """
+    if protocol not in PROTOCOLS:
+        raise UsageError(f"protocol {protocol!r} does not exist; use one of {', '.join(PROTOCOLS)}")
+    require(seed >= 0, "seed", seed, "use 0 or more", UsageError)
+    require(
+        0 <= validation_fraction < 1, "validation_fraction", validation_fraction, "use a number in [0, 1)", UsageError
+    )
+    parts = _RULES[protocol](_by_name(refs), seed, validation_fraction)
+    may_be_empty = {"test"} if protocol == "all" else set()
+    if validation_fraction == 0 and not protocol.startswith("60/20/20"):
+        may_be_empty.add("validation")
+    empty = [name for name in ("train", "validation", "test") if not getattr(parts, name) and name not in may_be_empty]
+    if empty:
+        raise DataError(
+            f"protocol {protocol} leaves the {' and '.join(empty)} part empty for these {len(refs)} recordings; "
+            "use another protocol or more recordings"
+        )
+    return parts
+
+
+def _x_sub(refs: Refs, seed: int, validation_fraction: float) -> Split:
+    for ref in refs:
+        if ref.format != "ntu":
+            raise DataError(f"protocol x-sub lists subjects of NTU RGB+D; {ref.name} is of another set, use 60/20/20")
+    training = [ref.subject in X_SUB_TRAINING_SUBJECTS for ref in refs]
+    return _official(refs, training, seed, validation_fraction)
+
+
+def _x_view(refs: Refs, seed: int, validation_fraction: float) -> Split:
+    for ref in refs:
+        if ref.camera is None:
+            raise DataError(f"protocol x-view needs camera numbers; {ref.name} has none, use 60/20/20")
+    training = [ref.camera in X_VIEW_TRAINING_CAMERAS for ref in refs]
+    return _official(refs, training, seed, validation_fraction)
+
+
+def _official(refs: Refs, training: list[bool], seed: int, validation_fraction: float) -> Split:
+    candidates = [ref for ref, chosen in zip(refs, training, strict=True) if chosen]
+    test = tuple(ref for ref, chosen in zip(refs, training, strict=True) if not chosen)
+    validation, train = _draw_within_actions(candidates, (validation_fraction,), seed)
+    return Split(train, validation, test)
+
+
+def _all(refs: Refs, seed: int, validation_fraction: float) -> Split:
+    return _official(refs, [True] * len(refs), seed, validation_fraction)
+
+
+def _stratified(refs: Refs, seed: int, _: float) -> Split:
+    test, validation, train = _draw_within_actions(refs, (_PART_OF_FIVE, _PART_OF_FIVE), seed)
+    return Split(train, validation, test)
+
+
+def _by_subject(refs: Refs, seed: int, _: float) -> Split:
+    by_subject = _group(refs, lambda ref: (ref.format, ref.subject))
+    subjects = sorted(by_subject)
+    if len(subjects) < _MIN_FOR_A_SHARE:
+        raise DataError(f"protocol 60/20/20-subject needs at least 3 subjects; the recordings have {len(subjects)}")
+    drawn = _draw(subjects, (_PART_OF_FIVE, _PART_OF_FIVE), np.random.default_rng(seed))
+    test, validation, train = (_by_name(ref for s in part for ref in by_subject[s]) for part in drawn)
+    return Split(train, validation, test)
+
+
+def _draw_within_actions(refs: Iterable[RecordingRef], fractions: tuple[float, ...], seed: int) -> list[Refs]:
+    """One part per fraction and one of the rest, with that share of every action."""
+    parts: list[list[RecordingRef]] = [[] for _ in range(len(fractions) + 1)]
+    for (format, action), members in _group(refs, lambda ref: (ref.format, ref.action)).items():
+        rng = np.random.default_rng([seed, *format.encode(), action])  # independent of the other actions
+        for part, drawn in zip(parts, _draw(members, fractions, rng), strict=True):
+            part += drawn
+    return [_by_name(part) for part in parts]
+
+
+def _draw(members: Sequence[_Item], fractions: tuple[float, ...], rng: np.random.Generator) -> list[list[_Item]]:
+    """Shuffle and cut: a part per fraction, of at least one member of three or more, and then the rest."""
+    shuffled = [members[i] for i in rng.permutation(len(members))]
+    drawn = []
+    for fraction in fractions:
+        share = round(fraction * len(members))
+        if fraction > 0 and len(members) >= _MIN_FOR_A_SHARE:
+            share = max(share, 1)
+        drawn.append(shuffled[:share])
+        shuffled = shuffled[share:]
+    return [*drawn, shuffled]
+
+
+def _group(refs: Iterable[RecordingRef], key: Callable[[RecordingRef], _Key]) -> dict[_Key, list[RecordingRef]]:
+    groups: dict[_Key, list[RecordingRef]] = {}
+    for ref in refs:
+        groups.setdefault(key(ref), []).append(ref)
+    return groups
+
+
+def _by_name(refs: Iterable[RecordingRef]) -> Refs:
+    return tuple(sorted(refs, key=lambda ref: ref.name))
+
+
+_RULES: dict[str, Callable[[Refs, int, float], Split]] = {
+    "x-sub": _x_sub,
+    "x-view": _x_view,
+    "60/20/20": _stratified,
+    "60/20/20-subject": _by_subject,
+    "all": _all,
+}
+PROTOCOLS = tuple(_RULES)

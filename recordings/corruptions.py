@@ -1,8 +1,8 @@
-"""Recordings as worse sensors and rooms would give them: noise, reverberation, hidden joints, bad timing, failures.
+"""Corruptions of recordings: noise, reverberation, hidden joints, misaligned sound, failed sensors.
 
-For tests of robustness. Every function leaves its argument as it was and gives a recording whose arrays have the same
-shapes and dtypes. What is random comes from the generator alone, and what equal generators draw at two severities is
-related: the same noise at two levels; joints of which the milder corruption loses some, the stronger these and others.
+For tests of robustness. Every function returns a new recording whose arrays have the same shapes and dtypes. Randomness
+comes from the generator alone, and equal generators give related draws at two severities: the same noise at two
+levels; the joints that the milder corruption loses, the stronger one loses too.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.errors import UsageError
+from preprocess.errors import UsageError, require
 
-from .acoustics import LEVEL_BLOCK_S, Array, block_powers, decaying_noise, fast_length, pink_noise
 from .augment import hide_joints
 from .recording import INPUTS, Input, Recording
+from .sound import LEVEL_BLOCK_S, Array, block_powers, decaying_noise, fast_length, pink_noise
 
 ACTIVE_RANGE_DB = 10.0  # with more, the background of most recordings would count as sound
 DIRECT_TO_REVERBERANT_DB = 0.0
@@ -31,7 +31,7 @@ def add_noise(recording: Recording, snr_db: float, rng: np.random.Generator) -> 
     the noise, both within the sound's active part (`active_part`), and exact there. Noise that the recording already
     has there counts as sound. Samples may exceed 1: nothing is clipped and the sound itself keeps its level.
 
-    A recording of digital silence stays silent, since no level is so and so many dB below nothing.
+    A recording of digital silence stays silent: no level is `snr_db` below zero power.
 
     Args:
         recording: any.
@@ -41,7 +41,7 @@ def add_noise(recording: Recording, snr_db: float, rng: np.random.Generator) -> 
     Raises:
         UsageError: `snr_db` is not finite.
     """
-    _require(math.isfinite(snr_db), "snr_db", snr_db, "a finite number")
+    require(math.isfinite(snr_db), "snr_db", snr_db, "use a finite number", UsageError)
     sound = recording.waveform.astype(np.float64)
     if not sound.any():
         return recording
@@ -52,10 +52,10 @@ def add_noise(recording: Recording, snr_db: float, rng: np.random.Generator) -> 
 
 
 def active_part(sound: Array, rate_hz: int) -> npt.NDArray[np.bool_]:
-    """Where something is heard, [samples]: blocks of 50 ms whose power is within 10 dB of the loudest block's.
+    """Mask of audible samples, [samples]: blocks of 50 ms whose power is within 10 dB of the loudest block's.
 
     The last block may be incomplete; silence fills it. A steady sound, or one that hardly rises above the recording's
-    own noise, is active throughout.
+    noise, is active throughout.
     """
     block = int(LEVEL_BLOCK_S * rate_hz)
     powers = block_powers(np.pad(sound, (0, -len(sound) % block)), rate_hz)
@@ -69,18 +69,18 @@ def reverberate(recording: Recording, rt60_s: float, rng: np.random.Generator) -
 
     The impulse response is the direct sound, at once, and behind it Gaussian noise that decays exponentially, by 60 dB
     within `rt60_s` (Polack's model of diffuse reverberation, 1988), where it ends. The direct sound has as much energy
-    as all the rest, as at a room's critical distance, whatever the reverberation time: only the decay differs. What
-    rings on behind the end of the recording is cut, and the whole has the RMS that it had. Silence stays silence.
+    as all the rest, as at a room's critical distance, for every reverberation time: only the decay differs. The tail
+    after the end of the recording is cut, and the RMS stays the same. Silence stays silence.
 
     Args:
-        recording: any; the room that it was recorded in stays in it.
+        recording: any; the reverberation that it has stays in it.
         rt60_s: time of decay by 60 dB, above 0, in seconds.
         rng: draws the room.
 
     Raises:
         UsageError: `rt60_s` is not positive and finite.
     """
-    _require(0 < rt60_s < math.inf, "rt60_s", rt60_s, "a number of seconds above 0")
+    require(0 < rt60_s < math.inf, "rt60_s", rt60_s, "use a number of seconds above 0", UsageError)
     sound = recording.waveform.astype(np.float64)
     if not sound.any():
         return recording
@@ -92,31 +92,25 @@ def reverberate(recording: Recording, rt60_s: float, rng: np.random.Generator) -
     return _with_sound(recording, wet * (_rms(sound) / _rms(wet)))
 
 
-def drop_joints(
-    recording: Recording, share: float, rng: np.random.Generator, *, span_frames: int | None = None
-) -> Recording:
-    """Joints that something hides: confidence 0 and position 0, as readers give a joint that the sensor lost.
+def drop_joints(recording: Recording, share: float, rng: np.random.Generator) -> Recording:
+    """Joints hidden for the recording: confidence 0 and position 0, as the readers give a joint that the sensor lost.
 
     In each body `share` of the joints are lost, rounded up or down at random so that the mean is exact. Every joint
-    may be, the pelvis and the shoulder centre too, and those that the sensor had lost itself count among them.
+    may be, the pelvis and the shoulder centre too; joints that the sensor had lost already count among them.
 
     Args:
         recording: any.
         share: of the joints, in [0, 1].
         rng: draws the joints.
-        span_frames: others are drawn after every so many frames; None: the same are lost for the whole recording.
 
     Raises:
-        UsageError: `share` is outside [0, 1] or `span_frames` below 1.
+        UsageError: `share` is outside [0, 1].
     """
-    _require(0 <= share <= 1, "share", share, "a number from 0 to 1")
-    _require(span_frames is None or span_frames >= 1, "span_frames", span_frames, "at least 1 frame")
+    require(0 <= share <= 1, "share", share, "use a number from 0 to 1", UsageError)
     frames, bodies, joints = recording.confidence.shape
-    span = np.zeros(frames, np.intp)
-    if span_frames is not None:
-        span = (np.arange(frames) + rng.integers(span_frames)) // span_frames
-    rank = rng.permuted(np.tile(np.arange(joints), (frames + 1, bodies, 1)), axis=-1)[span]
-    kept = rank + rng.random((frames + 1, bodies, 1))[span] >= share * joints
+    # More is drawn than used: published results depend on how far a draw moves the generator.
+    rank = rng.permuted(np.tile(np.arange(joints), (frames + 1, bodies, 1)), axis=-1)[0]
+    kept = rank + rng.random((frames + 1, bodies, 1))[0] >= share * joints
     position, confidence = hide_joints(recording.joints, recording.confidence, kept)
     return replace(recording, joints=position, confidence=confidence)
 
@@ -124,12 +118,12 @@ def drop_joints(
 def shift_audio(recording: Recording, seconds: float) -> Recording:
     """Sound late (above 0) or early against the skeleton, rounded to whole samples.
 
-    Zeros fill the gap; what leaves the recording at the other end is lost.
+    Zeros fill the gap; samples shifted beyond the other end are lost.
 
     Raises:
         UsageError: `seconds` is not finite.
     """
-    _require(math.isfinite(seconds), "seconds", seconds, "a finite number")
+    require(math.isfinite(seconds), "seconds", seconds, "use a finite number", UsageError)
     waveform = recording.waveform
     count = min(abs(round(seconds * recording.sample_rate_hz)), len(waveform))
     gap = np.zeros(count, waveform.dtype)
@@ -139,12 +133,12 @@ def shift_audio(recording: Recording, seconds: float) -> Recording:
 
 
 def without(recording: Recording, sensor: Input) -> Recording:
-    """What arrives where a sensor fails: no body in any frame (the heatmaps are empty), or digital silence.
+    """The recording of a failed sensor: no body in any frame (the heatmaps are empty), or digital silence.
 
     Raises:
         UsageError: `sensor` is neither `skeleton` nor `audio`.
     """
-    _require(sensor in INPUTS, "sensor", sensor, " or ".join(INPUTS))
+    require(sensor in INPUTS, "sensor", sensor, f"use {' or '.join(INPUTS)}", UsageError)
     if sensor == "audio":
         return replace(recording, waveform=np.zeros_like(recording.waveform))
     joints, confidence = np.zeros_like(recording.joints), np.zeros_like(recording.confidence)
@@ -157,8 +151,3 @@ def _with_sound(recording: Recording, sound: Array) -> Recording:
 
 def _rms(sound: Array) -> float:
     return float(np.sqrt(np.mean(sound**2)))
-
-
-def _require(condition: bool, name: str, value: object, remedy: str) -> None:
-    if not condition:
-        raise UsageError(f"{name} is {value!r}; use {remedy}")

@@ -1,22 +1,132 @@
-"""What a folder of recordings holds: counts from the names, and on request from every file."""
+"""`python -m recordings inspect`: count the recordings of a folder, by name or by content, and draw one."""
 
 from __future__ import annotations
 
+import argparse
+import difflib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from console.program import show, show_json, warn
 from console.progress import track
-from preprocess.errors import DataError
+from console.table import format_table
+from preprocess.errors import DataError, UsageError
+from preprocess.spec import PreprocessSpec
 
 from .actions import action_code, action_name
-from .catalogue import Catalogue
-from .reading import READERS
+from .catalogue import Catalogue, scan
+from .reading import READERS, read_recording
 from .recording import MissingSkeletonError, RecordingRef
 from .sound import read_native
+
+_SHOWN = 10  # lines of a list that may be thousands long
+
+
+def inspect_command(options: argparse.Namespace) -> None:
+    """Handler: count the recordings below a folder, or draw one of them.
+
+    Raises:
+        UsageError: options exclude each other, or there is no such recording.
+        DataError: there are no recordings, or one is not valid.
+    """
+    if (options.draw is None) != (options.out is None):
+        raise UsageError("--draw NAME and --out FILE.png go together; give both")
+    if options.draw is not None and options.full:
+        raise UsageError("--draw draws one recording and --full reads all; give one of them")
+    catalogue = scan(
+        options.folder,
+        audio_root=options.audio,
+        missing_list=options.missing_list,
+        on_error=options.on_error,
+        require_audio=options.draw is None,
+    )
+    if options.draw is not None:
+        _draw(options, catalogue)
+    else:
+        _count(options, catalogue)
+
+
+def _draw(options: argparse.Namespace, catalogue: Catalogue) -> None:
+    from .picture import draw_recording
+
+    refs = {ref.name: ref for ref in catalogue.refs}
+    if options.draw not in refs:
+        close = difflib.get_close_matches(options.draw, refs, n=3) or list(refs)[:3]
+        raise UsageError(f"--draw {options.draw}: no such recording; there is for example {', '.join(close)}")
+    ref = refs[options.draw]
+    spec = PreprocessSpec.preset("paper")
+    recording = read_recording(ref, sample_rate_hz=spec.audio.sample_rate_hz)
+    action = f"{action_code(ref.format, ref.action)} {action_name(ref.format, ref.action)}"
+    notes = draw_recording(recording, action, spec, options.out)
+    for note in notes:
+        warn(note)
+    if options.json:
+        show_json({"name": ref.name, "drawing": str(options.out), "notes": list(notes)})
+    else:
+        show(str(options.out))
+
+
+def _count(options: argparse.Namespace, catalogue: Catalogue) -> None:
+    names = count_names(catalogue.refs)
+    contents = count_contents(catalogue.refs) if options.full else None
+    if options.json:
+        show_json({"folder": str(options.folder), **to_document(catalogue, names, contents)})
+    else:
+        _show_names(catalogue, names)
+        if contents is not None:
+            _show_contents(contents)
+    if contents is not None and contents.unreadable and options.on_error == "raise":
+        raise DataError(f"{len(contents.unreadable)} file(s) cannot be read; the first: {contents.unreadable[0]}")
+
+
+def _show_names(catalogue: Catalogue, names: NameCounts) -> None:
+    formats = ", ".join(f"{count} {format}" for format, count in names.formats.items())
+    show(f"{len(catalogue.refs)} recordings ({formats}), {names.with_sound} with sound\n")
+    rows = [
+        [f"{action_code(format, action)}  {action_name(format, action)}", format, str(count)]
+        for (format, action), count in names.actions.items()
+    ]
+    show(format_table(["action", "format", "recordings"], rows) + "\n")
+    many = len(names.formats) > 1
+    subjects = {f"{format} {n}" if many else str(n): count for (format, n), count in names.subjects.items()}
+    show(f"recordings by subject: {_pairs(subjects)}")
+    if names.cameras:
+        show(f"recordings by camera: {_pairs(names.cameras)}")
+    _show_list("left out by the list of missing skeletons", catalogue.excluded)
+    _show_list("skipped", catalogue.problems)
+
+
+def _show_contents(contents: ContentCounts) -> None:
+    show(f"\nframes: {_spread(contents.frames)}")
+    show(f"recordings by number of bodies: {_pairs(contents.bodies)}")
+    show(f"sound in seconds: {_spread(contents.sound_s)}")
+    show(f"recordings by sample rate in Hz: {_pairs(contents.sample_rates_hz)}")
+    _show_list("without a skeleton in any frame", contents.missing_skeletons)
+    _show_list("unreadable", contents.unreadable)
+
+
+def _show_list(title: str, items: tuple[str, ...]) -> None:
+    if not items:
+        return
+    show(f"{title}: {len(items)}")
+    for item in items[:_SHOWN]:
+        show(f"  {item}")
+    if len(items) > _SHOWN:
+        show(f"  and {len(items) - _SHOWN} more (all with --json)")
+
+
+def _pairs(counts: dict[str, int] | dict[int, int]) -> str:
+    return ", ".join(f"{key}: {count}" for key, count in counts.items()) or "none"
+
+
+def _spread(values: Distribution | None) -> str:
+    if values is None:
+        return "none"
+    return f"{values.minimum:g} to {values.maximum:g}, median {values.median:g}, {values.total:g} in all"
 
 
 @dataclass(frozen=True)
@@ -38,7 +148,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class NameCounts:
-    """Counts that names alone give: recordings by format, (format, action), (format, subject) and camera."""
+    """Counts of recordings from their names: by format, (format, action), (format, subject) and camera."""
 
     formats: dict[str, int]
     actions: dict[tuple[str, int], int]
@@ -49,7 +159,7 @@ class NameCounts:
 
 @dataclass(frozen=True)
 class ContentCounts:
-    """What reading every file gave.
+    """Counts from the content of every file.
 
     Attributes:
         frames: frames of a recording.
@@ -68,9 +178,8 @@ class ContentCounts:
     unreadable: tuple[str, ...]
 
 
-def count_names(refs: Iterable[RecordingRef]) -> NameCounts:
-    """Counts recordings by what their names say; opens no file."""
-    refs = list(refs)
+def count_names(refs: Sequence[RecordingRef]) -> NameCounts:
+    """Count recordings by their names; open no file."""
     return NameCounts(
         formats=_sorted(Counter(ref.format for ref in refs)),
         actions=_sorted(Counter((ref.format, ref.action) for ref in refs)),
@@ -81,7 +190,7 @@ def count_names(refs: Iterable[RecordingRef]) -> NameCounts:
 
 
 def count_contents(refs: tuple[RecordingRef, ...]) -> ContentCounts:
-    """Reads every recording, one at a time; a file that cannot be read is reported, not raised."""
+    """Read every recording, one at a time; report a file that cannot be read instead of raising."""
     frames: list[int] = []
     seconds: list[float] = []
     bodies: Counter[int] = Counter()

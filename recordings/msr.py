@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from preprocess.errors import DataError
 from preprocess.layouts import MSR20
+from preprocess.spec import FloatArray
 
 from .actions import MSR_ACTIONS
-from .recording import MissingSkeletonError
+from .recording import MissingSkeletonError, RecordingRef
 from .skeleton_text import Row, SkeletonText
 
 SUFFIX = "_skeleton.txt"
@@ -27,33 +26,28 @@ _ROW_FIELDS = 4
 _BODY_ROWS = 2 * MSR20.joint_count
 
 
-class MsrName(NamedTuple):
-    """What a name says; all numbers are 1-based. Replication 1 is sitting, 2 standing."""
+def parse_name(name: str, skeleton_path: Path = Path()) -> RecordingRef:
+    """The recording with a name such as `a04_s07_e02`, with or without `_skeleton` behind it.
 
-    action: int
-    subject: int
-    replication: int
-
-
-def parse_name(stem: str) -> MsrName:
-    """Reads a name such as `a04_s07_e02`, with or without `_skeleton` behind it.
+    Its sound is not looked for. Replication 1 is sitting, 2 standing.
 
     Raises:
         DataError: the name has another form, a number is 0, or the action is not one of the data set's 16.
     """
-    match = _NAME.fullmatch(stem.removesuffix("_skeleton"))
+    name = name.removesuffix("_skeleton")
+    match = _NAME.fullmatch(name)
     if match is None:
-        raise DataError(f"{stem!r} is not an MSR Daily Activity 3D name; the form is aXX_sYY_eZZ_skeleton")
-    name = MsrName(*map(int, match.groups()))
-    if min(name) < 1:
-        raise DataError(f"{stem!r} holds a number 0; actions, subjects and repetitions start at 1")
-    if name.action > len(MSR_ACTIONS):
-        raise DataError(f"{stem!r} is action {name.action}; MSR Daily Activity 3D has a01 to a{len(MSR_ACTIONS)}")
-    return name
+        raise DataError(f"{name!r} is not an MSR Daily Activity 3D name; the form is aXX_sYY_eZZ_skeleton")
+    action, subject, replication = numbers = tuple(map(int, match.groups()))
+    if min(numbers) < 1:
+        raise DataError(f"{name!r} holds a number 0; actions, subjects and repetitions start at 1")
+    if action > len(MSR_ACTIONS):
+        raise DataError(f"{name!r} is action {action}; MSR Daily Activity 3D has a01 to a{len(MSR_ACTIONS)}")
+    return RecordingRef(name, "msr", skeleton_path, None, action, subject, None, None, replication)
 
 
-def read_skeleton(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Reads the bodies of a recording. The format has no ids: a frame's first body is body 0, its second body 1.
+def read_skeleton(path: Path) -> tuple[FloatArray, FloatArray]:
+    """Read the bodies of a recording. The format has no ids: a frame's first body is body 0, its second body 1.
 
     Returns:
         joints: float32 [T, P, 20, 3], metres, camera space, y up; zero where a body is absent.

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from preprocess.errors import DataError
 from preprocess.layouts import NTU25
+from preprocess.spec import FloatArray
 
 from .actions import NTU60_ACTIONS
-from .recording import MissingSkeletonError
+from .recording import MissingSkeletonError, RecordingRef
 from .skeleton_text import Row, SkeletonText
 
 SUFFIX = ".skeleton"
@@ -29,35 +28,25 @@ _USED_COLUMNS = (0, 1, 2, 11)  # x, y, z, tracking state; between them places in
 _TRACKING_STATES = (0, 1, 2)  # not tracked, inferred, tracked
 
 
-class NtuName(NamedTuple):
-    """What a name says; all numbers are 1-based."""
-
-    setup: int
-    camera: int
-    subject: int
-    replication: int
-    action: int
-
-
-def parse_name(stem: str) -> NtuName:
-    """Reads a name such as `S001C002P003R002A013`.
+def parse_name(name: str, skeleton_path: Path = Path()) -> RecordingRef:
+    """The recording with a name such as `S001C002P003R002A013`; its sound is not looked for.
 
     Raises:
         DataError: the name has another form, a number is 0, or the action is not one of NTU-60's.
     """
-    match = _NAME.fullmatch(stem)
+    match = _NAME.fullmatch(name)
     if match is None:
-        raise DataError(f"{stem!r} is not an NTU RGB+D name; the form is SsssCcccPpppRrrrAaaa")
-    name = NtuName(*map(int, match.groups()))
-    if min(name) < 1:
-        raise DataError(f"{stem!r} holds a number 0; setups, cameras, subjects, replications and actions start at 1")
-    if name.action > len(NTU60_ACTIONS):
-        raise DataError(f"{stem!r} is action {name.action}; NTU RGB+D 60 has A001 to A{len(NTU60_ACTIONS):03d}")
-    return name
+        raise DataError(f"{name!r} is not an NTU RGB+D name; the form is SsssCcccPpppRrrrAaaa")
+    setup, camera, subject, replication, action = numbers = tuple(map(int, match.groups()))
+    if min(numbers) < 1:
+        raise DataError(f"{name!r} holds a number 0; setups, cameras, subjects, replications and actions start at 1")
+    if action > len(NTU60_ACTIONS):
+        raise DataError(f"{name!r} is action {action}; NTU RGB+D 60 has A001 to A{len(NTU60_ACTIONS):03d}")
+    return RecordingRef(name, "ntu", skeleton_path, None, action, subject, camera, setup, replication)
 
 
-def read_skeleton(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Reads the bodies of a recording.
+def read_skeleton(path: Path) -> tuple[FloatArray, FloatArray]:
+    """Read the bodies of a recording.
 
     A body that leaves and comes back keeps its true frame numbers. Ids are whole numbers throughout: they exceed
     2^56, where a float64 would merge two of them. Coordinates that the sensor wrote as `nan` or `inf` stay so.

@@ -1,4 +1,4 @@
-"""Reads recordings: skeleton and sound from their two files, or both from an artifact's golden file."""
+"""Read recordings: skeleton and sound from their two files, or both from an artifact's golden file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_recording(
     sample_rate_hz: int,
     inputs: Sequence[Input] = INPUTS,
 ) -> Recording:
-    """Reads a recording into memory.
+    """Read a recording into memory.
 
         recording = read_recording("S001C001P001R001A001.skeleton", sample_rate_hz=spec.audio.sample_rate_hz)
         tensors = recording.tensors(spec)
@@ -77,12 +77,12 @@ def _sound_beside(path: Path, name: str) -> Path | None:
         return None
     wavs = sorted(file for file in os.listdir(path.parent) if file[:-4] == name and file[-4:].lower() == ".wav")
     if len(wavs) > 1:
-        raise DataError(f"{path}: its sound is there twice, {' and '.join(wavs[:2])}; name one of them")
+        raise DataError(f"{path}: its sound exists twice, {' and '.join(wavs[:2])}; name one of them")
     return path.parent / wavs[0] if wavs else None
 
 
 def read_golden(path: Path, *, sample_rate_hz: int) -> Recording:
-    """Reads the recording in a golden file of an artifact.
+    """Read the recording in a golden file of an artifact.
 
     Args:
         path: a `.npz` file with `joints`, `confidence` and `waveform`.
@@ -94,8 +94,10 @@ def read_golden(path: Path, *, sample_rate_hz: int) -> Recording:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             joints, confidence, waveform = (arrays[name] for name in ("joints", "confidence", "waveform"))
-            layouts = {layout.joint_count: layout for layout in LAYOUTS.values()}  # the file says no more than this
-            layout = layouts[joints.shape[2]]
-    except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
+            _, _, joint_count, _ = joints.shape
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is missing or damaged: {error}; export the artifact again") from error
-    return Recording(path.stem, joints, confidence, waveform, sample_rate_hz, layout)
+    layouts = {layout.joint_count: layout for layout in LAYOUTS.values()}  # the file has no other sign of its layout
+    if joint_count not in layouts:
+        raise DataError(f"{path} has {joint_count} joints per body; known are {' and '.join(map(str, layouts))}")
+    return Recording(path.stem, joints, confidence, waveform, sample_rate_hz, layouts[joint_count])

@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from preprocess.errors import DataError
 from preprocess.heatmaps import skeleton_to_heatmaps
 from preprocess.layouts import SkeletonLayout
 from preprocess.logmel import fit_length, log_mel, stack_deltas
-from preprocess.spec import PreprocessSpec
+from preprocess.spec import FloatArray, PreprocessSpec
 
-from .augment import AudioAugmentation, SkeletonAugmentation, augment_skeleton, augment_waveform, spec_augment
+from .augment import (
+    AudioAugmentation,
+    SkeletonAugmentation,
+    augment_skeleton,
+    augment_waveform,
+    spec_augment,
+)
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 Arrays: TypeAlias = dict[str, FloatArray]
 Input: TypeAlias = Literal["skeleton", "audio"]
 
@@ -38,8 +42,8 @@ class RecordingRef:
         format: `ntu` or `msr`.
         skeleton_path: the skeleton text file.
         audio_path: the WAV file, or None when the recording has no sound.
-        action: the data set's own 1-based action number.
-        subject: the data set's own 1-based number of the person.
+        action: the data set's 1-based action number.
+        subject: the data set's 1-based number of the person.
         camera: 1-based camera number (NTU), or None.
         setup: 1-based setup number (NTU), or None.
         replication: 1-based repetition (NTU's R, MSR's E).

@@ -20,14 +20,14 @@ _STRAY = re.compile(b"[^%b]" % re.escape(_NUMBER_BYTES))
 
 
 class SkeletonText:
-    """The rows of a file, taken from top to bottom.
+    """The rows of a file, read from top to bottom.
 
     A row is the list of a line's fields, still text: a reader checks the structure first and then converts the fields
     it uses in one call, which is several times faster than line by line. A field that no reader uses is checked only
     for characters that no number has.
 
     Raises:
-        DataError: the file is missing, empty, or holds something else than numbers.
+        DataError: the file is missing, empty, or holds anything but numbers.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,40 +44,40 @@ class SkeletonText:
         self._next = 0
 
     def take(self, rows: int, columns: int, what: str) -> list[Row]:
-        """Takes the next `rows` rows, each of `columns` fields; `what` names one row in errors."""
+        """The next `rows` rows, each of `columns` fields; `what` names one row in errors."""
         start, end = self._next, self._next + rows
-        taken = self._rows[start:end]
-        if not set(map(len, taken)) <= {columns}:
-            index = next(i for i, row in enumerate(taken) if len(row) != columns)
-            raise self._error(start + index, f"{what}: {columns} field(s) expected, {len(taken[index])} found")
-        if len(taken) < rows:
-            raise self._error(len(self._rows) - 1, f"the file ends where {what} is due; copy the recording again")
+        rows_read = self._rows[start:end]
+        if not set(map(len, rows_read)) <= {columns}:
+            index = next(i for i, row in enumerate(rows_read) if len(row) != columns)
+            raise self._error(start + index, f"{what}: {columns} field(s) expected, {len(rows_read[index])} found")
+        if len(rows_read) < rows:
+            raise self._error(len(self._rows) - 1, f"the file ends before {what}; copy the recording again")
         self._next = end
-        return taken
+        return rows_read
 
     def count(self, what: str) -> int:
-        """Takes a row that holds one whole number, 0 or more."""
+        """The next row, which holds one whole number, 0 or more."""
         return self.counts(1, what)[0]
 
     def counts(self, columns: int, what: str) -> list[int]:
-        """Takes a row of `columns` whole numbers, 0 or more."""
+        """The next row, which holds `columns` whole numbers, 0 or more."""
         (row,) = self.take(1, columns, what)
         return [self.whole(field, what) for field in row]
 
     def whole(self, field: str, what: str) -> int:
-        """Converts a field of the row taken last to a whole number, 0 or more, of any size."""
+        """Convert a field of the latest row to a whole number, 0 or more, of any size."""
         if not field.isdigit():
-            raise self.error(f"{what} is {field!r}; a whole number belongs there")
+            raise self.error(f"{what} is {field!r}; it must be a whole number, 0 or more")
         return int(field)
 
     def finish(self) -> None:
-        """Refuses rows behind the last frame."""
+        """Refuse rows after the last frame."""
         left = len(self._rows) - self._next
         if left:
             raise self._error(self._next, f"{left} line(s) follow the last frame; the frame count is wrong")
 
     def numbers(self, rows: Sequence[Row], columns: tuple[int, ...]) -> npt.NDArray[np.float64]:
-        """Converts some columns of rows that were taken: float64 [rows, columns]. `nan` and `inf` are numbers here."""
+        """Convert some columns of rows: float64 [rows, columns]. `nan` and `inf` are numbers here."""
         pick = itemgetter(*columns)
         fields = chain.from_iterable(map(pick, rows))
         try:
@@ -88,11 +88,11 @@ class SkeletonText:
         return flat.reshape(len(rows), len(columns))
 
     def error(self, message: str) -> DataError:
-        """An error in the row taken last."""
+        """An error in the latest row."""
         return self._error(self._next - 1, message)
 
     def error_in(self, row: Row, message: str) -> DataError:
-        """An error in a row that was taken."""
+        """An error in a row that was read."""
         return self._error(next(i for i, known in enumerate(self._rows) if known is row), message)
 
     def _error(self, index: int, message: str) -> DataError:

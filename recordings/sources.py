@@ -1,4 +1,4 @@
-"""Where a calibration set and held-out recordings come from."""
+"""Recordings for a command: from the user's folder, or synthetic ones; to train, to calibrate with, to compare on."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from console.program import log, warn
-from preprocess.errors import UsageError
+from preprocess.errors import UsageError, require
 from preprocess.spec import PreprocessSpec
 
 from .actions import action_code, class_indices
 from .batches import FeatureLoader
 from .calibration import CalibrationSet, balanced_order, calibration_set
-from .catalogue import OnError, scan
-from .protocols import Split, split
+from .catalogue import OnError, Split, scan, split
 from .recording import RecordingRef
-from .synthetic.cached import CALIBRATION_SEED, HELD_OUT_SEED, cached_recordings
+from .synthetic.generate import CALIBRATION_SEED, HELD_OUT_SEED, cached_recordings
 
-Refs = Sequence[RecordingRef]
+Refs: TypeAlias = Sequence[RecordingRef]
 
+_BATCH_SIZE = 16
 _SHOWN = 5  # warnings about single recordings
 
 
 class ModelInputs(Protocol):
-    """What is to be known of a model to choose and prepare recordings for it; a configuration and a manifest say it."""
+    """The properties of a model for which recordings are chosen and prepared; a configuration and a manifest are one.
+
+    Attributes:
+        codes: of the classes, as file names write the actions.
+        spec: of the inputs.
+    """
 
     @property
     def codes(self) -> Sequence[str]: ...
@@ -37,7 +42,7 @@ class ModelInputs(Protocol):
 
 @dataclass(frozen=True)
 class DataSource:
-    """What is calibrated with and compared on.
+    """Recordings to calibrate with and to compare on.
 
     Attributes:
         folder: recordings of the user, or None for synthetic ones.
@@ -45,7 +50,7 @@ class DataSource:
         protocol: calibrate on its training part and compare on its test part; None: draw both from all recordings.
         missing_list: file with names of recordings to leave out.
         on_error: `raise` or `skip`.
-        seed: of every choice.
+        seed: of every choice, 0 or more.
         workers: processes that prepare inputs.
     """
 
@@ -71,15 +76,10 @@ class DataSource:
         )
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UsageError(f"--seed is {self.seed}; use 0 or more")
+        require(self.seed >= 0, "--seed", self.seed, "use 0 or more", UsageError)
 
     def recordings(self) -> Refs:
-        """All recordings of the folder; those that are left out are reported.
-
-        Raises:
-            DataError: as `scan`.
-        """
+        """All recordings of the folder; the number and causes of those left out are logged. Raises as `scan`."""
         assert self.folder is not None
         catalogue = scan(self.folder, audio_root=self.audio, missing_list=self.missing_list, on_error=self.on_error)
         if catalogue.excluded:
@@ -91,7 +91,7 @@ class DataSource:
         return catalogue.refs
 
     def split(self) -> Split:
-        """The parts of the protocol. Raises as `protocols.split`."""
+        """The parts of the protocol. Raises as `recordings` and `catalogue.split`."""
         assert self.protocol is not None
         return split(self.recordings(), self.protocol, seed=self.seed)
 
@@ -99,71 +99,66 @@ class DataSource:
         """The test part of the protocol; without a protocol, all recordings."""
         return self.split().test if self.protocol else self.recordings()
 
-    def draw(self, config: ModelInputs, *, calibration: int, held_out: int) -> tuple[CalibrationSet | None, Refs]:
+    def draw(self, model: ModelInputs, *, calibration: int, held_out: int) -> tuple[CalibrationSet | None, Refs]:
         """A calibration set of at most `calibration` recordings (None for 0), and at most `held_out` others.
 
         Raises:
             UsageError: there are not enough recordings for both.
         """
-        to_calibrate, to_verify = self._parts(config, calibration, held_out)
-        if not to_verify:
+        to_calibrate, to_compare = self._parts(model, calibration, held_out)
+        if not to_compare:
             if self.protocol:
-                raise UsageError(f"--protocol {self.protocol} leaves nothing to test on; leave it out or take another")
+                raise UsageError(f"--protocol {self.protocol} leaves nothing to test on; omit it or use another")
             raise UsageError(f"{self.folder} holds too few recordings to calibrate with and to verify on")
-        chosen = None
-        if calibration:
-            chosen = self._preprocessed(to_calibrate, config, calibration)
-        return chosen, self._balanced(to_verify, config.codes, held_out)
+        samples = self._preprocessed(to_calibrate, model, calibration) if calibration else None
+        return samples, self._balanced(to_compare, model.codes, held_out)
 
     def held_out(self, codes: Sequence[str], count: int) -> Refs:
-        """At most `count` recordings to compare on, in the catalogue's order: of all without a protocol.
+        """At most `count` recordings to compare on, in the catalogue's order: of the test part, if there is a protocol.
 
         Raises:
-            UsageError: the model's classes, whose codes are given, are not those of the synthetic recordings.
+            UsageError: the model's classes, given by their codes, are not those of the synthetic recordings.
         """
         if self.folder is None:
             return self._synthetic(codes, count, HELD_OUT_SEED)
         return self._balanced(self.to_test(), codes, count)
 
-    def two_sets(self, config: ModelInputs, calibration: int, held_out: int) -> tuple[CalibrationSet, CalibrationSet]:
-        """A calibration set and another set to compare on, both preprocessed and in memory.
+    def two_sets(self, model: ModelInputs, calibration: int, held_out: int) -> tuple[CalibrationSet, CalibrationSet]:
+        """A calibration set and another set to compare on, both preprocessed and in memory. Raises as `draw`."""
+        samples, refs = self.draw(model, calibration=calibration, held_out=held_out)
+        assert samples is not None
+        return samples, self._preprocessed(refs, model, len(refs))
 
-        Raises:
-            UsageError: there are not enough recordings for both.
-        """
-        chosen, refs = self.draw(config, calibration=calibration, held_out=held_out)
-        assert chosen is not None
-        return chosen, self._preprocessed(refs, config, len(refs))
-
-    def training_samples(self, config: ModelInputs, count: int) -> CalibrationSet:
+    def training_samples(self, model: ModelInputs, count: int) -> CalibrationSet:
         """At most `count` recordings of the training part, preprocessed; synthetic ones without a folder."""
-        return self._preprocessed(self._parts(config, count, 1)[0], config, count)
+        return self._preprocessed(self._parts(model, count, 1)[0], model, count)
 
-    def _preprocessed(self, refs: Refs, config: ModelInputs, count: int) -> CalibrationSet:
-        labels = class_indices(refs, config.codes).tolist()
-        return calibration_set(
-            refs, labels, config.spec, count=count, seed=self.seed, workers=self.workers, on_error=self.on_error
-        )
-
-    def loader(self, refs: Refs, config: ModelInputs) -> FeatureLoader:
+    def loader(self, refs: Refs, model: ModelInputs) -> FeatureLoader:
+        """Batches of recordings, as for evaluation."""
         return FeatureLoader(
             refs,
-            class_indices(refs, config.codes),
-            config.spec,
-            batch_size=16,
+            class_indices(refs, model.codes),
+            model.spec,
+            batch_size=_BATCH_SIZE,
             workers=self.workers,
             on_error=self.on_error,
         )
 
-    def _parts(self, config: ModelInputs, calibration: int, held_out: int) -> tuple[Refs, Refs]:
+    def _preprocessed(self, refs: Refs, model: ModelInputs, count: int) -> CalibrationSet:
+        labels = class_indices(refs, model.codes).tolist()
+        return calibration_set(
+            refs, labels, model.spec, count=count, seed=self.seed, workers=self.workers, on_error=self.on_error
+        )
+
+    def _parts(self, model: ModelInputs, calibration: int, held_out: int) -> tuple[Refs, Refs]:
         if self.folder is None:
-            first = self._synthetic(config.codes, calibration, CALIBRATION_SEED) if calibration else ()
-            return first, self._synthetic(config.codes, held_out, HELD_OUT_SEED)
+            to_calibrate = self._synthetic(model.codes, calibration, CALIBRATION_SEED) if calibration else ()
+            return to_calibrate, self._synthetic(model.codes, held_out, HELD_OUT_SEED)
         if self.protocol:
             parts = self.split()
             return parts.train, parts.test
         refs = self.recordings()
-        order = balanced_order(class_indices(refs, config.codes).tolist(), seed=self.seed)
+        order = balanced_order(class_indices(refs, model.codes).tolist(), seed=self.seed)
         count = min(calibration, max(1, len(refs) // 2))
         return [refs[i] for i in order[:count]], [refs[i] for i in order[count:]]
 
@@ -174,7 +169,7 @@ class DataSource:
         return refs
 
     def _balanced(self, refs: Refs, codes: Sequence[str], count: int) -> Refs:
-        """At most `count` of `refs`, balanced over classes, in their own order."""
+        """At most `count` of `refs`, balanced over classes, in their order."""
         if len(refs) <= count:
             return refs
         order = balanced_order(class_indices(refs, codes).tolist(), seed=self.seed)

@@ -21,19 +21,20 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from console.environment import changed_environment
 from preprocess.errors import MissingComponentError, PocketHarError
+from preprocess.spec import FloatArray
 
 from .recording import Arrays
 
 Task = TypeVar("Task")
+Job: TypeAlias = Callable[[Task], Mapping[str, FloatArray]]
 
-_MAX_QUEUED_PER_WORKER = 32  # so many messages fit the buffer of a pipe: neither of its ends can block the other
+_MAX_QUEUED_PER_WORKER = 32  # messages that fit the buffer of a pipe: neither of its ends can block the other
 _SHARED_MEMORY_FOLDER = Path("/dev/shm")
 _ALIGNMENT_BYTES = 64
 _SINGLE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -48,16 +49,16 @@ class WorkerPool(Generic[Task]):
 
     def __init__(
         self,
-        job: Callable[[Task], Mapping[str, npt.NDArray[np.float32]]],
+        job: Job[Task],
         shapes: Mapping[str, tuple[int, ...]],
         *,
         workers: int,
         prefetch: int,
     ) -> None:
-        """Starts the workers.
+        """Start the workers.
 
         Args:
-            job: picklable; gives the arrays of a task.
+            job: picklable; returns the arrays of a task.
             shapes: shape of each of these arrays by name.
             workers: number of processes, at least 1.
             prefetch: tasks in flight or waiting for the consumer, at most 32 per worker.
@@ -92,7 +93,7 @@ class WorkerPool(Generic[Task]):
         self.close()
 
     def close(self) -> None:
-        """Ends the processes and frees the shared memory. Arrays that `imap` gave are no longer valid."""
+        """End the processes and frees the shared memory. Arrays from `imap` are no longer valid."""
         self._finalizer()
 
     @property
@@ -101,10 +102,10 @@ class WorkerPool(Generic[Task]):
         return not self._finalizer.alive
 
     def imap(self, tasks: Iterable[Task]) -> Iterator[Arrays | PocketHarError]:
-        """Runs the job on every task and yields the results in the order of the tasks.
+        """Run the job on every task and yield the results in the order of the tasks.
 
         Arrays are views, valid until the next result is asked for. Where the job raised a `PocketHarError`, that error
-        is the result. An iteration may be given up at any time; starting another one ends it.
+        is the result. An iteration may be abandoned at any time; starting another one ends it.
 
         Raises:
             MissingComponentError: a worker died.
@@ -128,7 +129,7 @@ class WorkerPool(Generic[Task]):
             self._free.append(slot)
 
     def _restart(self) -> int:
-        """Waits for what an iteration that was given up had submitted; every slot is free afterwards."""
+        """Wait for the tasks of an abandoned iteration; every slot is free afterwards."""
         assert not self.closed, "the pool is closed"
         while any(worker.pending for worker in self._workers):
             self._receive({})
@@ -145,7 +146,7 @@ class WorkerPool(Generic[Task]):
                 self._fail(worker)
 
     def _receive(self, done: dict[int, tuple[int, Exception | None]]) -> None:
-        """Waits until at least one worker has an answer, or is dead."""
+        """Wait until at least one worker has an answer, or is dead."""
         ready = multiprocessing.connection.wait([worker.connection for worker in self._workers])
         for worker in self._workers:
             if worker.connection not in ready:
@@ -164,12 +165,10 @@ class WorkerPool(Generic[Task]):
         )
 
 
-def run_here(
-    job: Callable[[Task], Mapping[str, npt.NDArray[np.float32]]], tasks: Iterable[Task]
-) -> Iterator[Arrays | PocketHarError]:
+def run_here(job: Job[Task], tasks: Iterable[Task]) -> Iterator[Arrays | PocketHarError]:
     """As `WorkerPool.imap`, in this process; one thread, as workers have: products of more threads round differently.
 
-    Arrays belong to the receiver. What the job raises besides a `PocketHarError` passes.
+    Arrays belong to the receiver. Errors of the job other than a `PocketHarError` pass through.
     """
     from threadpoolctl import ThreadpoolController
 
@@ -180,9 +179,7 @@ def run_here(
         yield result
 
 
-def _result_or_error(
-    job: Callable[[Task], Mapping[str, npt.NDArray[np.float32]]], task: Task
-) -> Arrays | PocketHarError:
+def _result_or_error(job: Job[Task], task: Task) -> Arrays | PocketHarError:
     try:
         return dict(job(task))
     except PocketHarError as error:
@@ -227,7 +224,7 @@ class _Worker(Generic[Task]):
         self.process: SpawnProcess = context.Process(target=_serve, args=(remote, job, layout, memory), daemon=True)
         self.pending: dict[int, int] = {}
         self.process.start()
-        remote.close()  # the worker then holds the only copy, and its death is seen as the end of the stream
+        remote.close()  # the worker then holds the only copy, and its death ends the stream
 
     def submit(self, index: int, slot: int, task: Task) -> None:
         self.pending[index] = slot

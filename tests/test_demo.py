@@ -20,7 +20,7 @@ from model.__main__ import main as model_main
 from model.checkpoint import DEMO_CHECKPOINT, load_checkpoint
 from recordings.catalogue import scan
 from recordings.reading import read_recording
-from recordings.synthetic.cached import HELD_OUT_SEED, cached_recordings
+from recordings.synthetic.generate import HELD_OUT_SEED, cached_recordings
 from runtime.manifest import read_artifact
 from runtime.runners import open_model
 

@@ -20,7 +20,7 @@ from recordings.corruptions import add_noise, drop_joints, reverberate, shift_au
 from recordings.reading import read_recording
 from recordings.recording import INPUTS, Arrays, Input, Recording, RecordingRef
 from recordings.sources import DataSource
-from recordings.synthetic.cached import HELD_OUT_SEED
+from recordings.synthetic.generate import HELD_OUT_SEED
 from recordings.workers import WorkerPool, run_here
 from runtime.answers import Answers, Model, ask, one_by_one
 from runtime.artifact import Artifact

@@ -94,7 +94,7 @@ def probabilities(artifact: Artifact, tensors: Tensors) -> npt.NDArray[np.float6
 
 def _find(name: str, data: Path | None) -> RecordingRef:
     from recordings.catalogue import scan
-    from recordings.synthetic.cached import HELD_OUT_SEED, cached_recordings
+    from recordings.synthetic.generate import HELD_OUT_SEED, cached_recordings
 
     folder = data or cached_recordings(RECORDINGS, seed=HELD_OUT_SEED, workers=2)
     for ref in scan(folder).refs:
@@ -144,7 +144,7 @@ def draw_figure(
 
 def _draw_skeleton(figure: Any, recording: Recording, heatmaps: npt.NDArray[np.float32]) -> None:
     """Poses, and the heatmaps of joints and limbs at about the same times, without their empty margins."""
-    from recordings.drawing import draw_body
+    from recordings.picture import draw_body
 
     frames = (np.linspace(0.35, 0.7, POSES) * (len(recording.joints) - 1)).astype(int)
     joints, confidence = recording.joints[frames], recording.confidence[frames]

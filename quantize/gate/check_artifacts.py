@@ -136,7 +136,7 @@ def run_all(artifacts: Sequence[CheckedArtifact], options: argparse.Namespace, *
         answers = _ask(runners, loader, len(refs), at_once)
         problems = loader.problems
     if problems:
-        warn(f"{len(problems)} recording(s) were left out; the first: {problems[0].reason}")
+        warn(f"{len(problems)} recording(s) were left out; the first: {next(iter(problems.values()))}")
     return answers
 
 

@@ -26,7 +26,7 @@ from model.settings import Augmentation, StageSettings
 from model.training import Trainer
 from preprocess.errors import DataError, UsageError
 from recordings.augment import AudioAugmentation, SkeletonAugmentation
-from recordings.protocols import Split
+from recordings.catalogue import Split
 from recordings.sources import DataSource
 
 Channels: TypeAlias = npt.NDArray[np.int64]

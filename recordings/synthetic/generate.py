@@ -1,103 +1,106 @@
-"""Makes a data set of synthetic recordings in the NTU RGB+D layout.
+"""Make a data set of synthetic recordings in the NTU RGB+D layout, or keep one in the user's cache folder.
 
 `OUT/nturgb+d_skeletons/SsssCcccPpppRrrrAaaa.skeleton` and `OUT/audio/SsssCcccPpppRrrrAaaa.wav`. A recording depends
-on the seed and its own number only, so neither the number of workers nor the total changes it.
+on the seed and its number only, so neither the number of workers nor the total changes it.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from console.files import atomic_folder
+from console.files import atomic_folder, cache_folder
+from console.program import log, show, show_json
 from console.progress import Progress
 from preprocess.errors import MissingComponentError, UsageError
 
+from ..ntu import SUFFIX
+from ..recording import RecordingRef
 from ..workers import interrupts_blocked
-from .actions import SYNTHETIC_ACTIONS
-from .difficulty import Difficulty
-from .performance import USUAL_SAMPLE_RATE_HZ, perform
+from .motions import SYNTHETIC_ACTIONS
+from .performance import USUAL_SAMPLE_RATE_HZ, WavFormat, perform, write_recording
 from .sensor import place_camera
-from .subject import make_subject
-from .writer import WavFormat, write_recording
+from .take import Difficulty, make_performer
 
 SKELETON_FOLDER = "nturgb+d_skeletons"
 AUDIO_FOLDER = "audio"
+# Raise it with every change of the generator that changes its recordings, so that cached ones are made again.
+GENERATOR_VERSION = 1
+CALIBRATION_SEED = 8001
+HELD_OUT_SEED = 9001
+MAXIMUM_SUBJECTS = 40
+CHUNK = 32  # recordings of a task
 
 _SETUPS, _CAMERAS, _REPLICATIONS = 17, 3, 2
-_MAXIMUM_SUBJECTS = 40
-_CHUNK = 32  # recordings a task
 _UNUSUAL_RATES_HZ = (16_000, 44_100, 48_000)
 _UNUSUAL_FORMATS = (WavFormat(channels=2), WavFormat(encoding="pcm24"), WavFormat(encoding="float32"))
 
 
-@dataclass(frozen=True)
-class SynthesisSummary:
-    """What was written."""
-
-    out: Path
-    recordings: int
-    actions: tuple[int, ...]
-    subjects: int
-    seed: int
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class Slot:
-    """The name of a recording: setup, camera, subject (performer), replication, action; all 1-based."""
-
-    setup: int
-    camera: int
-    subject: int
-    replication: int
-    action: int
-
-    @property
-    def name(self) -> str:
-        return f"S{self.setup:03d}C{self.camera:03d}P{self.subject:03d}R{self.replication:03d}A{self.action:03d}"
-
-
-def slot(index: int, *, subjects: int) -> Slot:
-    """The name of recording `index`: actions in turn, then subjects, cameras, replications, setups."""
-    take, action = divmod(index, len(SYNTHETIC_ACTIONS))
-    turn, person = divmod(take, subjects)
-    # Subjects begin at 2: 2 is one of X-Sub's training subjects and 3 is not, so two takes of each action suffice
-    # for both parts. Each subject begins with another camera, replication and setup, so that small sets have all.
-    subject = (person + 1) % subjects + 1
-    return Slot(
-        setup=(turn // (_CAMERAS * _REPLICATIONS) + subject) % _SETUPS + 1,
-        camera=(turn + subject) % _CAMERAS + 1,
-        subject=subject,
-        replication=(turn // _CAMERAS + subject // _CAMERAS) % _REPLICATIONS + 1,
-        action=SYNTHETIC_ACTIONS[action],
+def synthesize_command(options: argparse.Namespace) -> None:
+    """Handler of `python -m recordings synthesize`: make a data set and report it. Raises as `synthesize`."""
+    size_bytes = synthesize(
+        options.out,
+        count=options.count,
+        seed=options.seed,
+        subjects=options.subjects,
+        workers=options.workers,
+        force=options.force,
+    )
+    document = {
+        "out": str(options.out),
+        "recordings": options.count,
+        "actions": list(SYNTHETIC_ACTIONS),
+        "subjects": options.subjects,
+        "seed": options.seed,
+        "size_bytes": size_bytes,
+    }
+    if options.json:
+        show_json(document)
+        return
+    show(
+        f"{options.out}: {options.count} recordings of {len(SYNTHETIC_ACTIONS)} actions by up to {options.subjects} "
+        f"subjects, {size_bytes / 1e6:.0f} MB (seed {options.seed})"
     )
 
 
+def cached_recordings(count: int, *, seed: int, workers: int) -> Path:
+    """The folder of `count` recordings drawn from `seed`; made if it does not exist yet.
+
+    It is below `POCKET_HAR_CACHE`, or `XDG_CACHE_HOME`/pocket-har, or ~/.cache/pocket-har, and may be deleted at
+    any time.
+    """
+    key = hashlib.sha256(repr((GENERATOR_VERSION, asdict(Difficulty()))).encode()).hexdigest()[:8]
+    folder = cache_folder() / f"synthetic-{key}-seed{seed}-{count}"
+    if not folder.exists():
+        log(f"no --data given: synthesizing {count} recordings (seed {seed}), kept in {cache_folder()}")
+        try:
+            synthesize(folder, count=count, seed=seed, workers=workers)
+        except UsageError:
+            if not folder.exists():  # another process may have made the same recordings meanwhile
+                raise
+    return folder
+
+
 def synthesize(
-    out: Path,
-    *,
-    count: int,
-    seed: int,
-    subjects: int = _MAXIMUM_SUBJECTS,
-    workers: int = 2,
-    difficulty: Difficulty | None = None,
-    force: bool = False,
-) -> SynthesisSummary:
-    """Writes `count` recordings to the folder `out`, which appears whole or not at all.
+    out: Path, *, count: int, seed: int, subjects: int = MAXIMUM_SUBJECTS, workers: int = 2, force: bool = False
+) -> int:
+    """Write `count` recordings to the folder `out`, completely or not at all, and return their size in bytes.
 
     Args:
+        out: folder to make.
         count: number of recordings; actions are balanced.
         seed: at least 0; another seed gives other subjects, cameras and performances.
         subjects: 1 to 40 performers.
         workers: processes; 1 works in this one.
-        difficulty: the knobs; None for the defaults.
         force: replace an existing folder.
 
     Raises:
@@ -105,23 +108,21 @@ def synthesize(
         MissingComponentError: a worker process was killed.
     """
     _check(count=count, seed=seed, subjects=subjects, workers=workers)
-    knobs = difficulty or Difficulty()
+    size_bytes = 0
     with atomic_folder(out, force=force) as folder, Progress("synthesize", count) as progress:
         (folder / SKELETON_FOLDER).mkdir()
         (folder / AUDIO_FOLDER).mkdir()
-        tasks = [
-            _Task(folder, first, min(first + _CHUNK, count), seed, subjects, knobs) for first in range(0, count, _CHUNK)
-        ]
-        size_bytes = 0
-        for written, task_bytes in _run(tasks, workers):
-            size_bytes += task_bytes
+        write = partial(_write_recordings, folder, seed=seed, subjects=subjects)
+        chunks = [range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
+        for written, chunk_bytes in _run(write, chunks, workers):
+            size_bytes += chunk_bytes
             progress.advance(written)
-    return SynthesisSummary(out, count, SYNTHETIC_ACTIONS, subjects, seed, size_bytes)
+    return size_bytes
 
 
 def _check(*, count: int, seed: int, subjects: int, workers: int) -> None:
-    if not 1 <= subjects <= _MAXIMUM_SUBJECTS:
-        raise UsageError(f"subjects is {subjects}; use 1 to {_MAXIMUM_SUBJECTS}")
+    if not 1 <= subjects <= MAXIMUM_SUBJECTS:
+        raise UsageError(f"subjects is {subjects}; use 1 to {MAXIMUM_SUBJECTS}")
     limit = _SETUPS * _CAMERAS * _REPLICATIONS * subjects * len(SYNTHETIC_ACTIONS)
     if not 1 <= count <= limit:
         raise UsageError(f"count is {count}; {subjects} subjects have names for 1 to {limit} recordings")
@@ -131,73 +132,75 @@ def _check(*, count: int, seed: int, subjects: int, workers: int) -> None:
         raise UsageError(f"workers is {workers}; use at least 1")
 
 
-@dataclass(frozen=True)
-class _Task:
-    """Recordings `first` to `stop − 1`."""
-
-    folder: Path
-    first: int
-    stop: int
-    seed: int
-    subjects: int
-    difficulty: Difficulty
-
-
-def _run(tasks: list[_Task], workers: int) -> Iterator[tuple[int, int]]:
-    """Works through the tasks; yields recordings and bytes written, in any order."""
-    if workers == 1 or len(tasks) == 1:
-        yield from map(_write_recordings, tasks)
+def _run(write: Callable[[range], tuple[int, int]], chunks: list[range], workers: int) -> Iterator[tuple[int, int]]:
+    """Write the chunks; yield recordings and bytes written, in any order."""
+    if workers == 1 or len(chunks) == 1:
+        yield from map(write, chunks)
         return
-    executor = ProcessPoolExecutor(min(workers, len(tasks)), multiprocessing.get_context("spawn"))
+    executor = ProcessPoolExecutor(min(workers, len(chunks)), multiprocessing.get_context("spawn"))
     try:
         with interrupts_blocked():
-            futures = [executor.submit(_write_recordings, task) for task in tasks]
+            futures = [executor.submit(write, chunk) for chunk in chunks]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:
         raise MissingComponentError("a worker process was killed; if memory ran out, use fewer --workers") from error
-    finally:  # after an interrupt: wait for the tasks at work, so that none writes into a folder being removed
+    finally:  # after an interrupt: wait for the running tasks, so that none writes into a folder being removed
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _write_recordings(task: _Task) -> tuple[int, int]:
-    size_bytes = 0
-    for index in range(task.first, task.stop):
-        size_bytes += write_one(task.folder, index, seed=task.seed, subjects=task.subjects, difficulty=task.difficulty)
-    return task.stop - task.first, size_bytes
+def _write_recordings(folder: Path, numbers: range, *, seed: int, subjects: int) -> tuple[int, int]:
+    return len(numbers), sum(write_one(folder, number, seed=seed, subjects=subjects) for number in numbers)
 
 
-def write_one(folder: Path, index: int, *, seed: int, subjects: int, difficulty: Difficulty) -> int:
-    """Writes recording `index` below `folder` and gives the size of its files in bytes."""
-    place = slot(index, subjects=subjects)
-    rng = np.random.default_rng([seed, index])
-    file_rng, take_rng = rng.spawn(2)
-    rate_hz, wav_format = _draw_file_format(file_rng, difficulty)
-    camera = place_camera(
-        seed,
-        setup=place.setup,
-        camera=place.camera,
-        replication=place.replication,
-        step_deg=difficulty.camera_step_deg,
-    )
+def recording_ref(number: int, *, subjects: int, folder: Path = Path()) -> RecordingRef:
+    """Name and files of recording `number`: actions in turn, then subjects, cameras, replications, setups."""
+    take, action_index = divmod(number, len(SYNTHETIC_ACTIONS))
+    turn, person = divmod(take, subjects)
+    # Subjects begin at 2: 2 is one of X-Sub's training subjects and 3 is not, so two takes of each action suffice
+    # for both parts. Each subject begins with another camera, replication and setup, so that small sets have all.
+    subject = (person + 1) % subjects + 1
+    setup = (turn // (_CAMERAS * _REPLICATIONS) + subject) % _SETUPS + 1
+    camera = (turn + subject) % _CAMERAS + 1
+    replication = (turn // _CAMERAS + subject // _CAMERAS) % _REPLICATIONS + 1
+    action = SYNTHETIC_ACTIONS[action_index]
+    name = f"S{setup:03d}C{camera:03d}P{subject:03d}R{replication:03d}A{action:03d}"
+    skeleton_path = folder / SKELETON_FOLDER / f"{name}{SUFFIX}"
+    audio_path = folder / AUDIO_FOLDER / f"{name}.wav"
+    return RecordingRef(name, "ntu", skeleton_path, audio_path, action, subject, camera, setup, replication)
+
+
+def write_one(folder: Path, number: int, *, seed: int, subjects: int) -> int:
+    """Write recording `number` below `folder` and return the size of its files in bytes."""
+    difficulty = Difficulty()
+    ref = recording_ref(number, subjects=subjects, folder=folder)
+    assert ref.audio_path is not None
+    assert ref.setup is not None
+    assert ref.camera is not None
+    file_rng, take_rng = np.random.default_rng([seed, number]).spawn(2)
+    rate_hz, wav_format = draw_file_format(file_rng, difficulty)
     performance = perform(
-        place.action,
-        subject=make_subject(seed, place.subject, spread=difficulty.style_spread),
-        camera=camera,
+        ref.action,
+        subject=make_performer(seed, ref.subject, spread=difficulty.style_spread),
+        camera=place_camera(
+            seed,
+            setup=ref.setup,
+            camera=ref.camera,
+            replication=ref.replication,
+            step_deg=difficulty.camera_step_deg,
+        ),
         rng=take_rng,
         difficulty=difficulty,
         sample_rate_hz=rate_hz,
     )
-    skeleton_path = folder / SKELETON_FOLDER / f"{place.name}.skeleton"
-    audio_path = folder / AUDIO_FOLDER / f"{place.name}.wav"
     write_recording(
-        performance, skeleton_path=skeleton_path, audio_path=audio_path, wav_format=wav_format, rng=file_rng
+        performance, skeleton_path=ref.skeleton_path, audio_path=ref.audio_path, wav_format=wav_format, rng=file_rng
     )
-    return skeleton_path.stat().st_size + audio_path.stat().st_size
+    return ref.skeleton_path.stat().st_size + ref.audio_path.stat().st_size
 
 
-def _draw_file_format(rng: np.random.Generator, difficulty: Difficulty) -> tuple[int, WavFormat]:
-    """Mostly 32 kHz, 16 bit, mono; else one of these three is different."""
+def draw_file_format(rng: np.random.Generator, difficulty: Difficulty) -> tuple[int, WavFormat]:
+    """Sample rate in Hz and format: mostly 32 kHz, 16 bit, mono; else one of these three differs."""
     if rng.random() >= difficulty.unusual_file_rate:
         return USUAL_SAMPLE_RATE_HZ, WavFormat()
     if rng.random() < 0.5:

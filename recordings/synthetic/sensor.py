@@ -1,4 +1,4 @@
-"""What a Kinect reports of a figure: the camera's view, noise, hidden and lost joints, a second person."""
+"""A Kinect's report of a figure: the camera's view, noise, hidden and lost joints, a second person."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .difficulty import Difficulty
-from .figure import (
+from ..sound import Array
+from .body import (
     ANKLES,
     ELBOWS,
     FEET,
@@ -23,11 +23,10 @@ from .figure import (
     SHOULDER_CENTER,
     THUMBS,
     WRISTS,
-    Array,
     Tracks,
     pose,
 )
-from .subject import make_subject
+from .take import Difficulty, make_performer
 
 States = npt.NDArray[np.int8]
 LOST, INFERRED, TRACKED = 0, 1, 2
@@ -57,7 +56,7 @@ _JITTER_WEIGHTS = _jitter_weights()
 
 @dataclass(frozen=True)
 class Camera:
-    """Where a camera stands, seen from the performer.
+    """The place of a camera relative to the performer.
 
     Attributes:
         angle_rad: from straight ahead of the performer, positive towards the performer's left.
@@ -92,12 +91,12 @@ def view(joints: Array, camera: Camera, rng: np.random.Generator) -> Array:
     turned = joints @ np.array([[np.cos(turn), 0, -np.sin(turn)], [0, 1, 0], [np.sin(turn), 0, np.cos(turn)]])
     standing = [rng.normal(0, 0.2), -camera.height_m, camera.distance_m + rng.normal(0, 0.15)]
     cosine, sine = np.cos(camera.tilt_rad), np.sin(camera.tilt_rad)
-    seen: Array = (turned + standing) @ np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
-    return seen
+    in_view: Array = (turned + standing) @ np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
+    return in_view
 
 
 def sense(positions: Array, rng: np.random.Generator, difficulty: Difficulty) -> tuple[Array, States]:
-    """Adds a Kinect's faults to positions [T, 25, 3] in camera coordinates.
+    """Add a Kinect's faults to positions [T, 25, 3] in camera coordinates.
 
     Returns:
         Reported positions [T, 25, 3] (a lost joint is at the origin) and tracking states [T, 25].
@@ -176,7 +175,7 @@ def draw_presence(frames: int, rng: np.random.Generator, difficulty: Difficulty)
 
 def bystander(frames: int, camera: Camera, rng: np.random.Generator, difficulty: Difficulty) -> tuple[Array, States]:
     """A second person who stands idle beside the performer, in camera coordinates."""
-    person = make_subject(int(rng.integers(2**31)), _BYSTANDER_NUMBER, spread=difficulty.style_spread)
+    person = make_performer(int(rng.integers(2**31)), _BYSTANDER_NUMBER, spread=difficulty.style_spread)
     tracks = Tracks.neutral(frames)
     time_s = np.arange(frames) / FRAME_RATE_HZ
     tracks.lean[:, 1] += 0.01 * np.sin(2 * np.pi * (0.3 * time_s + rng.random()))

@@ -1,17 +1,123 @@
-"""One performance under way: its clock, the control tracks that an action fills in and the sounds it makes."""
+"""A performance under way: how hard it is to recognise, who performs, its clock, motion and sounds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from .difficulty import Difficulty
-from .figure import FRAME_RATE_HZ, Array, Tracks
-from .subject import Subject
+from preprocess.errors import UsageError
+
+from ..sound import Array
+from .body import FRAME_RATE_HZ, Proportions, Tracks, draw_proportions
 
 SEAT_PELVIS = np.array([0.0, -0.42, -0.40])  # offset of the seated pelvis from the standing one, reference metres
 GRAVITY_M_S2 = 9.81
+_LEFT_HANDED_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """Knobs of the generator. Shares and rates are probabilities in [0, 1].
+
+    Attributes:
+        jitter_m: standard deviation of a trunk joint's noise at 3 m; hands and feet have a multiple of it.
+        lost_joint_rate: share of (joint, frame) pairs of arms and legs that are not tracked (state 0).
+        occlusion_rate: share of recordings in which furniture hides a part of the body.
+        bystander_rate: share of recordings with a second, idle person.
+        gap_rate: share of recordings in which the body is missing for some frames.
+        camera_step_deg: angle between neighbouring cameras (NTU: 45).
+        style_spread: scale of the differences between subjects and between their repetitions.
+        look_alike_share: share of recordings in which the members of a look-alike group move alike.
+        sound_alike_share: share of recordings in which the members of a sound-alike group sound alike.
+        snr_db: range of the loudest 50 ms of the action's sound over the background noise, in dB.
+        drowned_rate: share of recordings whose sound is `drowned_db` over the noise instead.
+        drowned_db: range of the level in those recordings, in dB.
+        silent_rate: share of recordings in which the action makes no sound.
+        distractor_rate: share of recordings with a foreign sound.
+        timbre_spread: standard deviation of a sound's pitch and bandwidth, in octaves.
+        unusual_file_rate: share of WAV files that are not 32 kHz, 16 bit, mono.
+    """
+
+    jitter_m: float = 0.008
+    lost_joint_rate: float = 0.01
+    occlusion_rate: float = 0.12
+    bystander_rate: float = 0.03
+    gap_rate: float = 0.03
+    camera_step_deg: float = 45.0
+    style_spread: float = 1.0
+    look_alike_share: float = 0.4
+    sound_alike_share: float = 0.6
+    snr_db: tuple[float, float] = (4.0, 26.0)
+    drowned_rate: float = 0.14
+    drowned_db: tuple[float, float] = (-14.0, -4.0)
+    silent_rate: float = 0.04
+    distractor_rate: float = 0.2
+    timbre_spread: float = 0.25
+    unusual_file_rate: float = 0.06
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(math.isfinite(n) for n in numbers):
+                raise UsageError(f"difficulty {item.name} is {value!r}; use finite numbers")
+            if item.name.endswith(("_rate", "_share")) and not 0 <= value <= 1:
+                raise UsageError(f"difficulty {item.name} is {value!r}; use a number in [0, 1]")
+            if isinstance(value, tuple) and value[0] > value[1]:
+                raise UsageError(f"difficulty {item.name} is {value!r}; give the smaller number first")
+        for name in ("jitter_m", "style_spread", "timbre_spread"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"difficulty {name} is {getattr(self, name)!r}; use a number of at least 0")
+
+
+@dataclass(frozen=True)
+class Performer:
+    """A person.
+
+    Attributes:
+        body: lengths of the segments.
+        left_handed: whether actions are mirrored.
+        tempo: speed of movements, 1 is usual.
+        amplitude: size of movements, 1 is usual.
+        slouch_rad: how far the trunk leans forward at rest.
+        arms_out_m: how far the arms hang from the body beyond the usual.
+        stance_m: how far each foot stands out beyond the usual.
+        energy: loudness of the sounds the person makes, 1 is usual.
+        pitch_hz: mean fundamental frequency of the voice.
+        vocal_tract: scale of the formant frequencies, 1 is usual.
+    """
+
+    body: Proportions
+    left_handed: bool
+    tempo: float
+    amplitude: float
+    slouch_rad: float
+    arms_out_m: float
+    stance_m: float
+    energy: float
+    pitch_hz: float
+    vocal_tract: float
+
+
+def make_performer(seed: int, number: int, *, spread: float) -> Performer:
+    """Person `number` of the data set with this seed. `spread` scales how much people differ."""
+    rng = np.random.default_rng([seed, number, 1])
+    body = draw_proportions(rng, spread=spread)
+    high_voice = rng.random() < 0.5
+    return Performer(
+        body=body,
+        left_handed=bool(rng.random() < _LEFT_HANDED_SHARE),
+        tempo=float(np.exp(rng.normal(0, 0.15 * spread))),
+        amplitude=float(np.exp(rng.normal(0, 0.18 * spread))),
+        slouch_rad=float(rng.normal(0.06, 0.05 * spread)),
+        arms_out_m=float(rng.normal(0, 0.03 * spread)),
+        stance_m=float(rng.uniform(-0.01, 0.05) * spread),
+        energy=float(np.exp(rng.normal(0, 0.3 * spread))),
+        pitch_hz=float((205 if high_voice else 120) * np.exp(rng.normal(0, 0.12 * spread))),
+        vocal_tract=float((1.12 if high_voice else 0.98) * np.exp(rng.normal(0, 0.05 * spread))),
+    )
 
 
 @dataclass(frozen=True)
@@ -34,7 +140,7 @@ class SoundEvent:
 
 
 class Take:
-    """Control tracks over time, begun in the person's own posture with slight sway.
+    """Control tracks over time, starting from the person's posture with slight sway.
 
     Attributes:
         time: [T], seconds.
@@ -46,7 +152,7 @@ class Take:
         sounds_alike: likewise for sound-alike groups.
     """
 
-    def __init__(self, frames: int, subject: Subject, rng: np.random.Generator, difficulty: Difficulty) -> None:
+    def __init__(self, frames: int, subject: Performer, rng: np.random.Generator, difficulty: Difficulty) -> None:
         spread = difficulty.style_spread
         self.rng = rng
         self.subject = subject
@@ -126,7 +232,7 @@ class Take:
         return np.sin(2 * np.pi * (frequency_hz * self.time + phase)), float(phase)
 
     def move_hand(self, side: int, work: Array, place: Array, fingers: tuple[float, float, float]) -> None:
-        """Takes a palm to `place` ([3] or [T, 3]) and back with `work`."""
+        """Take a palm to `place` ([3] or [T, 3]) and back with `work`."""
         weight = work[:, None]
         arc = np.array([0.0, 0.0, 0.10]) * (4 * weight * (1 - weight))
         tracks = self.tracks
@@ -134,7 +240,7 @@ class Take:
         tracks.fingers[:, side] += weight * (np.array(fingers) - tracks.fingers[:, side])
 
     def sit(self, down: Array) -> None:
-        """Lowers the body to a seat where `down` [T] is 1: pelvis back, trunk forward on the way, hands on the lap."""
+        """Lower the body to a seat where `down` [T] is 1: pelvis back, trunk forward on the way, hands on the lap."""
         tracks, weight = self.tracks, down[:, None]
         tracks.pelvis += weight * SEAT_PELVIS
         tracks.lean[:, 0] += 2.4 * (down * (1 - down)) * self.uniform(0.8, 1.2)
@@ -143,12 +249,12 @@ class Take:
         tracks.fingers += weight[..., None] * (np.array([0.0, -0.3, 1.0]) - tracks.fingers)
 
     def maybe_seated(self, probability: float) -> None:
-        """Performs the action on a chair, by chance."""
+        """Perform the action on a chair, by chance."""
         if self.chance(probability):
             self.sit(np.ones_like(self.time))
 
     def emit(self, kind: str, start_s: float, duration_s: float, strength: float = 1.0, pitch: float = 1.0) -> None:
-        """Adds a sound, unless it would begin outside the recording."""
+        """Add a sound, unless it would begin outside the recording."""
         if 0 <= start_s < self.seconds - 0.02:
             loudness = strength * self.subject.energy * float(np.exp(self.rng.normal(0, 0.15)))
             self.events.append(SoundEvent(kind, start_s, duration_s, loudness, pitch))

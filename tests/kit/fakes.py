@@ -11,7 +11,7 @@ from kit.tiny import tiny_spec
 
 from preprocess.spec import PreprocessSpec
 from recordings.actions import action_code, action_name
-from recordings.synthetic.actions import SYNTHETIC_ACTIONS
+from recordings.synthetic.motions import SYNTHETIC_ACTIONS
 from runtime.manifest import MANIFEST_NAME, Label, Manifest, file_sha256
 
 SYNTHETIC_LABELS = tuple(Label(action_code("ntu", n), action_name("ntu", n)) for n in SYNTHETIC_ACTIONS)

@@ -54,7 +54,7 @@ def test_equals_librosa(preset: str, signal: str, length: str) -> None:
     ],
     ids=["odd window", "full window", "two samples", "narrow range", "16 kHz", "hop longer than window"],
 )
-@pytest.mark.filterwarnings("ignore:Empty filters")
+@pytest.mark.filterwarnings("ignore:Empty filters", "ignore:.*Mel bands hold no frequency")
 def test_equals_librosa_at_other_specifications(spec: LogMelSpec) -> None:
     waveform = SIGNALS["speech-like bursts"](spec.samples).astype(np.float32)
     np.testing.assert_allclose(logmel(waveform, spec), librosa_logmel(waveform, spec), rtol=0, atol=PARITY_DB)
@@ -81,6 +81,13 @@ def test_mel_filters_equal_librosa_s(preset: str) -> None:
         sr=spec.sample_rate_hz, n_fft=spec.n_fft, n_mels=spec.n_mels, fmin=spec.fmin_hz, fmax=spec.fmax_hz
     )
     np.testing.assert_allclose(mel_filters(spec), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_bands_without_a_frequency_of_the_transform_are_a_warning() -> None:
+    spec = replace(PRESETS["nano"], n_mels=200, n_fft=512, window_samples=400)
+    with pytest.warns(UserWarning, match="of 200 Mel bands hold no frequency.*reduce n_mels or raise n_fft") as caught:
+        filters = mel_filters(spec)
+    assert str(caught[0].message).startswith(f"{np.count_nonzero(~filters.any(axis=1))} of 200")
 
 
 def test_stages_compose_and_standardise() -> None:

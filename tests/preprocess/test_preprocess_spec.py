@@ -76,18 +76,18 @@ def test_presets_have_the_documented_shapes() -> None:
 
 
 def test_only_the_last_digits_of_mean_and_std_may_differ() -> None:
-    own = PreprocessSpec(audio=LogMelSpec(mean=(-39.4, -0.23, -0.004), std=(24.7, 1.4, 0.7)))
+    spec = PreprocessSpec(audio=LogMelSpec(mean=(-39.4, -0.23, -0.004), std=(24.7, 1.4, 0.7)))
 
     def other(**changes: Any) -> PreprocessSpec:
-        return replace(own, audio=replace(own.audio, **changes))
+        return replace(spec, audio=replace(spec.audio, **changes))
 
-    assert own.is_close(own)
-    assert own.is_close(other(mean=(-39.4 * (1 + 1e-9), -0.23, -0.004)))
-    assert own != other(mean=(-39.4 * (1 + 1e-9), -0.23, -0.004))
-    assert not own.is_close(other(mean=(-39.4, -0.23, -0.00401)))
-    assert not own.is_close(other(std=(24.7, 1.4001, 0.7)))
-    assert not own.is_close(other(fmax_hz=own.audio.fmax_hz / 2))
-    assert not own.is_close(replace(own, skeleton=HeatmapSpec(size=96)))
+    assert spec.is_close(spec)
+    assert spec.is_close(other(mean=(-39.4 * (1 + 1e-9), -0.23, -0.004)))
+    assert spec != other(mean=(-39.4 * (1 + 1e-9), -0.23, -0.004))
+    assert not spec.is_close(other(mean=(-39.4, -0.23, -0.00401)))
+    assert not spec.is_close(other(std=(24.7, 1.4001, 0.7)))
+    assert not spec.is_close(other(fmax_hz=spec.audio.fmax_hz / 2))
+    assert not spec.is_close(replace(spec, skeleton=HeatmapSpec(size=96)))
 
 
 def test_a_specification_cannot_be_changed() -> None:
@@ -161,12 +161,12 @@ def _put(part: str, field: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_drop("skeleton", "size"), "specification part 'skeleton' has missing or unknown fields: size"),
         (_drop("audio", "n_fft"), "specification part 'audio' has missing or unknown fields: n_fft"),
         (_put("audio", "htk", True), "specification part 'audio' has missing or unknown fields: htk"),
-        (_put("skeleton", "size", "224"), "skeleton.size is '224'; a value of type int belongs there"),
-        (_put("skeleton", "size", 224.0), "skeleton.size is 224.0; a value of type int belongs there"),
-        (_put("skeleton", "size", True), "skeleton.size is True; a value of type int belongs there"),
-        (_put("skeleton", "sigma_px", None), "skeleton.sigma_px is None; a value of type float belongs there"),
-        (_put("audio", "std", [1, "1", 1]), "audio.std is '1'; a value of type float belongs there"),
-        (_put("audio", "std", 1.0), "audio.std is 1.0; a value of type tuple belongs there"),
+        (_put("skeleton", "size", "224"), "skeleton.size is '224'; it must be of type int"),
+        (_put("skeleton", "size", 224.0), "skeleton.size is 224.0; it must be of type int"),
+        (_put("skeleton", "size", True), "skeleton.size is True; it must be of type int"),
+        (_put("skeleton", "sigma_px", None), "skeleton.sigma_px is None; it must be of type float"),
+        (_put("audio", "std", [1, "1", 1]), "audio.std is '1'; it must be of type float"),
+        (_put("audio", "std", 1.0), "audio.std is 1.0; it must be of type tuple"),
         (_put("audio", "top_db", math.nan), "top_db is nan; every number of a specification must be finite"),
         (lambda data: data.pop("audio"), "specification part 'audio' is missing or not a JSON object"),
         (lambda data: data.update(skeleton=3), "specification part 'skeleton' is missing or not a JSON object"),

@@ -21,7 +21,7 @@ from quantize.recover.distillation import Recovery, RecoverySettings
 from quantize.recover.qat import QuantizationAwareTraining, quantization_aware
 from quantize.rounding import quantized_deploy, round_weights
 from recordings.batches import Batch
-from recordings.protocols import Split
+from recordings.catalogue import Split
 from recordings.sources import DataSource
 
 FORMS = [DeployForm("split", "convolutions"), DeployForm("whole", "layer")]

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from preprocess.errors import DataError, UsageError
 from preprocess.logmel import waveform_to_logmel
 from preprocess.spec import HeatmapSpec, LogMelSpec, PreprocessSpec
-from recordings.calibration import balanced_order, calibration_set
+from recordings.calibration import audio_statistics, balanced_order, calibration_set
 from recordings.catalogue import scan
 from recordings.reading import read_recording
 from recordings.sound import read_waveform
-from recordings.statistics import audio_statistics
 from recordings.synthetic.generate import synthesize
 
 AUDIO = LogMelSpec(8000, window_samples=200, n_fft=256, hop_samples=80, n_mels=8, fmax_hz=4000, frames=32)

@@ -58,13 +58,13 @@ def test_where_the_sound_may_be(tmp_path: Path) -> None:
 
 def test_two_sounds_for_one_recording(tmp_path: Path) -> None:
     touch(tmp_path / f"{NTU}.skeleton", tmp_path / "a" / f"{NTU}.wav", tmp_path / "b" / f"{NTU}.wav")
-    with pytest.raises(DataError, match=r"its sound is there twice, .*a/.* and .*b/"):
+    with pytest.raises(DataError, match=r"its sound exists twice, .*a/.* and .*b/"):
         scan(tmp_path)
 
 
 def test_a_recording_without_sound(tmp_path: Path) -> None:
     touch(tmp_path / f"{NTU}.skeleton", tmp_path / f"{OTHER}.skeleton", tmp_path / f"{OTHER}.wav")
-    with pytest.raises(DataError, match=rf"{NTU}\.skeleton: its sound {NTU}\.wav is not there"):
+    with pytest.raises(DataError, match=rf"{NTU}\.skeleton: its sound {NTU}\.wav does not exist"):
         scan(tmp_path)
     skipped = scan(tmp_path, on_error="skip")
     assert [ref.name for ref in skipped.refs] == [OTHER]

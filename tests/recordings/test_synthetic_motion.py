@@ -10,15 +10,12 @@ import pytest
 
 from preprocess.errors import UsageError
 from preprocess.layouts import NTU25
-from recordings.synthetic.actions import SYNTHETIC_ACTIONS, act
-from recordings.synthetic.difficulty import Difficulty
-from recordings.synthetic.figure import ANKLES, FEET, FRAME_RATE_HZ, HANDS, Array, pose
-from recordings.synthetic.grains import Studio
+from recordings.synthetic.body import ANKLES, FEET, FRAME_RATE_HZ, HANDS, Array, pose
+from recordings.synthetic.motions import SYNTHETIC_ACTIONS, act
 from recordings.synthetic.performance import Performance, perform
 from recordings.synthetic.sensor import place_camera
-from recordings.synthetic.sounds import dry_sound
-from recordings.synthetic.subject import make_subject
-from recordings.synthetic.take import SoundEvent
+from recordings.synthetic.sounds import Studio, dry_sound
+from recordings.synthetic.take import Difficulty, SoundEvent, make_performer
 
 DRINK, BRUSH, SIT, STAND, CLAP, READ, WRITE, CHEER = 1, 3, 8, 9, 10, 11, 12, 22
 WAVE, KICK, HOP, JUMP, PHONE, TYPE, RUB, PALMS = 23, 24, 26, 27, 28, 30, 34, 39
@@ -28,7 +25,7 @@ RATE_HZ = 32_000
 
 def motion(action: int, seed: int, difficulty: Difficulty | None = None) -> tuple[Array, list[SoundEvent]]:
     """Joints [T, 25, 3] in the room, without a sensor, and the sound events."""
-    subject = make_subject(seed, seed % 40 + 1, spread=1.0)
+    subject = make_performer(seed, seed % 40 + 1, spread=1.0)
     tracks, events = act(action, subject, np.random.default_rng([seed, action]), difficulty or Difficulty())
     return pose(subject.body, tracks), events
 
@@ -36,7 +33,7 @@ def motion(action: int, seed: int, difficulty: Difficulty | None = None) -> tupl
 def performance(action: int, seed: int, difficulty: Difficulty) -> Performance:
     return perform(
         action,
-        subject=make_subject(seed, 1, spread=1.0),
+        subject=make_performer(seed, 1, spread=1.0),
         camera=place_camera(seed, setup=1, camera=1, replication=1, step_deg=45),
         rng=np.random.default_rng(seed),
         difficulty=difficulty,
@@ -93,7 +90,7 @@ def test_the_figure_is_upright_and_its_hands_stay_outside_the_trunk(action: int)
 
 
 def test_left_handed_people_use_the_other_hand() -> None:
-    for subject in (replace(make_subject(0, 1, spread=1.0), left_handed=left) for left in (False, True)):
+    for subject in (replace(make_performer(0, 1, spread=1.0), left_handed=left) for left in (False, True)):
         tracks, _ = act(WAVE, subject, np.random.default_rng(0), Difficulty())
         highest = pose(subject.body, tracks)[:, HANDS, 1].max(axis=0)
         assert np.argmax(highest) == (0 if subject.left_handed else 1)
@@ -112,7 +109,7 @@ def interpolated_minima(distance: Array, below: float) -> Array:
 
 def onsets(events: list[SoundEvent], seconds: float) -> Array:
     """Times at which the sound's envelope (2 ms) rises to its local maximum, from the samples alone."""
-    studio = Studio(RATE_HZ, make_subject(0, 1, spread=1.0), 1.0, np.random.default_rng(0))
+    studio = Studio(RATE_HZ, make_performer(0, 1, spread=1.0), 1.0, np.random.default_rng(0))
     sound = dry_sound(events, int(seconds * RATE_HZ), studio)
     envelope = np.abs(sound[: len(sound) // 64 * 64]).reshape(-1, 64).max(axis=1)
     high = np.flatnonzero(envelope > 0.3 * envelope.max())
@@ -124,11 +121,11 @@ def onsets(events: list[SoundEvent], seconds: float) -> Array:
 def test_claps_sound_when_the_hands_meet(seed: int) -> None:
     joints, events = motion(CLAP, seed, Difficulty(look_alike_share=0))
     distance = np.linalg.norm(joints[:, HANDS[0]] - joints[:, HANDS[1]], axis=-1)
-    heard = onsets(events, len(joints) / FRAME_RATE_HZ)
-    seen = interpolated_minima(distance, below=0.06)
-    assert len(heard) >= 2
-    inner = heard[(heard > 0.1) & (heard < len(joints) / FRAME_RATE_HZ - 0.1)]
-    assert np.abs(inner[:, None] - seen).min(axis=1).max() < 0.035
+    sounds = onsets(events, len(joints) / FRAME_RATE_HZ)
+    contacts = interpolated_minima(distance, below=0.06)
+    assert len(sounds) >= 2
+    inner = sounds[(sounds > 0.1) & (sounds < len(joints) / FRAME_RATE_HZ - 0.1)]
+    assert np.abs(inner[:, None] - contacts).min(axis=1).max() < 0.035
 
 
 @pytest.mark.parametrize("action", [HOP, JUMP])
@@ -160,7 +157,7 @@ def five_frames(action: int, count: int) -> Array:
     features = []
     for seed in range(count):
         joints, _ = motion(action, seed)
-        if make_subject(seed, seed % 40 + 1, spread=1.0).left_handed:
+        if make_performer(seed, seed % 40 + 1, spread=1.0).left_handed:
             joints = joints[:, NTU25.mirror] * [-1.0, 1.0, 1.0]
         torso = np.linalg.norm(joints[0, 0] - joints[0, 20])
         frames = ((np.arange(5) + 0.5) * len(joints) / 5).astype(int)
@@ -194,7 +191,7 @@ def test_sound_alike_groups_use_the_same_sounds() -> None:
 def test_duration_does_not_depend_on_the_action() -> None:
     for seed in range(5):
         rng_state = [np.random.default_rng(seed) for _ in SYNTHETIC_ACTIONS]
-        subject = make_subject(seed, 1, spread=1.0)
+        subject = make_performer(seed, 1, spread=1.0)
         frames = {
             len(act(action, subject, rng, Difficulty())[0].pelvis)
             for action, rng in zip(SYNTHETIC_ACTIONS, rng_state, strict=True)

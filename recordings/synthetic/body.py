@@ -1,7 +1,7 @@
 """The human figure: proportions, and kinematics from a few control tracks to the 25 joints of a Kinect v2.
 
 Coordinates are the room's: metres, x to the person's left, y up, z forward, the floor at y = 0. Hands and feet are
-placed where the action needs them and the elbow or knee follows from the lengths of the two bones (law of cosines),
+placed as the action needs them and the elbow or knee follows from the lengths of the two bones (law of cosines),
 so hands meet exactly, feet stay on the floor and bones keep their lengths.
 """
 
@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from ..sound import Array
 
 FRAME_RATE_HZ = 30
 JOINTS = 25
@@ -81,7 +80,7 @@ def draw_proportions(rng: np.random.Generator, *, spread: float) -> Proportions:
 
 @dataclass
 class Tracks:
-    """What an action controls, per frame. Lengths are those of a person of 1.70 m; side 0 is the left.
+    """Controls of the figure per frame, set by an action. Lengths are those of a person of 1.70 m; side 0 is the left.
 
     Attributes:
         pelvis: [T, 3], offset from the pelvis of the standing body.
@@ -186,7 +185,7 @@ def _pose_legs(joints: Array, body: Proportions, tracks: Tracks) -> None:
 
 
 def clear_of_trunk(hands: Array) -> Array:
-    """Moves palms that would be inside the trunk to its front. Shape [..., 3], shoulder-centre axes."""
+    """Move palms that would be inside the trunk to its front. Shape [..., 3], shoulder-centre axes."""
     across = 1 - (hands[..., 0] / _TRUNK_HALF_WIDTH_M) ** 2
     front = _TRUNK_HALF_DEPTH_M * np.sqrt(np.clip(across, 0, None))
     beside_trunk = (hands[..., 1] < 0.05) & (across > 0)

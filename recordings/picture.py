@@ -1,4 +1,4 @@
-"""A picture of a recording and of what the model sees of it: poses, heatmaps and log-Mel spectrogram."""
+"""A picture of a recording and of its model inputs: poses, heatmaps and log-Mel spectrogram."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from preprocess.errors import DataError, UsageError
 from preprocess.heatmaps import sample_frames, skeleton_to_heatmaps
 from preprocess.layouts import SkeletonLayout
 from preprocess.logmel import fit_length, log_mel, mel_filters
-from preprocess.spec import HeatmapSpec, LogMelSpec, PreprocessSpec
+from preprocess.spec import FloatArray, HeatmapSpec, LogMelSpec, PreprocessSpec
 
 from .recording import Recording
-
-FloatArray = npt.NDArray[np.float32]
 
 _LEFT, _RIGHT, _TRUNK = "#1f77b4", "#d1495b", "#4a4a4a"
 _MAPS = (
@@ -34,16 +32,16 @@ _DPI = 110
 
 
 def draw_recording(recording: Recording, action: str, spec: PreprocessSpec, path: Path) -> tuple[str, ...]:
-    """Draws a recording: poses at the sampled frames, heatmaps of the middle one, motion map, log-Mel spectrogram.
+    """Draw a recording: poses at the sampled frames, heatmaps of the middle one, motion map, log-Mel spectrogram.
 
     Args:
-        recording: what to draw; its waveform at the rate of `spec`. An empty waveform leaves the spectrogram out.
+        recording: its waveform is at the rate of `spec`. An empty waveform leaves the spectrogram out.
         action: its name, for the title.
         spec: the inputs' specification.
         path: the PNG file, replaced if it exists.
 
     Returns:
-        What was unusual about the recording, from `skeleton_to_heatmaps`.
+        Notes on anything unusual in the recording, from `skeleton_to_heatmaps`.
 
     Raises:
         UsageError: `path` does not end in `.png`.
@@ -111,7 +109,7 @@ def draw_body(
     line_width: float = 2.6,
     joint_area: float = 10,
 ) -> None:
-    """Draws a body in the XY plane: [J, 3] metres and [J] confidences, sizes in points and square points."""
+    """Draw a body in the XY plane: [J, 3] metres and [J] confidences, sizes in points and square points."""
     for a, b in layout.limbs:
         certainty = min(confidence[a], confidence[b])
         if certainty > 0:

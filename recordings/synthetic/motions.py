@@ -11,10 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .difficulty import Difficulty
-from .figure import Array, Tracks
-from .subject import Subject
-from .take import GRAVITY_M_S2, SoundEvent, Take
+from ..sound import Array
+from .body import Tracks
+from .take import GRAVITY_M_S2, Difficulty, Performer, SoundEvent, Take
 
 LEFT, RIGHT = 0, 1
 _BOTH_HANDS = ((LEFT, 1.0), (RIGHT, -1.0))  # and on which side of the body each is
@@ -26,7 +25,7 @@ _MINIMUM_FRAMES, _MAXIMUM_FRAMES = 50, 110
 
 
 def _hand_to_head(take: Take, place: Array, stir_m: float, tilt_rad: float) -> tuple[Array, float, float]:
-    """Returns work [T] and the frequency and phase of the hand's stirring."""
+    """Hand to the head: work [T] and the frequency and phase of the hand's stirring."""
     take.maybe_seated(_SEATED_SHARE)
     work = take.hold()
     frequency = take.uniform(1.8, 3.2) * take.tempo
@@ -162,7 +161,7 @@ def _land(take: Take, time_s: float) -> None:
 
 
 def _fly(take: Take, start_s: float, height_m: float) -> float:
-    """Adds a ballistic flight of the whole body and gives the time of landing."""
+    """Add a ballistic flight of the body and return the time of landing."""
     flight_s = 2 * np.sqrt(2 * height_m / GRAVITY_M_S2)
     u = np.clip((take.time - start_s) / flight_s, 0, 1)
     lift = 4 * height_m * u * (1 - u)
@@ -255,7 +254,7 @@ def _stand_up(take: Take) -> None:
 
 
 def _call_out(take: Take, first: float, last: float) -> None:
-    """What a cheer, a greeting and a call have in common: a few syllables."""
+    """A few syllables, common to a cheer, a greeting and a call."""
     now = first + take.uniform(-0.1, 0.3)
     for _ in range(int(take.rng.integers(2, 6))):
         length = take.uniform(0.15, 0.4)
@@ -330,9 +329,9 @@ SYNTHETIC_ACTIONS: tuple[int, ...] = tuple(_PERFORM)
 
 
 def act(
-    action: int, subject: Subject, rng: np.random.Generator, difficulty: Difficulty
+    action: int, subject: Performer, rng: np.random.Generator, difficulty: Difficulty
 ) -> tuple[Tracks, list[SoundEvent]]:
-    """Performs an action for 50 to 110 frames at 30 Hz.
+    """Perform an action for 50 to 110 frames at 30 Hz.
 
     Args:
         action: one of `SYNTHETIC_ACTIONS`.
