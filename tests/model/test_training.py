@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -136,7 +136,7 @@ def test_a_run_starts_from_the_weights_that_fit(capsys):
 class ScriptedLoader:
     steps_per_epoch: int = 2
     waiting_s: float = 0.0
-    problems: tuple = ()
+    problems: dict[str, str] = field(default_factory=dict)
 
     def epoch(self, number):
         yield from range(self.steps_per_epoch)
