@@ -75,9 +75,9 @@ paper-study:
 TABLE1 = runs/table1
 tables:
 	$(PYTHON) -m benchmarks table1 --recordings 500 --out $(RESULTS)/table1.json
-	$(PYTHON) -m benchmarks table2 resnet18=runs/table2/resnet18 resnet34=runs/table2/resnet34 --recordings 2000 \
+	$(PYTHON) -m benchmarks table2 resnet18=runs/table2/resnet18 resnet34=runs/table2/resnet34 \
 		resnet50=$(TABLE1)/visual-float32 convnext=$(TABLE1)/audio-float32 \
-		fused=$(TABLE1)/fused-float32 INT8=$(TABLE1)/fused-INT8 pruned=$(TABLE1)/fused-pruned-INT8
+		fused=$(TABLE1)/fused-float32 INT8=$(TABLE1)/fused-INT8 pruned=$(TABLE1)/fused-pruned-INT8 --recordings 2000
 	$(PYTHON) -m benchmarks ablation INT8=$(TABLE1)/fused-INT8
 	$(PYTHON) -m benchmarks robustness float=$(TABLE1)/fused-float32 INT8=$(TABLE1)/fused-INT8 \
 		pruned=$(TABLE1)/fused-pruned-INT8 --recordings 300
