@@ -6,25 +6,19 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from .records import Environment, Machine
 
-# Instructions for products of 8-bit numbers, as Linux calls them. AVX2, which has none, says what the fallback is.
+_CPUINFO = Path("/proc/cpuinfo")
+# Instructions for products of 8-bit numbers, by their names in Linux. AVX2 has none; it is the fallback.
 INSTRUCTIONS = ("avx2", "avx512_vnni", "avx_vnni", "asimddp", "i8mm")
 
 
-def provenance(command: str, *, packages: Sequence[str]) -> dict[str, Any]:
-    """`environment` in plain JSON types."""
-    return asdict(environment(command, packages=packages))
-
-
 def environment(command: str, *, packages: Sequence[str]) -> Environment:
-    """What a result file says about its origin.
+    """The origin of a result file.
 
     Args:
         command: the command that makes the result again, without paths of this machine.
@@ -43,7 +37,7 @@ def machine() -> Machine:
     """This machine, and the cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Machine(
-        cpu=_cpu_model(),
+        cpu=_cpu_field(("model name", "Hardware", "Model")) or platform.processor() or "unknown",
         cores=cores,
         architecture=platform.machine(),
         system=f"{platform.system()} {platform.release()}",
@@ -52,14 +46,10 @@ def machine() -> Machine:
     )
 
 
-def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...] | None:
-    """Those of INSTRUCTIONS that the processor has; None where the system does not say."""
-    text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            return tuple(name for name in INSTRUCTIONS if name in value.split())
-    return None
+def instructions(cpuinfo: Path = _CPUINFO) -> tuple[str, ...] | None:
+    """Those of INSTRUCTIONS that the processor has; None where the system does not list them."""
+    flags = _cpu_field(("flags", "Features"), cpuinfo)
+    return None if flags is None else tuple(name for name in INSTRUCTIONS if name in flags.split())
 
 
 def git_commit() -> str | None:
@@ -79,14 +69,14 @@ def _git(*arguments: str) -> str | None:
     return result.stdout.strip()
 
 
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
-    for line in lines:
+def _cpu_field(keys: Sequence[str], cpuinfo: Path = _CPUINFO) -> str | None:
+    """The first value of any of the keys in Linux's description of the processor."""
+    text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
+    for line in text.splitlines():
         key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Hardware", "Model"):
+        if key.strip() in keys:
             return value.strip()
-    return platform.processor() or "unknown"
+    return None
 
 
 def _memory_bytes() -> int | None:

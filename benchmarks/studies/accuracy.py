@@ -45,7 +45,7 @@ def measure_accuracy(options: argparse.Namespace) -> dict[str, Any]:
     chosen = forward(options, "checkpoint")
     calibrated = [*chosen, *forward(options, *CALIBRATION)]
     with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
-        data = synthesize(Path(folder), options.recordings)
+        data = synthesized(Path(folder), options.recordings)
         evaluations = {
             name: run_command("model", "evaluate", "--data", data, *chosen, *words)
             for name, words in EVALUATIONS.items()
@@ -70,7 +70,7 @@ def measure_accuracy(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def synthesize(folder: Path, count: int) -> str:
+def synthesized(folder: Path, count: int) -> str:
     """The folder of `count` recordings with which nothing was trained or calibrated."""
     data = str(folder / "recordings")
     run_command("recordings", "synthesize", "--out", data, "--count", str(count), "--seed", str(SEED))

@@ -17,7 +17,7 @@ from console.options import forward
 from console.table import format_table
 from runtime.npu.chips import CURRENT, SNAPDRAGONS
 
-from .accuracy import SEED, synthesize
+from .accuracy import SEED, synthesized
 from .study import Study, score_of
 from .table1 import CALIBRATION
 
@@ -43,7 +43,7 @@ def measure_npu(options: argparse.Namespace) -> dict[str, Any]:
             for index, recipe in enumerate(recipes)
         }
         compared = ["--float", f"{folder}/float", "--int8", *(f"{folder}/{i}/onnx" for i in range(len(recipes)))]
-        data = ["--data", synthesize(Path(folder), options.recordings)]
+        data = ["--data", synthesized(Path(folder), options.recordings)]
         fidelity = run_command(
             "quantize", "check", *compared, "--backend", "qnn-htp", *data, *count, may_answer_no=True
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from runtime.artifact import Artifact
 from runtime.metrics import Score
 
 from ..measure.latency import doubts
-from ..measure.provenance import environment, provenance
+from ..measure.provenance import environment
 from ..measure.records import Record
 from ..measure.runner import artifact_contenders, measure_all
 
@@ -71,7 +71,7 @@ class Study:
         result = self.measure(options)
         head: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "benchmark": self.name}
         if "record" not in result:
-            head["provenance"] = provenance(command_line(options), packages=self.packages)
+            head["provenance"] = asdict(environment(command_line(options), packages=self.packages))
         return {**head, **result}
 
 

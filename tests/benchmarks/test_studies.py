@@ -6,13 +6,14 @@ import getpass
 import json
 import shlex
 import socket
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import COMMANDS, build_parser, main
-from benchmarks.measure.provenance import provenance
+from benchmarks.measure.provenance import environment, instructions
 from benchmarks.report.readme import STUDIES, command_today, pages, render
 from benchmarks.studies.study import RESULTS, Study, claim_folder, score_of, write_result
 from console.options import positive
@@ -82,13 +83,20 @@ def test_a_folder_belongs_to_one_set_of_options(tmp_path):
 
 
 def test_provenance_names_versions_and_machine_but_nobody():
-    record = provenance("python -m something", packages=("numpy",))
+    record = asdict(environment("python -m something", packages=("numpy",)))
     assert set(record) == {"command", "date", "commit", "machine", "versions"}
     assert record["versions"]["numpy"]
     assert record["machine"]["cores"] >= 1
     text = json.dumps(record)
     for secret in (str(ROOT), str(Path.home()), f'"{socket.gethostname()}"', f'"{getpass.getuser()}"'):
         assert secret not in text
+
+
+def test_instructions_are_those_of_the_processor(tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    assert instructions(cpuinfo) is None
+    cpuinfo.write_text("processor\t: 0\nFeatures\t: fp asimddp neon i8mm\n", encoding="utf-8")
+    assert instructions(cpuinfo) == ("asimddp", "i8mm")
 
 
 # The commands
