@@ -101,20 +101,6 @@ def finish_command(parser: argparse.ArgumentParser, module: str, function: str) 
     parser.set_defaults(handler=lambda options: getattr(import_module(module), function)(options))
 
 
-def named_path(word: str) -> tuple[str | None, Path]:
-    """The parts of NAME=PATH; a path alone, or one that holds a `=` and exists, has no name.
-
-    Raises:
-        UsageError: name or path is empty.
-    """
-    name, sign, path = word.partition("=")
-    if not sign or Path(word).exists():
-        return None, Path(word)
-    if not name or not path:
-        raise UsageError(f"{word!r} has no name or no path; write PATH or NAME=PATH")
-    return name, Path(path)
-
-
 def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
     """Parses `argv`, calls the chosen handler and returns the exit code.
 

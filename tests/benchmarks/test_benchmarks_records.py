@@ -106,7 +106,7 @@ def test_whole_numbers_are_read_as_times_and_the_file_round_trips(tmp_path):
     assert read_record(tmp_path / "new" / "a.json") == RECORD
 
 
-def test_what_identifies_a_subject():
+def test_identity_and_label_of_a_subject():
     subject = RECORD.measurements[0].subject
     assert subject.key == ("a", "fused", "float32", "litert", 1, "cpu")
     assert subject.label == "a (litert, threads: 1)"
@@ -149,18 +149,15 @@ def test_a_missing_field_an_unknown_one_and_a_wrong_type_are_refused(path):
         Record.from_dict(wrong)
 
 
+SAMPLES = ("measurements", 0, "inference", "samples_ms")
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("seed",), True, "record.seed is True; it must be a whole number"),
-        (("seed",), 1.0, "record.seed is 1.0; it must be a whole number"),
-        (("rounds",), None, "record.rounds is None; it must be a whole number"),
-        (("measurements", 0, "inference", "samples_ms"), [1.0, math.nan], "samples_ms.1 is nan; .* a finite number"),
-        (("measurements", 0, "inference", "samples_ms"), [math.inf], "samples_ms.0 is inf; .* a finite number"),
-        (("measurements", 0, "inference", "samples_ms"), [True], "samples_ms.0 is True; it must be a number"),
-        (("measurements", 0, "inference", "samples_ms"), [], "a timing has no samples"),
-        (("measurements", 0, "inference", "samples_ms"), [0.0], "not positive and finite"),
-        (("measurements",), {}, "record.measurements is {}; it must be a list"),
+        (SAMPLES, [1.0, math.nan], "samples_ms.1 is nan; .* a finite number"),
+        (SAMPLES, [], "a timing has no samples"),
+        (SAMPLES, [0.0], "not positive and finite"),
         (("schema_version",), 3, "schema_version of the record is 3; this release reads 2"),
         (("schema_version",), True, "schema_version of the record is True"),
     ],
@@ -172,10 +169,10 @@ def test_values_that_cannot_be_are_refused(path, value, message):
         Record.from_dict(document)
 
 
-@pytest.mark.parametrize("data", [None, 3, [], "text", {}])
-def test_what_is_no_record_is_refused(data):
-    with pytest.raises(DataError, match="schema_version of the record is None"):
-        Record.from_dict(data)
+def test_a_document_of_another_kind_is_refused():
+    for data in (None, 3, [], "text", {}):
+        with pytest.raises(DataError, match="schema_version of the record is None"):
+            Record.from_dict(data)
 
 
 def test_nan_is_never_written():
@@ -186,20 +183,14 @@ def test_nan_is_never_written():
         odd.to_json()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "does not exist; make it with"),
-        (b"{", "is not a JSON document"),
-        (b"\xff\xfe\x00", "is not a JSON document"),
-    ],
-)
-def test_a_file_that_is_no_record_is_named(tmp_path, content, message):
+def test_a_missing_or_wrong_file_is_named(tmp_path):
     path = tmp_path / "a.json"
-    if content:
-        path.write_bytes(content)
-    with pytest.raises(DataError, match=rf"a\.json {message}"):
+    with pytest.raises(DataError, match=r"a\.json does not exist; make it with"):
         read_record(path)
+    for content in (b"{", b"\xff\xfe\x00"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.json is not a JSON document"):
+            read_record(path)
     path.write_text(RECORD.to_json().replace("1.25", "NaN"), encoding="utf-8")
     with pytest.raises(DataError, match=r"a\.json\.measurements\.0\.inference\.samples_ms\.0 is nan"):
         read_record(path)
