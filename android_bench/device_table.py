@@ -15,8 +15,8 @@ HEADER = (
     *("delegated", "counts"),
 )
 NOTES = (
-    "c computed, m measured, q quoted from the paper (on its own machine); latency: median of inference alone, or "
-    "of the typical times of processes if the tool reports aggregates only",
+    "Parameters and MACs are computed, the paper's row is quoted (the authors' machine), the rest is measured.\n"
+    "Latency: median of inference alone, or of one typical time for each process if the tool reports aggregates only."
 )
 
 
@@ -29,14 +29,14 @@ def device_table(records: Sequence[Record], manifest: Manifest) -> str:
             [
                 f"{manifest.stream}, paper",
                 "",
-                f"{paper.parameters / 1e6:.1f} M q",
-                f"{paper.macs / 1e9:.1f} G q",
-                f"{paper.size_bytes / 1e6:.1f} MB q",
-                f"{paper.peak_bytes / 1e6:.0f} MB q",
+                f"{paper.parameters / 1e6:.1f} M",
+                f"{paper.macs / 1e9:.1f} G",
+                f"{paper.size_bytes / 1e6:.1f} MB",
+                f"{paper.peak_bytes / 1e6:.0f} MB",
                 "",
-                f"{paper.latency_ms:.0f} ms q",
+                f"{paper.latency_ms:.0f} ms",
                 "",
-                f"{1e3 / paper.latency_ms:.0f} q",
+                f"{1e3 / paper.latency_ms:.0f}",
                 "",
                 "",
             ]
@@ -45,7 +45,7 @@ def device_table(records: Sequence[Record], manifest: Manifest) -> str:
     first = records[0].measurements[0]
     assert first.device_run is not None
     title = f"{first.device_run.tool}, {first.device_run.protocol} run, threads: {first.subject.threads}"
-    return "\n".join([format_table(HEADER, rows, title=title), *NOTES])
+    return "\n".join([format_table(HEADER, rows, title=title), NOTES])
 
 
 def _row(record: Record, measurement: Measurement, manifest: Manifest) -> list[str]:
@@ -59,14 +59,14 @@ def _row(record: Record, measurement: Measurement, manifest: Manifest) -> list[s
     return [
         f"{subject.stream}, {subject.recipe}",
         f"{device}, {subject.accelerator}",
-        f"{cost['parameters'] / 1e6:.2f} M c" if "parameters" in cost else "",
-        f"{cost['macs'] / 1e9:.3f} G c" if "macs" in cost else "",
-        f"{subject.size_bytes / 1e6:.2f} MB m",
-        f"{measurement.memory.peak_bytes / 1e6:.0f} MB m" if measurement.memory else "",
-        f"{preprocessing.median_ms:.2f} ms m" if preprocessing else "",
-        f"{inference.median_ms:.2f} ms m",
-        f"{inference.p90_ms:.2f} ms m" if has_p90 else "",
-        f"{inference.fps:.0f} m",
+        f"{cost['parameters'] / 1e6:.2f} M" if "parameters" in cost else "",
+        f"{cost['macs'] / 1e9:.3f} G" if "macs" in cost else "",
+        f"{subject.size_bytes / 1e6:.2f} MB",
+        f"{measurement.memory.peak_bytes / 1e6:.0f} MB" if measurement.memory else "",
+        f"{preprocessing.median_ms:.2f} ms" if preprocessing else "",
+        f"{inference.median_ms:.2f} ms",
+        f"{inference.p90_ms:.2f} ms" if has_p90 else "",
+        f"{inference.fps:.0f}",
         delegated,
         "yes" if run and run.valid else "no",
     ]

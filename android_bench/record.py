@@ -131,7 +131,7 @@ class Series:
             self._command = " ".join(words)
         words = ["taskset", self._mask, *words] if self._mask else words
         folder, file = self._place.folder, self._tool.result_file
-        # A program loads libraries beside it; the NPU's part has a search path of its own.
+        # A program loads libraries beside it; the NPU's part has a separate search path.
         environment = {"LD_LIBRARY_PATH": folder, "ADSP_LIBRARY_PATH": folder} if request.libraries else {}
         if file:
             words = ["sh", "-c", 'rm -f "$1" && shift && exec "$@"', "sh", file, *words]
