@@ -14,7 +14,7 @@ from console.strict_json import decode
 from preprocess.errors import DataError
 from preprocess.spec import PreprocessSpec
 from recordings.actions import action_code, action_name
-from recordings.recording import RecordingRef
+from recordings.recording import Input, RecordingRef
 from runtime.manifest import Label
 
 CONFIG_VERSION = 1
@@ -26,7 +26,7 @@ StrideOn: TypeAlias = Literal["3x3", "1x1"]
 NormForm: TypeAlias = Literal["convolutions", "layer"]
 Stream: TypeAlias = Literal["fused", "visual", "audio"]
 STREAMS: tuple[Stream, ...] = ("fused", "visual", "audio")
-INPUTS_OF: dict[Stream, tuple[Literal["skeleton", "audio"], ...]] = {
+INPUTS_OF: dict[Stream, tuple[Input, ...]] = {
     "fused": ("skeleton", "audio"),
     "visual": ("skeleton",),
     "audio": ("audio",),

@@ -6,7 +6,7 @@ import argparse
 import math
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -84,9 +84,6 @@ class TrainingSettings:
     @property
     def augmentation(self) -> Augmentation:
         return self.skeleton_augmentation, self.audio_augmentation
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 Settings = TypeVar("Settings")

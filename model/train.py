@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,21 +28,16 @@ from recordings.recording import Input, RecordingRef
 from recordings.sources import DataSource
 
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .config import ModelConfig, labels_of, preset_config
+from .config import INPUTS_OF, ModelConfig, labels_of, preset_config
 from .evaluation import silent_audio
 from .imagenet import imagenet_start
 from .recogniser import Weights, build_recogniser
-from .settings import STAGES, Augmentation, StageName, StageSettings, TrainingSettings, choose_settings
+from .settings import STAGES, Augmentation, StageSettings, TrainingSettings, choose_settings
 from .training import Stage
 
 CHECKPOINT_NAME = "checkpoint.npz"
 _RUN_NAME = "run.json"
 _STATISTICS_RECORDINGS = 2000
-_INPUTS: dict[StageName, tuple[Input, ...]] = {
-    "visual": ("skeleton",),
-    "audio": ("audio",),
-    "fusion": ("skeleton", "audio"),
-}
 
 
 def train_command(options: argparse.Namespace) -> None:
@@ -113,7 +108,7 @@ class TrainingPlan:
         names = "\n".join(ref.name for part in (self.split.train, self.split.validation) for ref in part)
         return {
             "config": self.config.to_dict(),
-            "settings": self.settings.to_dict(),
+            "settings": asdict(self.settings),
             "recordings": hashlib.sha256(names.encode()).hexdigest(),
             "seed": self.seed,
             "initial": self.initial[0] if self.initial else "random",
@@ -155,7 +150,8 @@ def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: 
         )
         if stage.resume():
             log(f"{name}: resumed after epoch {stage.state.epoch}")
-        open_loader = partial(feature_loader, inputs=_INPUTS[name], seed=plan.seed, workers=workers, on_error=on_error)
+        inputs = INPUTS_OF["fused" if name == "fusion" else name]
+        open_loader = partial(feature_loader, inputs=inputs, seed=plan.seed, workers=workers, on_error=on_error)
         with (
             open_loader(plan.split.train, config, constants, plan.settings.augmentation) as training,
             open_loader(plan.split.validation, config, constants, None) as validation,
@@ -165,7 +161,7 @@ def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: 
     history = {
         "command": command,
         "seed": plan.seed,
-        "settings": plan.settings.to_dict(),
+        "settings": asdict(plan.settings),
         "recordings": {"train": len(plan.split.train), "validation": len(plan.split.validation)},
         "initial": plan.initial[0] if plan.initial else "random",
         "tensorflow": tf.__version__,

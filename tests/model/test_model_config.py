@@ -154,16 +154,8 @@ def places(node: object, path: tuple = ()) -> list[tuple]:
 
 
 DOCUMENT = json.loads(tiny_config().to_json())
-JSON_VALUE = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-2, 5),
-    st.floats(),
-    st.text(max_size=3),
-    st.just([]),
-    st.just({}),
-    st.just([[]]),
-)
+ODD = st.sampled_from([None, True, False, "", "x", [], {}, [[]]])
+JSON_VALUE = ODD | st.integers(-2, 5) | st.floats()
 
 
 @given(st.sampled_from(places(DOCUMENT)), JSON_VALUE)
@@ -187,9 +179,8 @@ def test_unknown_names_are_refused():
         resnet(101)
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50])
-def test_backbones_have_their_published_names(depth):
-    assert resnet(depth, width=1 / 8).name == f"ResNet-{depth}"
+def test_backbones_have_their_published_names():
+    assert [resnet(depth, width=1 / 8).name for depth in (18, 34, 50)] == ["ResNet-18", "ResNet-34", "ResNet-50"]
     audio = convnext((8, 16, 24, 32))
     assert audio.name == "ConvNeXt-T"
     assert replace(audio, stages=(*audio.stages[:3], ConvNeXtStage(8, (32,)))).name == "ConvNeXt 3-3-9-1"

@@ -18,32 +18,14 @@ RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"
 
 def test_defaults_are_the_constants_of_appendix_b():
     settings = asdict(TrainingSettings())
+    plateau = {"schedule": "plateau", "plateau_factor": 0.1, "plateau_patience": 5, "early_stopping": 10}
+    smooth = {"label_smoothing": 0.1, "clip_norm": 1.0, "dropout": 0.5}
+    body = {"rotation_deg": 15.0, "flip_probability": 0.5, "frame_step": 2, "joint_dropout": 0.1, "noise_m": 0.01}
     expected = {
-        "visual": {
-            "learning_rate": 3e-4,
-            "schedule": "plateau",
-            "plateau_factor": 0.1,
-            "plateau_patience": 5,
-            "batch_size": 32,
-            "epochs": 100,
-            "early_stopping": 10,
-        },
-        "audio": {"learning_rate": 3e-4, "schedule": "cosine", "batch_size": 5},
-        "fusion": {
-            "learning_rate": 1e-4,
-            "schedule": "cosine",
-            "batch_size": 16,
-            "label_smoothing": 0.1,
-            "clip_norm": 1.0,
-            "dropout": 0.5,
-        },
-        "skeleton_augmentation": {
-            "rotation_deg": 15.0,
-            "flip_probability": 0.5,
-            "frame_step": 2,
-            "joint_dropout": 0.1,
-            "noise_m": 0.01,
-        },
+        "visual": {"learning_rate": 3e-4, "batch_size": 32, "epochs": 100, **plateau},
+        "audio": {"learning_rate": 3e-4, "batch_size": 5, "schedule": "cosine"},
+        "fusion": {"learning_rate": 1e-4, "batch_size": 16, "schedule": "cosine", **smooth},
+        "skeleton_augmentation": body,
         "audio_augmentation": {"pitch_semitones": 2.0, "stretch": 0.1},
     }
     for part, constants in expected.items():
