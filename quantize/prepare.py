@@ -20,7 +20,7 @@ from .rounding import Range, observed_deploy, quantized_deploy
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """How ranges are found and weights prepared for rounding.
+    """Choice of ranges, and changes of the weights before rounding.
 
     Attributes:
         method: `minmax`, `percentile` or `mse`.

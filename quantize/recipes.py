@@ -23,21 +23,14 @@ from typing import Literal
 from preprocess.errors import UsageError
 
 Wide = Literal["fp32", "ai16"]
-_FORMATS = {
-    "float32": ("tflite", "onnx"),
-    "weight_only_wf16_afp32": ("tflite",),
-    "weight_only_wi8_afp32": ("onnx",),
-    "dynamic_wi8_afp32": ("tflite", "onnx"),
-    "static_wi8_ai8": ("tflite", "onnx"),
-    "static_wi8_ai16": ("onnx",),
-}
-_SHORT = {
-    "float32": "float32",
-    "weight_only_wf16_afp32": "wf16",
-    "weight_only_wi8_afp32": "wi8",
-    "dynamic_wi8_afp32": "dynamic",
-    "static_wi8_ai8": "int8",
-    "static_wi8_ai16": "w8a16",
+# Formats of files that can hold each recipe, and the word for it in names of artifacts.
+_RECIPES = {
+    "float32": (("tflite", "onnx"), "float32"),
+    "weight_only_wf16_afp32": (("tflite",), "wf16"),
+    "weight_only_wi8_afp32": (("onnx",), "wi8"),
+    "dynamic_wi8_afp32": (("tflite", "onnx"), "dynamic"),
+    "static_wi8_ai8": (("tflite", "onnx"), "int8"),
+    "static_wi8_ai16": (("onnx",), "w8a16"),
 }
 _MIXED = re.compile(r"(static_wi8_ai8)\+(fp32|ai16)\(([\w/*?,.-]+)\)")
 
@@ -63,7 +56,7 @@ class Recipe:
     @property
     def short(self) -> str:
         """The word for it in names of artifacts."""
-        return _SHORT[self.base] + ("-mixed" if self.exceptions else "")
+        return _RECIPES[self.base][1] + ("-mixed" if self.exceptions else "")
 
     @property
     def static(self) -> bool:
@@ -92,8 +85,8 @@ class Recipe:
 
     def check_format(self, file_format: str) -> None:
         """Raise UsageError if files of that format cannot hold the recipe."""
-        if file_format not in _FORMATS[self.base]:
-            possible = ", ".join(name for name, formats in _FORMATS.items() if file_format in formats)
+        if file_format not in _RECIPES[self.base][0]:
+            possible = ", ".join(name for name, (formats, _) in _RECIPES.items() if file_format in formats)
             raise UsageError(f"recipe {self.name} does not exist for {file_format}; use one of {possible}")
         if self.exceptions and self.wide == "ai16" and file_format == "tflite":
             raise UsageError(f"recipe {self.name}: TFLite mixes int8 with float, not with 16 bits; use +fp32(…)")
@@ -105,13 +98,13 @@ def parse_recipe(name: str) -> Recipe:
     Raises:
         UsageError: no recipe has this name.
     """
-    if name in _FORMATS:
+    if name in _RECIPES:
         return Recipe(name)
     mixed = _MIXED.fullmatch(name)
     if mixed and all(patterns := mixed.group(3).split(",")):
         return Recipe(mixed.group(1), "ai16" if mixed.group(2) == "ai16" else "fp32", tuple(patterns))
     raise UsageError(
-        f"recipe {name!r} is unknown; use one of {', '.join(_FORMATS)}, or static_wi8_ai8+fp32(TENSOR,…) "
+        f"recipe {name!r} is unknown; use one of {', '.join(_RECIPES)}, or static_wi8_ai8+fp32(TENSOR,…) "
         "(static_wi8_ai8+ai16(TENSOR,…) for ONNX)"
     )
 

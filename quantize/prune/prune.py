@@ -100,25 +100,15 @@ def _rank(options: argparse.Namespace, checkpoint: Checkpoint) -> Ranking:
 
 def _in_one_step(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
     ranking, rule, command = _rank(options, original), _rule(options), command_line(options)
-    if options.size_mb:
-        return prune_to(
-            ranking,
-            lambda checkpoint: float(_exported(checkpoint, options)["size_bytes"]) / 1e6,
-            options.size_mb,
-            "MB",
-            rule=rule,
-            command=command,
-        )
-    if options.latency_ms:
-        return prune_to(
-            ranking,
-            lambda checkpoint: float(_exported(checkpoint, options)["measurement"]["latency_ms_median"]),
-            options.latency_ms,
-            "ms",
-            rule=rule,
-            command=command,
-        )
-    return prune(ranking, budget=_budget(options), rule=rule, command=command)
+    if not (options.size_mb or options.latency_ms):
+        return prune(ranking, budget=_budget(options), rule=rule, command=command)
+    limit, unit = (options.size_mb, "MB") if options.size_mb else (options.latency_ms, "ms")
+
+    def measure(checkpoint: Checkpoint) -> float:
+        manifest = _exported(checkpoint, options)
+        return float(manifest["size_bytes"] / 1e6 if options.size_mb else manifest["measurement"]["latency_ms_median"])
+
+    return prune_to(ranking, measure, limit, unit, rule=rule, command=command)
 
 
 def _exported(checkpoint: Checkpoint, options: argparse.Namespace) -> Any:

@@ -118,9 +118,9 @@ def test_two_budgets_do_not_cost_more_than_the_harder_one_needs():
     """Half of the MACs and of the parameters: neither is undershot by as much as when the other alone decides."""
     both = plan_widths(NANO, EQUAL, budget={"macs": 0.5, "parameters": 0.5}, rule=WidthRule(4), originals={})
     cost = model_cost(narrowed(NANO, both))
-    whole = model_cost(NANO)
+    before = model_cost(NANO)
     for measure in ("macs", "parameters"):
-        assert 0.4 < getattr(cost, measure) / getattr(whole, measure) <= 0.5
+        assert 0.4 < getattr(cost, measure) / getattr(before, measure) <= 0.5
 
 
 def test_a_width_that_is_no_multiple_goes_to_the_next_one():

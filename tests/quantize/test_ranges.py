@@ -148,7 +148,7 @@ def test_a_summand_is_wide_enough_for_kernels_that_add_integers():
         "audio/stage1/block0/project",
         "visual/stage0/block0/shortcut",
     }
-    # A sum that is widened for the next one widens its own summands.
+    # A sum that is widened for the next one widens its summands.
     depthwise = "audio/stage0/block0/depthwise"
     chain = ranges | {f"{depthwise}/odd": (0.0, 1 / 400), f"{depthwise}/odd/add": (0.0, 1.0)}
     chain[f"{depthwise}/edges/add"] = (0.0, 4096.0)

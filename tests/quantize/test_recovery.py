@@ -118,6 +118,7 @@ def test_fine_tuning_gives_an_ordinary_checkpoint(pruned, finished):
     assert {f"{name}/kernel" for name in kernels} <= changed
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_result(original, pruned, finished, recordings_folder, tmp_path, monkeypatch):
     words = ["finetune", "--checkpoint", str(pruned), "--teacher", str(original), "--out", str(tmp_path)]
     words += ["--data", str(recordings_folder), *QUICK]
@@ -140,6 +141,7 @@ def test_a_killed_run_goes_on_to_the_same_result(original, pruned, finished, rec
         assert resumed.weights[name].tobytes() == value.tobytes(), name
 
 
+@pytest.mark.slow
 def test_quantization_aware_training_gives_an_ordinary_checkpoint(pruned, recordings_folder, tmp_path, capsys):
     words = ["qat", "--checkpoint", str(pruned), "--out", str(tmp_path), "--calibration", "8", "--json"]
     words += ["--data", str(recordings_folder), *DATA, "--set", "training.epochs=1", "--set", "training.batch_size=16"]
@@ -156,6 +158,7 @@ def test_quantization_aware_training_gives_an_ordinary_checkpoint(pruned, record
     assert all(again.weights[name].tobytes() == value.tobytes() for name, value in trained.weights.items())
 
 
+@pytest.mark.slow
 def test_iterative_pruning_trains_in_between(original, recordings_folder, tmp_path, capsys):
     out = tmp_path / "small.npz"
     words = ["prune", "--checkpoint", str(original), "--macs", "0.4", "--multiple", "1", *UNSCANNED]
