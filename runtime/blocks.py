@@ -1,10 +1,15 @@
-"""Names of the blocks of the network that tensors and layers belong to."""
+"""Names of tensors in model files, and the blocks of the network that they belong to."""
 
 from __future__ import annotations
 
 import re
 
 _BLOCK = re.compile(r"(visual|audio)/(stem|stage\d+/(?:block\d+|downsample))")
+
+
+def plain_name(tensor: str) -> str:
+    """The tensor's name without the converters' additions: `recogniser/fusion/key/Conv2D;…` → `fusion/key/Conv2D`."""
+    return tensor.split(";")[0].removesuffix(":0").removeprefix("recogniser/")
 
 
 def block_of(tensor: str) -> str:

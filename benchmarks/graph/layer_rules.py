@@ -80,11 +80,6 @@ class Operation:
         return prod(shape) > 1 and prod(shape) == max(shape) and max(shape) in self.out_shape
 
 
-def plain_name(tensor: str) -> str:
-    """The tensor's name without the converters' additions: `recogniser/fusion/key/Conv2D;…` → `fusion/key/Conv2D`."""
-    return tensor.split(";")[0].removesuffix(":0").removeprefix("recogniser/")
-
-
 def is_layer_name(name: str) -> bool:
     """Whether a plain name belongs to a layer of the recogniser, not to a tensor of a converter."""
     part, _, rest = name.partition("/")

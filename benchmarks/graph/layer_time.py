@@ -16,9 +16,8 @@ from typing import Any
 
 from console.child import run_function
 from preprocess.errors import DataError, MissingComponentError
+from runtime.blocks import plain_name
 from runtime.runners import is_installed
-
-from .layer_rules import plain_name
 
 RUNTIMES = ("litert", "onnxruntime")
 _WARMUP = 3

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from preprocess.errors import DataError
+from runtime.blocks import plain_name
 
-from .layer_rules import plain_name
 from .tflite_graph import TfliteFile, read_tflite
 
 _CPU, _WRITE, _FLOAT32 = 1, 1, 1  # kLiteRtHwAcceleratorCpu, kLiteRtTensorBufferLockModeWrite, kLiteRtElementTypeFloat32

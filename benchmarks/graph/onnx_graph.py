@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.errors import DataError
+from runtime.blocks import plain_name
 
-from .layer_rules import GraphLayer, Operation, is_layer_name, plain_name
+from .layer_rules import GraphLayer, Operation, is_layer_name
 
 # Positions of the inputs: activation and weight, then bias.
 _WEIGHTED = {

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocess.errors import DataError
+from runtime.blocks import plain_name
 
-from .layer_rules import GraphLayer, Operation, plain_name
+from .layer_rules import GraphLayer, Operation
 
 _BITS = {
     **dict.fromkeys(("FLOAT64", "INT64", "UINT64", "COMPLEX64"), 64),
