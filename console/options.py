@@ -13,7 +13,7 @@ Parser: TypeAlias = argparse.ArgumentParser
 _Number = TypeVar("_Number", int, float)
 
 # Options that change where a result goes, how it is shown or how fast it is made, but not the result.
-_WITHOUT_EFFECT = {"help", "json", "debug", "out", "force", "workers", "resume", "folder", "keep"}
+_WITHOUT_EFFECT = {"help", "json", "debug", "out", "force", "workers", "resume", "folder", "keep", "junit", "markdown"}
 
 
 def whole(text: str) -> int:

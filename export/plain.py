@@ -1,4 +1,4 @@
-"""What the converters make of the training graph by themselves, with their defaults: something to compare with.
+"""The training graph through the converters' defaults, for comparison.
 
 TFLite: `TFLiteConverter` with `Optimize.DEFAULT` and a representative data set (the documentation's full-integer
 quantization). ONNX: tf2onnx, then ONNX Runtime's `quant_pre_process` and `quantize_static`, nothing else set.
@@ -18,14 +18,13 @@ from preprocess.errors import UsageError
 from quantize.recipes import Recipe
 from recordings.calibration import CalibrationSet
 
-from .onnx_file import save_onnx
-from .serving import serving_module
-from .tflite_file import converter_of, finish_tflite
+from .onnx_file import run_tf2onnx, save_onnx
+from .tflite_file import converter_of, finish_tflite, run_converter
 
-_OPSET = 17  # the newest that ONNX Runtime's pre-processing and tf2onnx both handle
+_OPSET = 17  # the newest that both ONNX Runtime's pre-processing and tf2onnx support
 
 
-def write_plain(model: Any, recipe: Recipe, calibration: CalibrationSet | None, path: Path, metadata: str) -> None:
+def convert_plain(model: Any, recipe: Recipe, calibration: CalibrationSet | None, path: Path, metadata: str) -> None:
     """Converts a Keras model in its training form to the format that the path's suffix names.
 
     Args:
@@ -33,14 +32,17 @@ def write_plain(model: Any, recipe: Recipe, calibration: CalibrationSet | None, 
         recipe: float32, or integers only.
         calibration: for integers.
         path: of the file.
-        metadata: JSON text to embed, as every artefact has it.
+        metadata: JSON text to embed.
 
     Raises:
         UsageError: the recipe is another.
+        DataError: a converter failed.
     """
     if recipe.base != "float32" and not recipe.integer_only:
-        raise UsageError(f"target plain knows float32 and static_wi8_ai8, not {recipe.name}; choose another --target")
-    names = [own.name for own in model.inputs]
+        raise UsageError(
+            f"target plain supports float32 and static_wi8_ai8, not {recipe.name}; choose another --target"
+        )
+    names = [tensor.name for tensor in model.inputs]
     if path.suffix == ".tflite":
         path.write_bytes(finish_tflite(_tflite(model, names, calibration), metadata, {}))
     else:
@@ -60,15 +62,11 @@ def _tflite(model: Any, names: list[str], calibration: CalibrationSet | None) ->
             converter.representative_dataset = lambda: _samples(names, calibration)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.int8
-        content: bytes = converter.convert()
-    return content
+        return run_converter(converter)
 
 
 def _onnx(model: Any, names: list[str], calibration: CalibrationSet | None) -> onnx.ModelProto:
-    import tf2onnx
-
-    serve = serving_module(model).serve
-    converted, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=_OPSET)
+    converted = run_tf2onnx(model, _OPSET)
     if calibration is None:
         return converted
     from onnxruntime.quantization import CalibrationDataReader, quantize_static

@@ -2,156 +2,197 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from console.program import log
-from model.config import Stream
-from model.recogniser import Recogniser
 from preprocess.errors import AnswerIsNo
-from quantize.analysis import analyze
-from quantize.prepare import Prepared
+from quantize.gate.paired import MaxDrop, PairedDrop, logits_drop
 from quantize.recipes import STATIC_WI8_AI8, Recipe, parse_recipe
-from recordings.batches import FeatureLoader
-from recordings.calibration import CalibrationSet
-from runtime.metrics import score
-from runtime.runners import RUNTIMES_OF_FORMAT, Array, Runner, open_model
+from runtime.answers import Answers, Array, LabelledBatch, Model, ask, one_by_one
+from runtime.runners import RUNTIMES_OF_FORMAT, Runner, open_model
 
-from .verification import run_all
-
-_ANALYZED = 16  # recordings that rank the blocks
-_LAST_RESORT = "dynamic_wi8_afp32"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A recipe that was tried: accuracy lost against the float model in points, median latency, file size."""
-
-    recipe: str
-    drop_points: float
-    latency_ms: float
-    size_bytes: int
+_LAST_RESORT = parse_recipe("dynamic_wi8_afp32")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the search may cost.
+    """The limits of a search.
 
     Attributes:
-        max_drop_points: accuracy that may be lost, in percentage points.
+        max_drop: accuracy that may be lost.
         time_limit_s: no further recipe is tried after that.
     """
 
-    max_drop_points: float
+    max_drop: MaxDrop
     time_limit_s: float
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What every candidate is compared on."""
+class Candidate:
+    """A recipe that was tried: accuracy lost against the float model, median latency, file size."""
 
-    recogniser: Recogniser
-    stream: Stream
-    loader: Callable[[], FeatureLoader]
-    recordings: int
+    recipe: Recipe
+    drop: PairedDrop
+    latency_ms: float
+    size_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipe.name,
+            "drop_points": self.drop.points,
+            "interval_points": list(self.drop.interval_points),
+            "latency_ms": self.latency_ms,
+            "size_bytes": self.size_bytes,
+        }
 
 
 def search(
-    prepared: Prepared,
-    write: Callable[[Recipe, Path], None],
-    file_format: str,
-    comparison: Comparison,
-    calibration: CalibrationSet,
+    attempt: Callable[[Recipe], Candidate],
+    rank: Callable[[], Sequence[str]],
     budget: Budget,
-) -> tuple[Recipe, tuple[Candidate, ...]]:
-    """Tries recipes on real files in the format's first runtime; returns the fastest within the budget, and all tried.
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[Candidate, tuple[Candidate, ...]]:
+    """The fastest candidate within the budget, and all that were tried.
 
-    The blocks are ranked by the noise they add; 1, 2, 4, … of them compute in float until the accuracy holds, then
-    the number is narrowed down by halving. Last comes dynamic quantization.
+    1, 2, 4, … of the noisiest blocks compute in float until the accuracy holds, then the number is narrowed down by
+    halving. Dynamic quantization is the last resort.
 
     Args:
-        prepared: the checkpoint, calibrated.
-        write: converts with a recipe to a file.
-        file_format: `tflite` or `onnx`.
-        comparison: float model and recordings.
-        calibration: its first samples rank the blocks.
+        attempt: tries a recipe.
+        rank: patterns of the tensors of every block, the noisiest block first; called when full INT8 loses too much.
         budget: accuracy and time.
+        clock: time in seconds.
 
     Raises:
         AnswerIsNo: no recipe within the budget was found in time.
     """
-    deadline = time.monotonic() + budget.time_limit_s
-    tried: dict[str, Candidate] = {}
-    patterns: list[str] = []
+    deadline = clock() + budget.time_limit_s
+    tried: list[Candidate] = []
 
-    def attempt(count: int) -> bool:
-        names = tuple(name for pattern in patterns[:count] for name in pattern.split(","))
-        recipe = STATIC_WI8_AI8.with_exceptions(names)
-        return _try(recipe, write, file_format, comparison, tried).drop_points <= budget.max_drop_points
+    def holds(recipe: Recipe) -> bool:
+        tried.append(attempt(recipe))
+        return budget.max_drop.holds(tried[-1].drop)
 
-    def out_of_time() -> bool:
-        return time.monotonic() > deadline
+    def in_time() -> bool:
+        return clock() <= deadline
 
-    if not attempt(0):
-        analysis = analyze(prepared, calibration.head(_ANALYZED))
-        patterns = [block.pattern for block in analysis.blocks]
+    if not holds(STATIC_WI8_AI8):
+        patterns = rank()
+
+        def holds_with(count: int) -> bool:
+            names = tuple(name for pattern in patterns[:count] for name in pattern.split(","))
+            return holds(STATIC_WI8_AI8.with_exceptions(names))
+
         failed, count, held = 0, 1, False
-        while not held and count <= len(patterns) // 2 and not out_of_time():
-            held = attempt(count)
+        while not held and count <= len(patterns) // 2 and in_time():
+            held = holds_with(count)
             failed, count = (failed, count) if held else (count, 2 * count)
-        while held and count - failed > 1 and not out_of_time():
+        while held and count - failed > 1 and in_time():
             middle = (failed + count) // 2
-            failed, count = (failed, middle) if attempt(middle) else (middle, count)
-        if not held and not out_of_time():
-            _try(parse_recipe(_LAST_RESORT), write, file_format, comparison, tried)
-    within = [own for own in tried.values() if own.drop_points <= budget.max_drop_points]
+            failed, count = (failed, middle) if holds_with(middle) else (middle, count)
+        if not held and in_time():
+            holds(_LAST_RESORT)
+    within = [candidate for candidate in tried if budget.max_drop.holds(candidate.drop)]
     if not within:
-        closest = min(tried.values(), key=lambda own: own.drop_points)
+        closest = min(tried, key=lambda candidate: candidate.drop.interval_points[1])
         raise AnswerIsNo(
-            f"no recipe within {budget.max_drop_points:g} points was found among {len(tried)} in "
-            f"{budget.time_limit_s / 60:g} min; the closest, {closest.recipe}, loses {closest.drop_points:.2f}. "
-            "Allow more loss or time, or train with quantization in mind"
+            f"no recipe within {budget.max_drop.points:g} points was found among {len(tried)} in "
+            f"{budget.time_limit_s / 60:g} min; the closest: "
+            f"{budget.max_drop.finding(closest.drop, closest.recipe.name)}. Allow more loss or time, or train with "
+            "quantization in mind"
         )
-    fastest = min(within, key=lambda own: own.latency_ms)
-    return parse_recipe(fastest.recipe), tuple(tried.values())
+    return min(within, key=lambda candidate: candidate.latency_ms), tuple(tried)
 
 
-def _try(
-    recipe: Recipe,
-    write: Callable[[Recipe, Path], None],
-    file_format: str,
-    comparison: Comparison,
-    tried: dict[str, Candidate],
-) -> Candidate:
-    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
-        path = Path(folder) / f"model.{file_format}"
-        write(recipe, path)
-        runner = _Timed(open_model(path, RUNTIMES_OF_FORMAT[file_format][0]))
-        with comparison.loader() as loader:
-            reference, truth, answers = run_all(
-                comparison.recogniser,
-                comparison.stream,
-                {"candidate": runner},
-                loader,
-                comparison.recordings,
-                title="searching",
-            )
-        lost = score(reference, truth).correct - score(answers["candidate"], truth).correct
-        candidate = Candidate(
-            recipe.name, 100 * lost / len(truth), float(np.median(runner.times_ms)), path.stat().st_size
-        )
-    log(f"{recipe.name}: {candidate.drop_points:+.2f} points lost, {candidate.latency_ms:.1f} ms")
-    tried[recipe.name] = candidate
-    return candidate
+class Trials:
+    """Tries recipes on real files in the format's first runtime, all on the same recordings.
+
+    The recordings are preprocessed and the float model is asked once. The tensors then lie in files, not in memory:
+    those of 1,000 recordings take 1.3 GB for the demo and 6.8 GB for the paper's inputs.
+    """
+
+    def __init__(
+        self,
+        convert: Callable[[Recipe, Path], None],
+        file_format: str,
+        float_model: Model,
+        batches: Iterable[LabelledBatch],
+        *,
+        inputs: Sequence[str],
+        recordings: int,
+        folder: Path,
+    ) -> None:
+        """Asks the float model.
+
+        Args:
+            convert: writes the file of a recipe.
+            file_format: `tflite` or `onnx`.
+            float_model: reference.
+            batches: of the recordings to choose on, read once.
+            inputs: names of the model's inputs; other tensors are not kept.
+            recordings: their number, for the progress bar.
+            folder: for tensors and files; files stay there.
+        """
+        self._convert = convert
+        self._file_format = file_format
+        self._inputs = inputs
+        self._recordings = recordings
+        self._folder = folder
+        self._batches: list[_KeptBatch] = []
+        self._paths: dict[Recipe, Path] = {}
+        self._reference: Answers = self._ask("float", float_model, self._keep(batches))
+
+    def __call__(self, recipe: Recipe) -> Candidate:
+        """Converts, runs and compares."""
+        path = self._folder / f"recipe{len(self._paths)}.{self._file_format}"
+        self._convert(recipe, path)
+        self._paths[recipe] = path
+        runner = _Timed(open_model(path, RUNTIMES_OF_FORMAT[self._file_format][0]))
+        answers = self._reference.joined(self._ask("candidate", one_by_one(runner), self._batches))
+        drop = logits_drop(answers.logits["float"], answers.logits["candidate"], answers.labels)
+        candidate = Candidate(recipe, drop, float(np.median(runner.times_ms)), path.stat().st_size)
+        log(f"{recipe.name}: loses {drop}, {candidate.latency_ms:.1f} ms")
+        return candidate
+
+    def path(self, recipe: Recipe) -> Path:
+        """The file of a recipe that was tried."""
+        return self._paths[recipe]
+
+    def _ask(self, name: str, model: Model, batches: Iterable[LabelledBatch]) -> Answers:
+        return ask({name: model}, batches, title="searching", recordings=self._recordings)
+
+    def _keep(self, batches: Iterable[LabelledBatch]) -> Iterator[LabelledBatch]:
+        for batch in batches:
+            path = self._folder / f"batch{len(self._batches)}.npz"
+            np.savez(path, **{name: batch.tensors[name] for name in self._inputs})
+            self._batches.append(_KeptBatch(batch.names, batch.labels, path))
+            yield batch
+
+
+@dataclass(frozen=True, eq=False)
+class _KeptBatch:
+    """A batch whose tensors are read from a file when they are needed."""
+
+    names: tuple[str, ...]
+    labels: npt.NDArray[np.int32]
+    path: Path
+
+    @property
+    def tensors(self) -> dict[str, Array]:
+        with np.load(self.path) as arrays:
+            return dict(arrays)
 
 
 class _Timed:
-    """A runner that keeps the time of every inference."""
+    """A runner that records the time of every inference."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner

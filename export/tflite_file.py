@@ -1,4 +1,4 @@
-"""Conversion to TFLite, and what is read from and written into the file itself."""
+"""Conversion to TFLite, names and metadata in the file, and the types of its tensors."""
 
 from __future__ import annotations
 
@@ -15,35 +15,57 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
+from preprocess.errors import DataError
 from quantize.recipes import Recipe
 
-from .serving import OUTPUT_NAME, serving_module
-
+OUTPUT_NAME = "logits"
 METADATA_NAME = "pocket_har.json"
 
 
 @dataclass(frozen=True)
-class TfliteGraph:
-    """What a TFLite file contains.
+class TfliteContents:
+    """Contents of a TFLite file.
 
     Attributes:
-        operators: how often each operator occurs.
-        dtypes: how many tensors each type has.
+        operators: count of each operator.
         float_tensors: names of the tensors that hold floating-point numbers.
     """
 
     operators: dict[str, int]
-    dtypes: dict[str, int]
     float_tensors: tuple[str, ...]
+
+
+def serving_module(model: Any) -> tf.Module:
+    """A module whose signature maps `skeleton` [1, S, S, C], `audio` [1, bands, frames, 3] or both to `logits`.
+
+    Args:
+        model: a Keras model with inputs of these names. The batch is fixed at one: a dynamic batch leaves shape
+            arithmetic in the graph that no accelerator supports.
+    """
+    module = tf.Module()
+    # The variables alone: saving the Keras model as well would trace its training form.
+    module.weights = list(model.variables)
+
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=[tf.TensorSpec((1, *tensor.shape[1:]), tf.float32, name=tensor.name) for tensor in model.inputs]
+    )
+    def serve(*tensors: Any) -> dict[str, Any]:
+        return {OUTPUT_NAME: model(list(tensors), training=False)}
+
+    module.serve = serve
+    return module
 
 
 def convert_to_tflite(model: Any, recipe: Recipe) -> bytes:
     """The model as a TFLite file.
 
     Args:
-        model: Keras model (skeleton, audio) → logits in the deploy form; for a static recipe with every activation
-            that is to be int8 rounded (`quantize.rounding.quantized_deploy`), which tells the converter its range.
+        model: Keras model (skeleton, audio) → logits in the deploy form. For a static recipe every activation that
+            becomes int8 is rounded (`quantize.rounding.quantized_deploy`), which gives the converter its range.
         recipe: precision.
+
+    Raises:
+        DataError: the converter failed.
     """
     with converter_of(model) as converter:
         if recipe.base != "float32":
@@ -51,17 +73,30 @@ def convert_to_tflite(model: Any, recipe: Recipe) -> bytes:
         if recipe.base == "weight_only_wf16_afp32":
             converter.target_spec.supported_types = [tf.float16]
         if recipe.static:
-            # Not `TFLITE_BUILTINS_INT8` as well: with ranges from the graph the converter refuses it. The verification
-            # walks the graph instead.
+            # `TFLITE_BUILTINS_INT8` is not set: the converter refuses it for graphs with ranges. The verification
+            # checks all tensors instead.
             converter.inference_input_type = tf.int8
             converter.inference_output_type = tf.int8
+        return run_converter(converter)
+
+
+def run_converter(converter: Any) -> bytes:
+    """The file of a `TFLiteConverter`.
+
+    Raises:
+        DataError: it failed.
+    """
+    try:
         content: bytes = converter.convert()
+    except Exception as error:  # its exceptions have no other base in common
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"TFLite's converter failed: {reason}; choose another --recipe or --target") from error
     return content
 
 
 @contextmanager
 def converter_of(model: Any) -> Iterator[Any]:
-    """A `TFLiteConverter` with nothing set for a Keras model of named inputs → logits."""
+    """A `TFLiteConverter` with default settings for a Keras model of named inputs → logits."""
     module = serving_module(model)
     with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
         tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
@@ -71,8 +106,8 @@ def converter_of(model: Any) -> Iterator[Any]:
 def finish_tflite(content: bytes, metadata: str, producers: Mapping[str, str]) -> bytes:
     """Gives inputs, output and activations their names and embeds `metadata` (JSON text) as a metadata entry.
 
-    `producers` maps the Keras layer that gives an activation to the activation's name, as `quantize.rounding.Observed`
-    has it. What the converter made of a tensor's name is a list of operations joined by `;`, the last one first.
+    `producers` maps the Keras layer that computes an activation to the activation's name, see
+    `quantize.rounding.Observed`. The converter names a tensor after its operations, joined by `;`, the last one first.
     """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     graph = model.subgraphs[0]
@@ -84,7 +119,7 @@ def finish_tflite(content: bytes, metadata: str, producers: Mapping[str, str]) -
         tensor.name = (first if constant else producers.get(layer, first)).encode()
     for tensor_map in [*signature.inputs, *signature.outputs]:
         graph.tensors[tensor_map.tensorIndex].name = tensor_map.name
-    assert [own.name.decode() for own in signature.outputs] == [OUTPUT_NAME]
+    assert [output.name.decode() for output in signature.outputs] == [OUTPUT_NAME]
     _separate_names(model)
     _separate_constants(model)
     buffer = schema.BufferT()
@@ -93,73 +128,60 @@ def finish_tflite(content: bytes, metadata: str, producers: Mapping[str, str]) -
     entry = schema.MetadataT()
     entry.name, entry.buffer = METADATA_NAME.encode(), len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
-    builder = _AlignedBuilder(len(content) + len(metadata) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return pack_tflite(model, len(content) + len(metadata) + 4096)
 
 
 def _separate_names(model: Any) -> None:
-    """Gives every tensor a name of its own, as other tools expect: `name`, `name/1`, …
+    """Makes the names of tensors unique, as other tools expect: `name`, `name/1`, …
 
-    Inputs and output come first, then activations, then constants and what is made of them.
+    Inputs and output come first, then activations, then constants and their derivatives.
     """
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
-    outer = {own.tensorIndex for own in [*signature.inputs, *signature.outputs]}
+    outer = {tensor.tensorIndex for tensor in [*signature.inputs, *signature.outputs]}
     constant = [model.buffers[tensor.buffer].data is not None for tensor in graph.tensors]
     for operator in graph.operators:
         if all(constant[index] for index in operator.inputs if index >= 0):
             for index in operator.outputs:
                 constant[index] = True
-    taken: set[bytes] = set()
-    for index in sorted(range(len(graph.tensors)), key=lambda own: (own not in outer, constant[own])):
-        given = graph.tensors[index].name
-        given = given if isinstance(given, bytes) else given.encode()
-        name, count = given, 0
-        while name in taken:
+    used: set[bytes] = set()
+    for index in sorted(range(len(graph.tensors)), key=lambda i: (i not in outer, constant[i])):
+        base = graph.tensors[index].name
+        base = base if isinstance(base, bytes) else base.encode()
+        name, count = base, 0
+        while name in used:
             count += 1
-            name = given + f"/{count}".encode()
+            name = base + f"/{count}".encode()
         graph.tensors[index].name = name
-        taken.add(name)
+        used.add(name)
 
 
 def _separate_constants(model: Any) -> None:
-    """Gives every constant a buffer of its own; the converter lets equal ones share.
+    """Gives every constant a separate buffer; the converter lets equal constants share one.
 
-    LiteRT's weight cache knows packed weights by the buffers of kernel and bias. What it packs depends on the input's
-    zero point too, so of two convolutions that share both, as the means of layer norms do, one would compute with
-    the other's (seen in LiteRT 2.3).
+    LiteRT's weight cache identifies packed weights by the buffers of kernel and bias. Packing also depends on the
+    input's zero point, so of two convolutions that share both buffers, as the means of layer norms do, one would
+    compute with the weights of the other (seen in LiteRT 2.3).
     """
-    taken = set()
+    used = set()
     for tensor in model.subgraphs[0].tensors:
         data = model.buffers[tensor.buffer].data
         if data is None:
             continue
-        if tensor.buffer in taken:
-            own = schema.BufferT()
-            own.data = data
-            model.buffers.append(own)
+        if tensor.buffer in used:
+            buffer = schema.BufferT()
+            buffer.data = data
+            model.buffers.append(buffer)
             tensor.buffer = len(model.buffers) - 1
-        taken.add(tensor.buffer)
+        used.add(tensor.buffer)
 
 
-def read_tflite_metadata(path: Path) -> str:
-    """The JSON text that `finish_tflite` embedded."""
-    model = _read(path)
-    for index in range(model.MetadataLength()):
-        entry = model.Metadata(index)
-        if entry.Name().decode() == METADATA_NAME:
-            return bytes(model.Buffers(entry.Buffer()).DataAsNumpy()).decode()
-    raise KeyError(METADATA_NAME)
-
-
-def read_tflite_graph(path: Path) -> TfliteGraph:
-    """Walks every operator and tensor of all subgraphs."""
+def read_tflite(path: Path) -> TfliteContents:
+    """Reads every operator and tensor of all subgraphs."""
     operator_names = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
     type_names = {v: k for k, v in vars(schema.TensorType).items() if not k.startswith("_")}
-    model = _read(path)
+    model = schema.Model.GetRootAs(path.read_bytes(), 0)
     codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
     operators: Counter[str] = Counter()
-    dtypes: Counter[str] = Counter()
     floats = []
     for graph in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
         for i in range(graph.OperatorsLength()):
@@ -167,21 +189,22 @@ def read_tflite_graph(path: Path) -> TfliteGraph:
             operators[operator_names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]] += 1
         for i in range(graph.TensorsLength()):
             tensor = graph.Tensors(i)
-            kind = type_names[tensor.Type()]
-            dtypes[kind] += 1
-            if kind in ("FLOAT32", "FLOAT16", "FLOAT64", "BFLOAT16"):
+            if type_names[tensor.Type()] in ("FLOAT32", "FLOAT16", "FLOAT64", "BFLOAT16"):
                 floats.append(tensor.Name().decode())
-    return TfliteGraph(dict(operators), dict(dtypes), tuple(floats))
+    return TfliteContents(dict(operators), tuple(floats))
 
 
-def _read(path: Path) -> Any:
-    return schema.Model.GetRootAs(path.read_bytes(), 0)
+def pack_tflite(model: Any, size: int) -> bytes:
+    """The bytes of a `schema.ModelT`; `size` is an estimate of their number."""
+    builder = _AlignedBuilder(size)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 class _AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
-    """Aligns byte vectors to 16, as the schema asks of tensor data and Python's builder does not.
+    """Aligns byte vectors to 16, as the schema requires of tensor data; Python's builder does not.
 
-    Equal zero points are written once, as the converter does: those of every channel of every weight are zero.
+    Equal zero points are written once, as the converter does: every channel of every weight has zero point zero.
     """
 
     def __init__(self, size: int) -> None:

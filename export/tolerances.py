@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What an artefact must reach against the float model it was made from.
+    """The least closeness of an artifact to the float model it was made from.
 
     Attributes:
         min_snr_db: signal-to-noise ratio of the logits.
@@ -21,7 +21,7 @@ class Tolerance:
 
 
 # Converters reorder float32 arithmetic and fold constants: rounding of 2^-24 grows over some hundred layers to
-# about 1e-5 relative (100 dB). 60 dB leaves room for other kernels and still betrays a single wrong constant.
+# about 1e-5 relative (100 dB). 60 dB leaves room for other kernels and still exposes a single wrong constant.
 FLOAT32 = Tolerance(min_snr_db=60.0, min_agreement=0.999, max_drop_points=0.1)
 
 # A mobile accuracy budget of one point, and the agreement that goes with it: most recordings that change class lie on
@@ -31,9 +31,9 @@ INT8 = Tolerance(min_snr_db=10.0, min_agreement=0.97, max_drop_points=1.0)
 # The same file in two runtimes: kernels round int32 accumulators differently by at most one step per layer.
 RUNTIMES_MIN_AGREEMENT = 0.99
 
-# The same integers on Hexagon and in ONNX Runtime: other roundings in every layer, 26 dB measured on the demo. At 10 dB
-# logits begin to lose their order.
-HEXAGON_MIN_SNR_DB = 10.0
+# The same integers on the NPU and in ONNX Runtime: different roundings in every layer, 26 dB measured on the demo. At
+# 10 dB logits begin to lose their order.
+NPU_MIN_SNR_DB = 10.0
 
 # Random weights give the same class to almost every input, decided by margins near zero. Agreement and accuracy mean
 # nothing there and are reported without judgement; the logits' SNR is judged.

@@ -1,42 +1,50 @@
-"""Comparison of an artefact with the float model it was made from, on held-out recordings and in every runtime."""
+"""Comparison of an artifact with the float model it was made from, on held-out recordings and in every runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from console.progress import Progress
-from model.config import INPUTS_OF, Stream
-from model.evaluation import keras_model
-from model.recogniser import Recogniser
+from model.config import INPUTS_OF
 from preprocess.spec import PreprocessSpec
+from quantize.gate.paired import MaxDrop, PairedDrop, logits_drop
 from quantize.recipes import Recipe
-from recordings.batches import FeatureLoader
-from runtime.manifest import TensorInfo
-from runtime.metrics import Score, agreement, score, snr_db
+from runtime.answers import Answers, LabelledBatch, Model, ask, one_by_one
+from runtime.metrics import Score
 from runtime.runners import RUNTIMES_OF_FORMAT, Runner, is_installed, open_model
 
 from . import tolerances
-from .serving import OUTPUT_NAME
-from .tflite_file import read_tflite_graph
+from .plan import ModelChoice
+from .tflite_file import OUTPUT_NAME, read_tflite
 
-Array = npt.NDArray[np.float32]
+
+@dataclass(frozen=True)
+class Closeness:
+    """Share of recordings with the same class, and signal-to-noise ratio of the logits in dB."""
+
+    agreement: float
+    snr_db: float
+
+    @classmethod
+    def of(cls, answers: Answers, reference: str, model: str) -> Closeness:
+        return cls(answers.agreement(reference, model), answers.snr_db(reference, model))
+
+    @property
+    def cells(self) -> list[str]:
+        """Both numbers for a table."""
+        return [f"{100 * self.agreement:.1f} %", f"{self.snr_db:.1f} dB"]
 
 
 @dataclass(frozen=True)
 class RuntimeResult:
-    """What one runtime answered."""
+    """The artifact in one runtime: its accuracy, and its loss and closeness against the float model."""
 
     runtime: str
     score: Score
-    agreement: float
-    snr_db: float
-    drop_points: float
+    drop: PairedDrop
+    closeness: Closeness
 
 
 @dataclass(frozen=True)
@@ -45,19 +53,19 @@ class Verification:
 
     Attributes:
         float_score: accuracy of the float model.
-        runtimes: the artefact in every runtime that is installed.
-        between: agreement and SNR of each further runtime against the first.
-        missing: runtimes that could not take part.
+        runtimes: the artifact in every runtime that is installed.
+        between: each further runtime against the first.
+        missing: runtimes that are not installed.
         judged_by_class: False with random weights, where classes carry no meaning.
-        failures: one line for each tolerance that was missed; empty when the artefact is verified.
+        failures: one line for each tolerance that was missed; empty when the artifact is verified.
     """
 
     float_score: Score
     runtimes: tuple[RuntimeResult, ...]
-    between: dict[str, dict[str, float]]
+    between: dict[str, Closeness]
     missing: tuple[str, ...]
     judged_by_class: bool
-    failures: tuple[str, ...] = field(default=())
+    failures: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -65,15 +73,14 @@ class Verification:
             "recordings": self.float_score.count,
             "float": self.float_score.to_dict(),
             "runtimes": {
-                r.runtime: {
-                    **r.score.to_dict(),
-                    "agreement": r.agreement,
-                    "snr_db": r.snr_db,
-                    "drop_points": r.drop_points,
+                result.runtime: {
+                    **result.score.to_dict(),
+                    **asdict(result.closeness),
+                    "drop_points": result.drop.points,
                 }
-                for r in self.runtimes
+                for result in self.runtimes
             },
-            "between_runtimes": self.between,
+            "between_runtimes": {name: asdict(closeness) for name, closeness in self.between.items()},
             "missing_runtimes": list(self.missing),
             "judged_by_class": self.judged_by_class,
             "failures": list(self.failures),
@@ -82,151 +89,118 @@ class Verification:
 
 def verify(
     path: Path,
-    file_format: str,
-    recipe: Recipe,
-    recogniser: Recogniser,
-    held_out: FeatureLoader,
+    model: ModelChoice,
+    float_model: Model,
+    held_out: Iterable[LabelledBatch],
     *,
-    stream: Stream,
+    spec: PreprocessSpec,
     recordings: int,
     random_weights: bool,
-    max_drop_points: float | None = None,
 ) -> tuple[Verification, Runner]:
-    """Loads the file in every runtime and compares it with a stream of `recogniser` on all of `held_out`.
+    """Loads the file in every runtime and compares it with the float model; returns the first runtime's runner, too.
 
-    `recordings` is how many that are, for the progress bar; `max_drop_points` the accuracy that the user allows to be
-    lost, instead of the tolerance's. Returns the outcome and the first runtime's runner.
+    Args:
+        path: of the file.
+        model: what it should be.
+        float_model: reference.
+        held_out: recordings that neither calibrated nor chose the recipe.
+        spec: of the inputs.
+        recordings: their number, for the progress bar.
+        random_weights: classes carry no meaning.
 
     Raises:
         AnswerIsNo: a logit is not finite.
+        DataError: a runtime cannot load the file.
     """
-    names = RUNTIMES_OF_FORMAT[file_format]
-    installed = [name for name in names if is_installed(name)]
-    runners = {name: open_model(path, name) for name in installed}
-    failures = _check_contract(path, file_format, recipe, stream, recogniser.config.spec, runners)
-    reference, truth, answers = run_all(recogniser, stream, runners, held_out, recordings)
-    float_score = score(reference, truth)
-    results = []
-    for name in installed:
-        own = score(answers[name], truth)
-        results.append(
-            RuntimeResult(
-                runtime=name,
-                score=own,
-                agreement=agreement(reference, answers[name]),
-                snr_db=snr_db(reference, answers[name]),
-                drop_points=100 * (float_score.correct - own.correct) / own.count,
-            )
+    names = RUNTIMES_OF_FORMAT[model.file_format]
+    runners = {name: open_model(path, name) for name in names if is_installed(name)}
+    models = {"float": float_model, **{name: one_by_one(runner) for name, runner in runners.items()}}
+    answers = ask(models, held_out, title="verifying", recordings=recordings)
+    max_drop = model.budget.max_drop if model.budget else None
+    results = tuple(
+        RuntimeResult(
+            runtime=name,
+            score=answers.score(name),
+            drop=logits_drop(answers.logits["float"], answers.logits[name], answers.labels),
+            closeness=Closeness.of(answers, "float", name),
         )
-    first = installed[0]
-    between = {
-        name: {
-            "agreement": agreement(answers[first], answers[name]),
-            "snr_db": snr_db(answers[first], answers[name]),
-        }
-        for name in installed[1:]
-    }
+        for name in runners
+    )
+    first, *others = runners
+    between = {name: Closeness.of(answers, first, name) for name in others}
+    limits = limits_of(model.recipe, max_drop)
+    failures = _check_contract(path, model, spec, runners)
     for result in results:
-        failures += _judge(result, limits_of(recipe, max_drop_points), random_weights=random_weights)
-    for name, pair in between.items():
-        if not random_weights and pair["agreement"] < tolerances.RUNTIMES_MIN_AGREEMENT:
+        failures += _judge(result, limits, max_drop, random_weights=random_weights)
+    for name, closeness in between.items():
+        if not random_weights and closeness.agreement < tolerances.RUNTIMES_MIN_AGREEMENT:
             failures.append(
-                f"{first} and {name} agree on {100 * pair['agreement']:.1f} % of the recordings, "
+                f"{first} and {name} agree on {100 * closeness.agreement:.1f} % of the recordings, "
                 f"less than {100 * tolerances.RUNTIMES_MIN_AGREEMENT:g} %"
             )
-    missing = tuple(name for name in names if name not in installed)
-    outcome = Verification(float_score, tuple(results), between, missing, not random_weights, tuple(failures))
-    return outcome, runners[first]
+    missing = tuple(name for name in names if name not in runners)
+    float_score = answers.score("float")
+    verification = Verification(float_score, results, between, missing, not random_weights, tuple(failures))
+    return verification, runners[first]
 
 
-def run_all(
-    recogniser: Recogniser,
-    stream: Stream,
-    runners: dict[str, Runner],
-    held_out: FeatureLoader,
-    recordings: int,
-    *,
-    title: str = "verifying",
-) -> tuple[Array, npt.NDArray[np.int32], dict[str, Array]]:
-    """Logits of the float model, labels, and logits of every runner, in one pass over the recordings."""
-    model = keras_model(recogniser, stream)
-    reference, truth = [], []
-    answers: dict[str, list[Array]] = {name: [] for name in runners}
-    with Progress(title, recordings) as progress:
-        for batch in held_out.epoch(0):
-            assert batch.skeleton is not None
-            assert batch.audio is not None
-            reference.append(model(batch.tensors))
-            truth.append(batch.labels)
-            for index in range(len(batch.labels)):
-                tensors = {"skeleton": batch.skeleton[index : index + 1], "audio": batch.audio[index : index + 1]}
-                for name, runner in runners.items():
-                    answers[name].append(runner(tensors))
-                progress.advance()
-    return (
-        np.concatenate(reference),
-        np.concatenate(truth),
-        {name: np.stack(rows) for name, rows in answers.items()},
-    )
-
-
-def _check_contract(
-    path: Path, file_format: str, recipe: Recipe, stream: Stream, spec: PreprocessSpec, runners: dict[str, Runner]
-) -> list[str]:
-    """Names, shapes and types that every artefact has; for an integer-only TFLite file, the walk over its graph."""
-    dtype = "int8" if recipe.static and file_format == "tflite" else "float32"
+def _check_contract(path: Path, model: ModelChoice, spec: PreprocessSpec, runners: Mapping[str, Runner]) -> list[str]:
+    """Names, shapes and types of inputs and output; for an integer-only TFLite file, the types of all its tensors."""
+    dtype = "int8" if model.recipe.static and model.file_format == "tflite" else "float32"
     shapes = {"skeleton": spec.skeleton.shape, "audio": spec.audio.shape}
-    wanted = {name: ((1, *shapes[name]), dtype) for name in INPUTS_OF[stream]}
+    expected = {name: ((1, *shapes[name]), dtype) for name in INPUTS_OF[model.stream]}
     failures = []
     for name, runner in runners.items():
-        found = {t.name: (t.shape, t.dtype) for t in runner.inputs}
-        if found != wanted:
-            failures.append(f"inputs in {name} are {found}, not {wanted}")
-        outputs = [(t.name, t.dtype) for t in runner.outputs]
+        inputs = {tensor.name: (tensor.shape, tensor.dtype) for tensor in runner.inputs}
+        if inputs != expected:
+            failures.append(f"inputs in {name} are {inputs}, not {expected}")
+        outputs = [(tensor.name, tensor.dtype) for tensor in runner.outputs]
         if outputs != [(OUTPUT_NAME, dtype)]:
             failures.append(f"outputs in {name} are {outputs}, not {[(OUTPUT_NAME, dtype)]}")
     if dtype == "int8":
-        graph = read_tflite_graph(path)
-        if recipe.integer_only and graph.float_tensors:
-            failures.append(
-                f"{len(graph.float_tensors)} tensors are floating-point, the first {graph.float_tensors[0]!r}"
-            )
+        floats = read_tflite(path).float_tensors
+        if model.recipe.integer_only and floats:
+            failures.append(f"{len(floats)} tensors are floating-point, the first {floats[0]!r}")
         failures += _check_heatmap_scale(runners)
     return failures
 
 
-def _check_heatmap_scale(runners: dict[str, Runner]) -> list[str]:
+def _check_heatmap_scale(runners: Mapping[str, Runner]) -> list[str]:
     """Heatmaps lie in [0, 1], so their scale is 1/255 and their zero point −128: a device writes pixels directly."""
-    skeletons: Sequence[TensorInfo] = [t for r in runners.values() for t in r.inputs if t.name == "skeleton"]
+    skeletons = [tensor for runner in runners.values() for tensor in runner.inputs if tensor.name == "skeleton"]
     return [
-        f"input skeleton has scale {t.scale} and zero point {t.zero_point}, not 1/255 and -128"
-        for t in skeletons
-        if abs(t.scale * 255 - 1) > 1e-5 or t.zero_point != -128
+        f"input skeleton has scale {tensor.scale} and zero point {tensor.zero_point}, not 1/255 and -128"
+        for tensor in skeletons
+        if abs(tensor.scale * 255 - 1) > 1e-5 or tensor.zero_point != -128
     ]
 
 
-def limits_of(recipe: Recipe, max_drop_points: float | None) -> tolerances.Tolerance:
-    """The recipe's tolerance. Who allows more accuracy to be lost allows as many more answers to differ."""
+def limits_of(recipe: Recipe, max_drop: MaxDrop | None) -> tolerances.Tolerance:
+    """The recipe's tolerance; every further point of accuracy that may be lost lets as many more answers differ."""
     limits = tolerances.FLOAT32 if recipe.base == "float32" else tolerances.INT8
-    if max_drop_points is None:
+    if max_drop is None:
         return limits
-    more = max(0.0, max_drop_points - limits.max_drop_points)
-    return replace(limits, max_drop_points=max_drop_points, min_agreement=limits.min_agreement - more / 100)
+    more = max(0.0, max_drop.points - limits.max_drop_points)
+    return replace(limits, min_agreement=limits.min_agreement - more / 100)
 
 
-def _judge(result: RuntimeResult, limits: tolerances.Tolerance, *, random_weights: bool) -> list[str]:
+def _judge(
+    result: RuntimeResult, limits: tolerances.Tolerance, max_drop: MaxDrop | None, *, random_weights: bool
+) -> list[str]:
+    """Missed limits. Without `max_drop` the measured drop decides, with it the upper end of its interval."""
+    name, closeness, drop = result.runtime, result.closeness, result.drop
     failures = []
-    if result.snr_db < limits.min_snr_db:
-        failures.append(f"{result.runtime}: logits' SNR is {result.snr_db:.1f} dB, less than {limits.min_snr_db:g} dB")
+    if closeness.snr_db < limits.min_snr_db:
+        failures.append(f"{name}: logits' SNR is {closeness.snr_db:.1f} dB, less than {limits.min_snr_db:g} dB")
     if random_weights:
         return failures
-    if result.agreement < limits.min_agreement:
+    if closeness.agreement < limits.min_agreement:
         failures.append(
-            f"{result.runtime}: agrees with the float model on {100 * result.agreement:.1f} % of the recordings, "
+            f"{name}: agrees with the float model on {100 * closeness.agreement:.1f} % of the recordings, "
             f"less than {100 * limits.min_agreement:g} %"
         )
-    if result.drop_points > limits.max_drop_points:
-        failures.append(
-            f"{result.runtime}: accuracy drops by {result.drop_points:.2f} points, more than {limits.max_drop_points:g}"
-        )
+    if max_drop is not None:
+        failures += [] if max_drop.holds(drop) else [max_drop.finding(drop, name)]
+    elif drop.points > limits.max_drop_points:
+        failures.append(f"{name}: accuracy drops by {drop.points:.2f} points, more than {limits.max_drop_points:g}")
     return failures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -176,8 +176,9 @@ class _Switched:
         self._deploy = build_deploy(prepared.config, prepared.form, tap)
         self.names = tuple(name for name, _ in outputs)
         self._model = keras.Model(self._deploy.inputs, [x for _, x in outputs])
-        self._run = tf.function(lambda s, a: self._model([s, a], training=False), autograph=False)
-        self._run_logits = tf.function(lambda s, a: self._deploy([s, a], training=False), autograph=False)
+        self._inputs = [tensor.name for tensor in self._deploy.inputs]
+        self._run = tf.function(lambda *x: self._model(list(x), training=False), autograph=False)
+        self._run_logits = tf.function(lambda *x: self._deploy(list(x), training=False), autograph=False)
 
     def quantize(self, names: Sequence[str]) -> None:
         """Round these activations and the kernels of their blocks, and no others."""
@@ -191,13 +192,13 @@ class _Switched:
         set_deploy_weights(self._deploy, mixed)
 
     def logits(self, samples: CalibrationSet) -> npt.NDArray[np.float32]:
-        return np.concatenate([np.asarray(self._run_logits(*batch)) for batch in _batches(samples, _BATCH_SIZE)])
+        return np.concatenate([np.asarray(self._run_logits(*batch)) for batch in self._batches(samples, _BATCH_SIZE)])
 
     def compare(self, samples: CalibrationSet) -> list[float]:
         """Signal-to-noise ratio of every activation, everything quantized against nothing."""
         signal, noise = np.zeros(len(self.names)), np.zeros(len(self.names))
         # One by one: the activations of a large model fill memory soon.
-        for batch in _batches(samples, 1):
+        for batch in self._batches(samples, 1):
             self.quantize(())
             exact = [np.asarray(x, np.float64) for x in self._run(*batch)]
             self.quantize(self.names)
@@ -210,10 +211,10 @@ class _Switched:
                 noise[index] += np.square(b - a).sum()
         return [power_ratio_db(float(s), float(n)) for s, n in zip(signal, noise, strict=True)]
 
-
-def _batches(samples: CalibrationSet, size: int) -> list[tuple[Any, Any]]:
-    starts = range(0, len(samples.names), size)
-    return [(samples.skeleton[i : i + size], samples.audio[i : i + size]) for i in starts]
+    def _batches(self, samples: CalibrationSet, size: int) -> Iterator[list[Any]]:
+        for start in range(0, len(samples.names), size):
+            tensors = samples.batch(start, size)
+            yield [tensors[name] for name in self._inputs]
 
 
 def analysis_table(analysis: Analysis) -> str:

@@ -17,7 +17,7 @@ from .batches import FeatureLoader
 from .calibration import CalibrationSet, balanced_order, calibration_set
 from .catalogue import OnError, Split, scan, split
 from .recording import RecordingRef
-from .synthetic.generate import CALIBRATION_SEED, HELD_OUT_SEED, cached_recordings
+from .synthetic.generate import CALIBRATION_SEED, HELD_OUT_SEED, SELECTION_SEED, cached_recordings
 
 Refs: TypeAlias = Sequence[RecordingRef]
 
@@ -112,6 +112,25 @@ class DataSource:
             raise UsageError(f"{self.folder} holds too few recordings to calibrate with and to verify on")
         samples = self._preprocessed(to_calibrate, model, calibration) if calibration else None
         return samples, self._balanced(to_compare, model.codes, held_out)
+
+    def draw_with_selection(
+        self, model: ModelInputs, *, calibration: int, held_out: int
+    ) -> tuple[CalibrationSet | None, Refs, Refs]:
+        """`draw`, and between its two sets at most `held_out` further recordings to choose a recipe on.
+
+        The set to choose on and the set to verify on share no recording: half of what the folder has at most, or
+        synthetic recordings of different seeds.
+
+        Raises:
+            UsageError: there are not enough recordings for all three.
+        """
+        if self.folder is None:
+            calibrated, refs = self.draw(model, calibration=calibration, held_out=held_out)
+            return calibrated, self._synthetic(model.codes, held_out, SELECTION_SEED), refs
+        calibrated, refs = self.draw(model, calibration=calibration, held_out=2 * held_out)
+        selection = self._balanced(refs, model.codes, len(refs) // 2)
+        names = {ref.name for ref in selection}
+        return calibrated, selection, [ref for ref in refs if ref.name not in names]
 
     def held_out(self, codes: Sequence[str], count: int) -> Refs:
         """At most `count` recordings to compare on, in the catalogue's order: of the test part, if there is a protocol.

@@ -50,6 +50,9 @@ class Artifact:
             raise UsageError(f"{runtime!r} cannot run {folder}, a {manifest.format} file; use {' or '.join(runtimes)}")
         return cls(name or manifest.name, manifest, path, runtime or runtimes[0])
 
+    def __str__(self) -> str:
+        return f"{self.name} in {self.runtime}"
+
     @property
     def folder(self) -> Path:
         return self.path.parent

@@ -29,19 +29,26 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line('left out: tests marked slow or toolchains; `python -m pytest -m ""` runs them all')
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """A temporary folder that all processes of this test run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _cache_folder(tmp_path_factory):
+def _cache_folder(shared_folder):
     """No test touches the user's cache; child processes inherit this."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POCKET_HAR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("POCKET_HAR_CACHE", str(shared_folder / "cache"))
         yield
 
 
 @pytest.fixture(scope="session")
-def recordings_folder(tmp_path_factory):
+def recordings_folder(shared_folder):
     """Sixty-four synthetic recordings, four of each action."""
+    from kit.once import make_once
+
     from recordings.synthetic.generate import synthesize
 
-    folder = tmp_path_factory.mktemp("synthetic") / "recordings"
-    synthesize(folder, count=64, seed=5, workers=2)
-    return folder
+    return make_once(shared_folder / "recordings", lambda folder: synthesize(folder, count=64, seed=5, workers=2))

@@ -1,82 +1,201 @@
-"""Artefacts for one Snapdragon each: an ordinary artefact's file compiled for the chip's NPU, checked and described."""
+"""`python -m export npu`: the INT8 model compiled for Snapdragons, checked, and a report of what runs on their NPU."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from preprocess.errors import AnswerIsNo
+from console.files import atomic_folder
+from console.options import command_line
+from console.program import log, show, show_json, warn
+from console.table import format_table
+from preprocess.errors import AnswerIsNo, UsageError
+from quantize.recipes import Recipe, parse_recipe
+from recordings.reading import read_golden
+from recordings.sources import DataSource
 from runtime.manifest import MANIFEST_NAME, Manifest, file_sha256, read_artifact
-from runtime.metrics import agreement, snr_db
-from runtime.npu.chips import SNAPDRAGONS
+from runtime.metrics import agreement, require_finite, snr_db
+from runtime.npu.chips import CURRENT, SNAPDRAGONS
 from runtime.npu.context_binary import CompiledFor, check_chip
-from runtime.npu.emulator import Placement, compile_context
+from runtime.npu.emulator import Placement, compile_context, require_emulator
 from runtime.runners import EMULATOR, open_model
 
 from .. import tolerances
-from .litert import Qairt, compile_tflite
+from ..plan import ExportPlan, ModelChoice, artifact_name, choose_folder, choose_weights
+from ..targets import TARGETS
+from .litert import Qairt, compile_tflite, find_qairt, known_socs, qairt_is_missing, require_known
 
-# Both exist to learn what goes where; neither is what a phone's app is made with.
+PLACEMENT = "placement.json"
+_TARGETS = {"onnx": TARGETS["qnn"], "tflite": TARGETS["xnnpack"]}
+_FALLBACK_SHOWN = 8
 _STAND_IN = "with the libraries of onnxruntime-qnn and a stand-in for libQnnLpai.so: good for the placement alone"
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """An artefact for one chip.
+class Emulated:
+    """A compiled file in the emulator against the file before compilation, on the golden recordings.
 
     Attributes:
-        soc: the chip that was wanted.
+        same_class: recordings on which both choose the same class.
+        recordings: all of them.
+        snr_db: of the logits.
+    """
+
+    same_class: int
+    recordings: int
+    snr_db: float
+
+    def __str__(self) -> str:
+        return f"{self.same_class} of {self.recordings}, {self.snr_db:.1f} dB"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An artifact for one chip.
+
+    Attributes:
+        soc: the chip.
         file_format: `onnx` or `tflite`.
-        folder: of the artefact, within that of the export.
         size_bytes: of the compiled file.
-        compiled_for: the chip, as the binary says itself.
-        placement: what runs where.
-        against_cpu: classes equal to those of the file before compilation, recordings, and logits' SNR in dB, on the
-            golden recordings in the emulator; None where no emulator runs the file.
+        compiled_for: the chip that the binary states.
+        placement: operations on the NPU and on the CPU.
+        emulated: None where no emulator runs the file.
         failures: tolerances that were missed.
     """
 
     soc: str
     file_format: str
-    folder: str
     size_bytes: int
     compiled_for: CompiledFor
     placement: Placement
-    against_cpu: tuple[int, int, float] | None
+    emulated: Emulated | None
     failures: tuple[str, ...]
 
+    @property
+    def folder(self) -> str:
+        """Name of the artifact's folder, within that of the export."""
+        return f"{self.soc}-{self.file_format}"
+
     def to_dict(self) -> dict[str, Any]:
-        found = self.against_cpu
         return {
             "soc": self.soc,
             "format": self.file_format,
             "artifact": self.folder,
             "size_bytes": self.size_bytes,
-            "compiled_for": {"soc": self.compiled_for.soc, "arch": self.compiled_for.arch},
+            "compiled_for": asdict(self.compiled_for),
             "placement": self.placement.to_dict(),
-            "emulator": dict(zip(("same_class", "recordings", "snr_db"), found, strict=True)) if found else None,
+            "emulator": asdict(self.emulated) if self.emulated else None,
             "failures": list(self.failures),
         }
 
 
+def npu_command(options: argparse.Namespace) -> None:
+    """Exports for the CPU, compiles for every chip, shows the placement.
+
+    Raises:
+        MissingComponentError: a compiler or Qualcomm's libraries are not installed.
+        AnswerIsNo: a tolerance was missed, or an operation stays on the CPU and `--require-full` is set; the artifacts
+            are written all the same.
+    """
+    recipe = parse_recipe(options.recipe)
+    if not recipe.static:
+        raise UsageError(
+            f"recipe {recipe.name} keeps float tensors, which Hexagon cannot run; use a static recipe such as "
+            "static_wi8_ai8"
+        )
+    preset, checkpoint = choose_weights(options)
+    socs = list(dict.fromkeys(options.soc or CURRENT))
+    libraries, formats = _components(options, recipe, socs)
+    name = artifact_name(options, preset, recipe, "npu")
+    out = choose_folder(options, name)
+    weights = checkpoint()
+    from ..pipeline import export
+
+    failures: list[str] = []
+    with atomic_folder(out, force=options.force) as folder:
+        for file_format in formats:
+            model = ModelChoice(file_format, _TARGETS[file_format], recipe, options.stream)
+            plan = ExportPlan.of(options, f"{name}-{file_format}", model, weights)
+            _, verification = export(plan, DataSource.of(options), folder / file_format, force=False)
+            failures += verification.failures
+        compiled = list(_compile_all(folder, socs, formats, libraries, command_line(options)))
+        document = {
+            "recipe": recipe.name,
+            "stand_in_libraries": bool(libraries and libraries.stand_in),
+            "compiled": [artifact.to_dict() for artifact in compiled],
+        }
+        (folder / PLACEMENT).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    if options.json:
+        show_json({"artifact": str(out), **document})
+    else:
+        show(_report(compiled, out, stand_in=bool(document["stand_in_libraries"])))
+    failures += [failure for artifact in compiled for failure in artifact.failures]
+    if failures:
+        raise AnswerIsNo(f"{out} is not verified: {'; '.join(failures)}")
+    partial = [f"{artifact.soc} {artifact.file_format}" for artifact in compiled if not artifact.placement.full]
+    if options.require_full and partial:
+        raise AnswerIsNo(f"not entirely on the NPU in one piece: {', '.join(partial)}")
+
+
+def _components(options: argparse.Namespace, recipe: Recipe, socs: list[str]) -> tuple[Qairt | None, tuple[str, ...]]:
+    """Qualcomm's libraries for TFLite, and the formats to compile; `--format` must be possible."""
+    if options.format != "tflite":
+        recipe.check_format("onnx")
+        require_emulator()
+    if options.format == "onnx":
+        return None, ("onnx",)
+    libraries = find_qairt(options.qairt)
+    if options.format == "tflite":
+        recipe.check_format("tflite")
+        require_known(socs)
+        if libraries is None:
+            raise qairt_is_missing()
+        return libraries, ("tflite",)
+    try:
+        recipe.check_format("tflite")
+    except UsageError:
+        warn(f"recipe {recipe.name} does not exist for TFLite; compiling only ONNX")
+        return None, ("onnx",)
+    if libraries is None:
+        warn(f"compiling only ONNX: {qairt_is_missing()}")
+        return None, ("onnx",)
+    return libraries, ("onnx", "tflite")
+
+
+def _compile_all(
+    folder: Path, socs: Sequence[str], formats: Sequence[str], libraries: Qairt | None, command: str
+) -> Iterator[Compiled]:
+    for file_format in formats:
+        for soc in socs:
+            if file_format == "tflite" and soc not in known_socs():
+                warn(f"LiteRT's compiler does not know {soc}; compiling only ONNX for it")
+                continue
+            log(f"compiling {file_format} for {soc}")
+            yield compile_artifact(
+                folder / file_format, folder / f"{soc}-{file_format}", soc, libraries=libraries, command=command
+            )
+
+
 def compile_artifact(source: Path, folder: Path, soc: str, *, libraries: Qairt | None, command: str) -> Compiled:
-    """Writes the artefact of a chip.
+    """Writes the artifact of a chip.
 
     Args:
-        source: folder of the artefact whose file is compiled.
+        source: folder of the artifact whose file is compiled.
         folder: to write.
         soc: a name in `SNAPDRAGONS`.
         libraries: Qualcomm's, for TFLite.
         command: for the manifest.
 
     Raises:
-        DataError: the compiler refused the file, or what it wrote is for another chip.
+        DataError: the compiler refused the file, or its result is for another chip.
         MissingComponentError: the compiler is not installed.
         AnswerIsNo: a logit of the emulator is not finite.
     """
@@ -84,6 +203,7 @@ def compile_artifact(source: Path, folder: Path, soc: str, *, libraries: Qairt |
     chip = SNAPDRAGONS[soc]
     folder.mkdir()
     out = folder / model.name
+    compiler, versions = {"name": "ai-edge-litert"}, {}
     if manifest.format == "onnx":
         placement = compile_context(model, out, chip)
         compiler = {"name": "onnxruntime-qnn"}
@@ -91,67 +211,103 @@ def compile_artifact(source: Path, folder: Path, soc: str, *, libraries: Qairt |
     else:
         assert libraries is not None
         placement = compile_tflite(model, out, soc, libraries)
-        compiler = {"name": "ai-edge-litert", **({"note": _STAND_IN} if libraries.stand_in else {})}
-        versions = {}
+        if libraries.stand_in:
+            compiler["note"] = _STAND_IN
     binary = check_chip(out.read_bytes(), soc, chip)
-    (folder / "golden").mkdir()
-    against_cpu: tuple[int, int, float] | None = None
-    failures: list[str] = []
+    shutil.copytree(source / "golden", folder / "golden")
+    emulated: Emulated | None = None
+    failures: tuple[str, ...] = ()
     if manifest.format == "onnx" and placement.full:
-        against_cpu, failures = _check_answers(source, manifest, out, folder)
-    else:
-        for name in manifest.golden:
-            shutil.copy(source / name, folder / name)
-    found = Compiled(
-        soc, manifest.format, folder.name, out.stat().st_size, binary, placement, against_cpu, tuple(failures)
-    )
-    own = found.to_dict()
+        emulated = _emulate(manifest, out)
+        if emulated.snr_db < tolerances.NPU_MIN_SNR_DB:
+            failures = (
+                f"{folder.name}: logits' SNR against the CPU is {emulated.snr_db:.1f} dB, less than "
+                f"{tolerances.NPU_MIN_SNR_DB:g} dB",
+            )
+    compiled = Compiled(soc, manifest.format, out.stat().st_size, binary, placement, emulated, failures)
     described = replace(
         manifest,
         name=f"{manifest.name}-{soc}",
         sha256=file_sha256(out),
-        size_bytes=found.size_bytes,
+        size_bytes=compiled.size_bytes,
         target="qnn",
-        verification={"verified": against_cpu is not None and not failures, **_told(own), "failures": list(failures)},
+        verification={
+            "verified": emulated is not None and not failures,
+            "note": "golden recordings in Hexagon's emulator against the file before compilation"
+            if emulated
+            else "not run: the emulator cannot run this file",
+            **(asdict(emulated) if emulated else {}),
+            "failures": list(failures),
+        },
         measurement=None,
         versions={**manifest.versions, **versions},
         command=command,
-        npu={"soc": soc, "name": chip.name, **own["compiled_for"], "compiler": compiler, "placement": own["placement"]},
+        npu={
+            "soc": soc,
+            "name": chip.name,
+            **asdict(binary),
+            "compiler": compiler,
+            "placement": placement.to_dict(),
+        },
     )
     (folder / MANIFEST_NAME).write_text(described.to_json(), encoding="utf-8")
-    return found
+    return compiled
 
 
-def _told(own: dict[str, Any]) -> dict[str, Any]:
-    if own["emulator"] is None:
-        return {"note": "not run: the emulator does not run this file"}
-    return {"note": "golden recordings in Hexagon's emulator against the file before compilation", **own["emulator"]}
-
-
-def _check_answers(
-    source: Path, manifest: Manifest, compiled: Path, folder: Path
-) -> tuple[tuple[int, int, float], list[str]]:
-    """Runs the golden recordings in the emulator and writes them anew with its logits."""
-    runner = open_model(compiled, EMULATOR)
+def _emulate(manifest: Manifest, compiled: Path) -> Emulated:
+    """Runs the golden recordings beside a compiled file in the emulator, whose logits replace those in the files."""
+    runner, spec = open_model(compiled, EMULATOR), manifest.spec
     before, after = [], []
     for name in manifest.golden:
-        with np.load(source / name) as arrays:
+        path = compiled.parent / name
+        tensors = read_golden(path, sample_rate_hz=spec.audio.sample_rate_hz).tensors(spec)
+        logits = runner({info.name: tensors[info.name] for info in runner.inputs})
+        require_finite(logits, f"logits in the emulator on {name}")
+        with np.load(path) as arrays:
             golden = dict(arrays)
-        logits = runner({info.name: golden[info.name] for info in runner.inputs})
-        if not np.isfinite(logits).all():
-            raise AnswerIsNo(f"the emulator gives a logit that is not finite on {name}; use another --recipe")
         before.append(golden["logits"])
         after.append(logits)
-        np.savez(folder / name, **{**golden, "logits": logits})
-    same = agreement(np.stack(before), np.stack(after))
-    level = snr_db(np.stack(before), np.stack(after))
-    failures = []
-    least = tolerances.HEXAGON_MIN_SNR_DB
-    if level < least:
-        failures.append(f"{folder.name}: logits' SNR against the CPU is {level:.1f} dB, less than {least:g} dB")
-    return (round(same * len(before)), len(before), level), failures
+        np.savez(path, **{**golden, "logits": logits})
+    cpu, npu = np.stack(before), np.stack(after)
+    return Emulated(round(agreement(cpu, npu) * len(cpu)), len(cpu), snr_db(cpu, npu))
 
 
 def is_full(compiled: Sequence[Compiled]) -> bool:
-    """All files wholly on the NPU, each in one piece."""
-    return all(own.placement.full for own in compiled)
+    """All files run entirely on the NPU, each in one piece."""
+    return all(artifact.placement.full for artifact in compiled)
+
+
+def _report(compiled: Sequence[Compiled], out: Path, *, stand_in: bool) -> str:
+    lines = [compiled_table(compiled)]
+    if stand_in:
+        lines.append(
+            "TFLite was compiled with the libraries inside onnxruntime-qnn and a stand-in for libQnnLpai.so, to learn "
+            "the placement;\nfor phones, compile it with ai-edge-litert-sdk-qualcomm"
+        )
+    return "\n".join([*lines, "", f"{'all' if is_full(compiled) else 'NOT all'} of it on the NPU: {out}"])
+
+
+def compiled_table(compiled: Sequence[Compiled]) -> str:
+    """Placement by chip and file; then the names of the operations on the CPU."""
+    rows = [
+        [
+            f"{artifact.soc} ({SNAPDRAGONS[artifact.soc].name}), {artifact.file_format}",
+            f"{artifact.placement.npu_ops} of {artifact.placement.total_ops}",
+            str(artifact.placement.partitions),
+            str(artifact.compiled_for),
+            f"{artifact.size_bytes / 1e6:.2f} MB",
+            str(artifact.emulated or "not run"),
+        ]
+        for artifact in compiled
+    ]
+    header = ["chip and file", "operations on the NPU", "pieces", "binary says", "size", "emulator against CPU¹"]
+    note = "¹ golden recordings with the same class, logits' SNR; compiled TFLite files run only on phones"
+    lines = [format_table(header, rows), note]
+    for artifact in compiled:
+        names = artifact.placement.fallback
+        if names:
+            more = f" and {len(names) - _FALLBACK_SHOWN} more" if len(names) > _FALLBACK_SHOWN else ""
+            lines.append(
+                f"{artifact.soc} {artifact.file_format}, on the CPU: {', '.join(names[:_FALLBACK_SHOWN])}{more}"
+            )
+    return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""TFLite files compiled ahead of time for Hexagon by LiteRT's compiler, with Qualcomm's libraries from outside.
+"""TFLite files compiled ahead of time for Hexagon by LiteRT's compiler, with Qualcomm's libraries.
 
-The compiler's plug-in comes with ai-edge-litert; the libraries that it loads (QAIRT) are Qualcomm's, under Qualcomm's
-licence, and stay where they are.
+The compiler's plug-in is part of ai-edge-litert. It loads Qualcomm's libraries (QAIRT), which are under Qualcomm's
+licence and are not copied.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from preprocess.errors import DataError, MissingComponentError, UsageError
 from runtime.npu.emulator import Placement
 
 _SDK = "ai_edge_litert_sdk_qualcomm"
-# What of the libraries the compiler's plug-in is linked with or opens.
+# Libraries that the compiler's plug-in is linked with or opens.
 _LIBRARIES = ("libQnnHtp.so", "libQnnSystem.so")
 _ONLY_LINKED = "libQnnLpai.so"
 STAND_IN = "onnxruntime-qnn"
@@ -36,9 +36,9 @@ class Qairt:
     """Qualcomm's libraries.
 
     Attributes:
-        folder: that holds them.
-        stand_in: they are those inside onnxruntime-qnn, which lack one that the plug-in is linked with and never calls
-            for Hexagon: another takes its name. Good enough to learn what goes where; not what LiteRT is released with.
+        folder: contains them.
+        stand_in: they are those of onnxruntime-qnn. They lack a library that the plug-in is linked with but never calls
+            for Hexagon; another one takes its name. Fit for learning the placement, not for phones.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ def find_qairt(where: str | None) -> Qairt | None:
         where: a folder, `onnxruntime-qnn`, or None.
 
     Raises:
-        MissingComponentError: what is named is not there.
+        MissingComponentError: the named libraries do not exist.
     """
     if where == STAND_IN:
         if importlib.util.find_spec("onnxruntime_qnn") is None:
@@ -71,9 +71,9 @@ def find_qairt(where: str | None) -> Qairt | None:
 
 
 def qairt_is_missing() -> MissingComponentError:
-    """What to do where `find_qairt` gives None."""
+    """The error where `find_qairt` returns None."""
     return MissingComponentError(
-        "Qualcomm's libraries, with which LiteRT compiles TFLite files, are not there; run `pip install "
+        "Qualcomm's libraries, which LiteRT needs to compile TFLite files, are not installed; run `pip install "
         "ai-edge-litert-sdk-qualcomm`, or name their folder with --qairt DIR (onnxruntime-qnn, to learn the placement)"
     )
 
@@ -92,16 +92,16 @@ def known_socs() -> set[str]:
     """Chips that LiteRT's compiler knows."""
     from ai_edge_litert.aot.vendors.qualcomm.target import SocModel
 
-    return {own.value for own in SocModel} - {"ALL"}
+    return {model.value for model in SocModel} - {"ALL"}
 
 
 def compile_tflite(source: Path, out: Path, soc: str, libraries: Qairt) -> Placement:
     """Compiles a TFLite file for a chip.
 
-    The placement is read from the compiled file and must be what the compiler tells.
+    The placement in the compiled file must be the one that the compiler reports.
 
     Raises:
-        DataError: the compiler failed, or it and its file contradict each other.
+        DataError: the compiler failed, or its report contradicts its file.
     """
     from ai_edge_litert.aot.aot_compile import aot_compile
     from ai_edge_litert.aot.vendors.qualcomm.target import SocModel, Target
@@ -121,18 +121,18 @@ def compile_tflite(source: Path, out: Path, soc: str, libraries: Qairt) -> Place
     total, left = len(_operators(source)), _operators(out)
     partitions = left.count(_DISPATCH)
     fallback = tuple(kind for kind in left if kind != _DISPATCH)
-    told = (stats.num_ops_offloaded, stats.num_total_ops, stats.num_partitions_offloaded)
-    if told != (total - len(fallback), total, partitions):
+    reported = (stats.num_ops_offloaded, stats.num_total_ops, stats.num_partitions_offloaded)
+    if reported != (total - len(fallback), total, partitions):
         raise DataError(
-            f"LiteRT's compiler told of {told[0]} of {told[1]} operations in {told[2]} pieces for {soc}, but its file "
-            f"has {partitions} pieces and {len(fallback)} other operations"
+            f"LiteRT's compiler reports {reported[0]} of {reported[1]} operations in {reported[2]} pieces for {soc}, "
+            f"but its file has {partitions} pieces and {len(fallback)} other operations"
         )
     return Placement(total - len(fallback), total, partitions, fallback, {})
 
 
 @contextlib.contextmanager
 def _library_path(libraries: Qairt, folder: Path) -> Iterator[None]:
-    """The libraries where the compiler's process looks for them."""
+    """Puts the libraries on the search path of the compiler's process."""
     paths = [str(libraries.folder)]
     if libraries.stand_in:
         (folder / _ONLY_LINKED).symlink_to(libraries.folder / "libQnnSystem.so")
@@ -143,27 +143,27 @@ def _library_path(libraries: Qairt, folder: Path) -> Iterator[None]:
 
 
 def _reason(message: str) -> str:
-    """The last error in the log that the message names, which is then removed; else the message."""
-    found = _LOG.search(message)
-    if not found or not Path(found[1]).is_file():
+    """The last error in the log that the message names, which is then removed; without a log, the message."""
+    match = _LOG.search(message)
+    if not match or not Path(match[1]).is_file():
         return " ".join(message.split())
-    lines = Path(found[1]).read_text(errors="replace").splitlines()
-    Path(found[1]).unlink()
-    telling = [line for line in lines if re.search(r"error|fail|cannot", line, re.I)]
-    return " ".join((telling or lines or [message])[-1].split())[-300:]
+    lines = Path(match[1]).read_text(errors="replace").splitlines()
+    Path(match[1]).unlink()
+    errors = [line for line in lines if re.search(r"error|fail|cannot", line, re.I)]
+    return " ".join((errors or lines or [message])[-1].split())[-300:]
 
 
 def _operators(path: Path) -> list[str]:
-    """Every operator of the file: its output's name with its kind, or the name of a custom one."""
+    """All operators of the file: the output's name with the kind, or the name of a custom operator."""
     from ai_edge_litert import schema_py_generated as schema
 
     model: Any = schema.Model.GetRootAs(path.read_bytes(), 0)
     kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
-    graph, found = model.Subgraphs(0), []
+    graph, names = model.Subgraphs(0), []
     for index in range(graph.OperatorsLength()):
         operator = graph.Operators(index)
         code = model.OperatorCodes(operator.OpcodeIndex())
         kind = kinds[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
         name = graph.Tensors(operator.Outputs(0)).Name().decode()
-        found.append(code.CustomCode().decode() if kind == "CUSTOM" else f"{name} ({kind})")
-    return found
+        names.append(code.CustomCode().decode() if kind == "CUSTOM" else f"{name} ({kind})")
+    return names

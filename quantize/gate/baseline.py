@@ -1,4 +1,4 @@
-"""A baseline that is committed beside the code: what an accepted INT8 model answered, recording by recording."""
+"""A baseline, committed beside the code: the answers of an accepted INT8 model, recording by recording."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from console.files import atomic_file
+from console.strict_json import decode, read_json
 from preprocess.errors import DataError, UsageError
 
 from .rules import Choices, GateResult
@@ -27,7 +28,7 @@ class Provenance:
     """Where the answers come from.
 
     Attributes:
-        command: what wrote the baseline, without paths of a machine.
+        command: repeats the check, without paths of a machine.
         date: in ISO 8601.
         runtimes: version of the runtime of `float` and `int8`, e.g. `litert 2.3.0`.
         float_sha256, int8_sha256: of the model files.
@@ -66,14 +67,9 @@ class Baseline:
 
     def __post_init__(self) -> None:
         if len(self.float_choices) != len(self.int8_choices) or not self.int8_choices:
-            raise DataError(
-                f"baseline has {len(self.float_choices)} float and {len(self.int8_choices)} INT8 answers; "
-                "run with --update-baseline"
-            )
+            raise DataError(f"baseline has {len(self.float_choices)} float and {len(self.int8_choices)} INT8 answers")
         if not all(0 <= index < len(self.classes) for index in (*self.float_choices, *self.int8_choices)):
-            raise DataError(
-                f"baseline has an answer that is none of its {len(self.classes)} classes; run with --update-baseline"
-            )
+            raise DataError(f"baseline has an answer outside its {len(self.classes)} classes")
 
     def choices_for(self, names: Sequence[str], classes: Sequence[str]) -> Choices:
         """The INT8 model's choices for these recordings, int32 [N].
@@ -105,33 +101,24 @@ class Baseline:
         return json.dumps({"version": BASELINE_VERSION, **data}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Baseline:
-        """Inverse of `to_json`.
+    def from_dict(cls, document: Any) -> Baseline:
+        """Inverse of `to_json`, from the parsed document.
 
         Raises:
-            DataError: the text is no baseline that this release reads.
+            DataError: it is not a baseline that this release reads.
         """
-        try:
-            data = json.loads(text)
-            version = data.pop("version")
-        except (ValueError, AttributeError, TypeError, KeyError) as error:
-            raise DataError(f"baseline is damaged: {error!r}; run with --update-baseline") from error
+        version = document.get("version") if isinstance(document, dict) else None
         if version != BASELINE_VERSION:
-            raise DataError(
-                f"baseline version is {version!r}; this release reads {BASELINE_VERSION}; run with --update-baseline"
-            )
-        try:
-            for name in ("float_choices", "int8_choices"):
-                data[name] = tuple(int(word) for word in " ".join(data[name]).split())
-            data["classes"] = tuple(data["classes"])
-            data["provenance"] = Provenance(**data["provenance"])
-            return cls(**data)
-        except DataError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"baseline has a missing, unknown or wrong field: {error}; run with --update-baseline"
-            ) from error
+            raise DataError(f"baseline has version {version!r}; this release reads {BASELINE_VERSION}")
+        data = {name: value for name, value in document.items() if name != "version"}
+        for name in ("float_choices", "int8_choices"):
+            lines: tuple[str, ...] = decode(tuple[str, ...], data.get(name), f"baseline.{name}")
+            words = " ".join(lines).split()
+            if not all(word.isdecimal() for word in words):
+                raise DataError(f"baseline.{name} has a word that is not a class index")
+            data[name] = [int(word) for word in words]
+        baseline: Baseline = decode(cls, data, "baseline")
+        return baseline
 
 
 def make_baseline(
@@ -157,16 +144,16 @@ def make_baseline(
     """
     if not result.passed or result.comparison is None:
         raise UsageError(f"a gate that failed makes no baseline: {'; '.join(result.failures)}")
-    found = result.comparison
+    comparison = result.comparison
     return Baseline(
         recordings_sha256=names_sha256(names),
         classes=tuple(classes),
         float_choices=tuple(float_choices.tolist()),
         int8_choices=tuple(int8_choices.tolist()),
-        float_accuracy=found.float_score.accuracy,
-        int8_accuracy=found.int8_score.accuracy,
-        drop_points=found.drop.points,
-        agreement=found.agreement,
+        float_accuracy=comparison.float_score.accuracy,
+        int8_accuracy=comparison.int8_score.accuracy,
+        drop_points=comparison.drop.points,
+        agreement=comparison.agreement,
         provenance=provenance,
     )
 
@@ -175,15 +162,12 @@ def read_baseline(path: Path) -> Baseline:
     """Reads a baseline.
 
     Raises:
-        DataError: the file is missing or no baseline that this release reads.
+        DataError: the file is missing, or not a baseline that this release reads.
     """
-    if not path.is_file():
-        raise DataError(f"baseline {path} does not exist; write it with --update-baseline")
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"baseline {path} is no text: {error}; write it with --update-baseline") from error
-    return Baseline.from_json(text)
+        return Baseline.from_dict(read_json(path, "baseline"))
+    except DataError as error:
+        raise DataError(f"{error}; write it with --update-baseline") from error
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:

@@ -1,67 +1,68 @@
-"""Handler of `python -m quantize check`: runs both artefacts on the same recordings and asks the accuracy gate."""
+"""Handler of `python -m quantize check`: asks artifacts about the same recordings and applies the accuracy gate."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from console.files import atomic_file
-from console.program import log, show, show_json
-from preprocess.errors import AnswerIsNo, UsageError
+from console.options import command_line
+from console.program import log, show, show_json, warn
+from preprocess.errors import AnswerIsNo, DataError, UsageError
+from recordings.sources import DataSource
+from runtime.answers import Answers, ask, one_by_one
+from runtime.artifact import Artifact, require_same_question
 
 from .baseline import Baseline, Provenance, make_baseline, read_baseline, write_baseline
-from .check_artifacts import Answers, CheckedArtifact, open_artifact, require_comparable, run_all
-from .gate_report import Side, junit_report, markdown_report, text_report
+from .gate_report import junit_report, markdown_report, text_report
 from .rules import GateOptions, GateResult, judge
 
 
 def check_command(options: argparse.Namespace) -> None:
-    """Runs both artefacts, applies the gate, writes the reports, shows the outcome.
+    """Compares the float artifact with one INT8 artifact, or with several in the emulator of an NPU.
 
     Raises:
         AnswerIsNo: the gate failed; the reports are written all the same.
-        UsageError: options do not fit together.
-        DataError: the artefacts do not fit each other, the recordings or the baseline.
+        UsageError: options contradict each other.
+        DataError: the artifacts do not fit each other, the recordings or the baseline.
     """
+    limits = _limits(options)
     if options.backend:
-        from .npu_check import hexagon_check
+        from .npu_check import check_on_npu
 
-        hexagon_check(options, _gate_options(options))
+        check_on_npu(options, limits)
         return
     if len(options.int8) != 1:
-        raise UsageError(f"--int8 names {len(options.int8)} artefacts; without --backend name one")
-    (options.int8,) = options.int8
+        raise UsageError(f"--int8 names {len(options.int8)} artifacts; without --backend name one")
     started, start_s = datetime.now(UTC), time.monotonic()
-    allowed = _gate_options(options)
     baseline = read_baseline(options.baseline) if options.baseline and not options.update_baseline else None
-    float_artifact = open_artifact(options.float, options.float_runtime)
-    int8_artifact = open_artifact(options.int8, options.int8_runtime)
-    require_comparable(float_artifact, int8_artifact)
-    answers = run_all((float_artifact, int8_artifact), options)
-    result = _judge(answers, int8_artifact, allowed, baseline)
-    float_side, int8_side = float_artifact.side, int8_artifact.side
+    pair = (
+        Artifact.open(options.float, runtime=options.float_runtime),
+        Artifact.open(options.int8[0], runtime=options.int8_runtime),
+    )
+    require_pair(*pair)
+    answers = ask_artifacts(dict(zip(("float", "int8"), pair, strict=True)), options)
+    result = apply_gate(answers, "int8", pair[1], limits, baseline)
     if options.junit:
         moment, duration_s = started.strftime("%Y-%m-%dT%H:%M:%S"), time.monotonic() - start_s
-        _write(options.junit, junit_report(result, float_side, int8_side, started=moment, duration_s=duration_s))
+        _write(options.junit, junit_report(result, *pair, started=moment, duration_s=duration_s))
     if options.markdown:
-        _write(options.markdown, markdown_report(result, float_side, int8_side))
+        _write(options.markdown, markdown_report(result, *pair))
     if options.json:
-        show_json(_document(result, float_side, int8_side))
+        models = {name: artifact.to_dict() for name, artifact in zip(("float", "int8"), pair, strict=True)}
+        show_json({**result.to_dict(), "models": models})
     else:
-        show(text_report(result, float_side, int8_side))
+        show(text_report(result, *pair))
     if not result.passed:
         raise AnswerIsNo("; ".join(result.failures))
     if options.update_baseline:
-        _update_baseline(options, result, answers, float_artifact, int8_artifact)
+        _update_baseline(options, result, answers, *pair)
 
 
-def _gate_options(options: argparse.Namespace) -> GateOptions:
-    for name, least in (("recordings", 1), ("workers", 0)):
-        if getattr(options, name) < least:
-            raise UsageError(f"--{name} is {getattr(options, name)}; use {least} or more")
+def _limits(options: argparse.Namespace) -> GateOptions:
     if options.update_baseline and not options.baseline:
         raise UsageError("--update-baseline needs --baseline FILE, the file to write")
     return GateOptions(
@@ -73,14 +74,52 @@ def _gate_options(options: argparse.Namespace) -> GateOptions:
     )
 
 
-def _judge(answers: Answers, artifact: CheckedArtifact, allowed: GateOptions, baseline: Baseline | None) -> GateResult:
+def require_pair(reference: Artifact, artifact: Artifact) -> None:
+    """Raises UsageError or DataError unless `reference`, the float model, and `artifact` can be compared."""
+    a, b = reference.manifest, artifact.manifest
+    if (a.sha256, reference.runtime) == (b.sha256, artifact.runtime):
+        raise UsageError(f"--float and --int8 name the same model file, {a.name}, in the same runtime")
+    if a.recipe != "float32" and b.recipe == "float32":
+        raise UsageError(f"--float names a model of recipe {a.recipe} and --int8 one of float32; exchange them")
+    require_same_question(reference, artifact)
+    if a.stream != b.stream:
+        raise DataError(
+            f"{a.name} is the {a.stream} model and {b.name} the {b.stream} one; export both with the same --stream"
+        )
+
+
+def ask_artifacts(artifacts: Mapping[Hashable, Artifact], options: argparse.Namespace, *, at_once: int = 1) -> Answers:
+    """Answers of every artifact on the recordings that the options choose; `at_once` may compute at the same time.
+
+    Raises:
+        DataError: a runtime cannot load a file, or recordings are bad.
+        MissingComponentError: a runtime is not installed.
+    """
+    models = {key: one_by_one(artifact.load()) for key, artifact in artifacts.items()}
+    source, manifest = DataSource.of(options), next(iter(artifacts.values())).manifest
+    _, drawn = source.draw(manifest, calibration=0, held_out=options.recordings)
+    # In the order of their names, so that a baseline does not depend on how the recordings were drawn.
+    refs = sorted(drawn, key=lambda ref: ref.name)
+    with source.loader(refs, manifest) as loader:
+        answers = ask(models, loader.epoch(0), title="checking", recordings=len(refs), at_once=at_once)
+        problems = loader.problems
+    if problems:
+        warn(f"{len(problems)} recording(s) were left out; the first: {problems[0].reason}")
+    return answers
+
+
+def apply_gate(
+    answers: Answers, model: Hashable, artifact: Artifact, limits: GateOptions, baseline: Baseline | None = None
+) -> GateResult:
+    """The gate on the answers of `float` and of `model`, which are those of `artifact`."""
+    manifest = artifact.manifest
     return judge(
         answers.labels,
-        answers.float_logits,
-        answers.int8_logits,
-        class_names=[f"{label.code} {label.name}" for label in artifact.labels],
-        options=allowed,
-        baseline=baseline.choices_for(answers.names, artifact.manifest.codes) if baseline else None,
+        answers.logits["float"],
+        answers.logits[model],
+        class_names=[f"{label.code} {label.name}" for label in manifest.labels],
+        options=limits,
+        baseline=baseline.choices_for(answers.names, manifest.codes) if baseline else None,
     )
 
 
@@ -89,56 +128,23 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _document(result: GateResult, float_side: Side, int8_side: Side) -> dict[str, Any]:
-    models = {
-        name: {
-            "name": side.name,
-            "recipe": side.recipe,
-            "runtime": f"{side.runtime} {side.runtime_version}",
-            "size_bytes": side.size_bytes,
-            "sha256": side.sha256,
-        }
-        for name, side in (("float", float_side), ("int8", int8_side))
-    }
-    return {**result.to_dict(), "models": models}
-
-
 def _update_baseline(
-    options: argparse.Namespace,
-    result: GateResult,
-    answers: Answers,
-    float_artifact: CheckedArtifact,
-    artifact: CheckedArtifact,
+    options: argparse.Namespace, result: GateResult, answers: Answers, reference: Artifact, artifact: Artifact
 ) -> None:
-    sides = {"float": float_artifact.side, "int8": artifact.side}
+    provenance = Provenance(
+        command=command_line(options),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        runtimes={name: str(side.to_dict()["runtime"]) for name, side in (("float", reference), ("int8", artifact))},
+        float_sha256=reference.manifest.sha256,
+        int8_sha256=artifact.manifest.sha256,
+    )
     baseline = make_baseline(
         result,
         names=answers.names,
         classes=artifact.manifest.codes,
-        float_choices=answers.float_logits.argmax(axis=1),
-        int8_choices=answers.int8_logits.argmax(axis=1),
-        provenance=Provenance(
-            command=_command(options),
-            date=datetime.now(UTC).isoformat(timespec="seconds"),
-            runtimes={name: f"{side.runtime} {side.runtime_version}" for name, side in sides.items()},
-            float_sha256=sides["float"].sha256,
-            int8_sha256=sides["int8"].sha256,
-        ),
+        float_choices=answers.logits["float"].argmax(axis=1),
+        int8_choices=answers.logits["int8"].argmax(axis=1),
+        provenance=provenance,
     )
     write_baseline(options.baseline, baseline)
     log(f"baseline: {options.baseline}")
-
-
-def _command(options: argparse.Namespace) -> str:
-    """The command, without the paths of this machine."""
-    words = [f"python -m quantize check --float {options.float.name} --int8 {options.int8.name}"]
-    words += [f"--max-drop {options.max_drop:g} --max-class-drop {options.max_class_drop:g}"]
-    words += [f"--confidence {options.confidence:g}"]
-    words += [f"--min-agreement {options.min_agreement:g}"] if options.min_agreement is not None else []
-    words += [f"--float-runtime {options.float_runtime}"] if options.float_runtime else []
-    words += [f"--int8-runtime {options.int8_runtime}"] if options.int8_runtime else []
-    words += ["--data DIR"] if options.data else []
-    words += [f"--protocol {options.protocol}"] if options.protocol else []
-    words += [f"--on-error {options.on_error}"] if options.on_error != "raise" else []
-    words += [f"--recordings {options.recordings} --seed {options.seed}"]
-    return " ".join([*words, f"--baseline {options.baseline.name} --update-baseline"])

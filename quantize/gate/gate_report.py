@@ -1,4 +1,4 @@
-"""What the accuracy gate found: tables for people, Markdown for a pull request, JUnit XML for a CI server."""
+"""Reports of the accuracy gate: tables for people, Markdown for a pull request, JUnit XML for a CI server."""
 
 from __future__ import annotations
 
@@ -8,35 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from console.table import format_table
+from runtime.artifact import Artifact
 
 from .paired import PairedDrop
-from .rules import Comparison, GateResult, Rule
+from .rules import GateResult, PairComparison, Rule
 
 _CLASSES_SHOWN = 5
-# What XML 1.0 cannot hold, not even escaped.
+# Characters that XML 1.0 cannot hold, not even escaped.
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two models.
-
-    Attributes:
-        name: of the artefact.
-        recipe: precision recipe.
-        runtime, runtime_version: what it ran in.
-        size_bytes, sha256: of the model file.
-    """
-
-    name: str
-    recipe: str
-    runtime: str
-    runtime_version: str
-    size_bytes: int
-    sha256: str
-
-    def __str__(self) -> str:
-        return f"{self.name} in {self.runtime}"
 
 
 @dataclass(frozen=True)
@@ -45,37 +24,35 @@ class _Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def verdict(result: GateResult) -> str:
-    """`passed` or `FAILED`, and on how many recordings."""
-    return f"accuracy gate {'passed' if result.passed else 'FAILED'} on {result.count} recordings"
-
-
-def text_report(result: GateResult, float_side: Side, int8_side: Side) -> str:
+def text_report(result: GateResult, float_artifact: Artifact, int8_artifact: Artifact) -> str:
     """Tables of both models, of their difference and of the classes that lose most; the rules; then the verdict."""
-    tables = [format_table(own.header, own.rows) for own in _comparison_tables(result, float_side, int8_side)]
+    tables = [
+        format_table(table.header, table.rows) for table in _comparison_tables(result, float_artifact, int8_artifact)
+    ]
     rules = [f"{rule.status:<7}  {rule.name}: {'; '.join(rule.findings)}" for rule in result.rules]
-    return "\n\n".join([*tables, "\n".join(rules), verdict(result)])
+    return "\n\n".join([*tables, "\n".join(rules), result.verdict])
 
 
-def markdown_report(result: GateResult, float_side: Side, int8_side: Side) -> str:
+def markdown_report(result: GateResult, float_artifact: Artifact, int8_artifact: Artifact) -> str:
     """A summary for a pull request: the verdict with the failures, the tables, the classes that lose most."""
-    title = verdict(result)
-    blocks = [f"## {title[0].upper()}{title[1:]}"]
+    blocks = [f"## A{result.verdict[1:]}"]
     if result.failures:
         blocks.append("\n".join(f"- {_cell(line)}" for line in result.failures))
     blocks.append(_markdown(_rule_table(result.rules)))
-    blocks += [_markdown(own) for own in _comparison_tables(result, float_side, int8_side)]
+    blocks += map(_markdown, _comparison_tables(result, float_artifact, int8_artifact))
     return "\n\n".join(blocks) + "\n"
 
 
-def junit_report(result: GateResult, float_side: Side, int8_side: Side, *, started: str, duration_s: float) -> str:
+def junit_report(
+    result: GateResult, float_artifact: Artifact, int8_artifact: Artifact, *, started: str, duration_s: float
+) -> str:
     """JUnit XML with one test case for every rule, as GitHub's and Jenkins' reporters read it.
 
     Args:
-        result: what the gate found.
-        float_side, int8_side: the two models.
+        result: of the gate.
+        float_artifact, int8_artifact: the two models.
         started: time in ISO 8601.
-        duration_s: of the whole check, in seconds; all of it counts for the first case.
+        duration_s: of the check, in seconds; all of it is attributed to the first case.
     """
     failed, skipped = (sum(rule.status == status for rule in result.rules) for status in ("failed", "skipped"))
     counts = {
@@ -85,15 +62,14 @@ def junit_report(result: GateResult, float_side: Side, int8_side: Side, *, start
         "time": f"{duration_s:.3f}",
     }
     root = ET.Element("testsuites", {"name": "pocket-har", **counts})
-    own = {"name": "accuracy gate", **counts, "skipped": str(skipped), "timestamp": started}
-    suite = ET.SubElement(root, "testsuite", own)
+    attributes = {"name": "accuracy gate", **counts, "skipped": str(skipped), "timestamp": started}
+    suite = ET.SubElement(root, "testsuite", attributes)
     properties = ET.SubElement(suite, "properties")
-    for name, side in (("float", float_side), ("int8", int8_side)):
-        for key, value in (("artefact", str(side)), ("sha256", side.sha256)):
+    for name, artifact in (("float", float_artifact), ("int8", int8_artifact)):
+        for key, value in (("artefact", str(artifact)), ("sha256", artifact.manifest.sha256)):
             ET.SubElement(properties, "property", {"name": f"{name}.{key}", "value": _xml(value)})
     for index, rule in enumerate(result.rules):
-        duration = duration_s if index == 0 else 0.0
-        _add_case(suite, rule, duration_s=duration)
+        _add_case(suite, rule, duration_s=0.0 if index else duration_s)
     ET.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
@@ -112,50 +88,59 @@ def _add_case(suite: ET.Element, rule: Rule, *, duration_s: float) -> None:
         ET.SubElement(case, "system-out").text = "\n".join(lines)
 
 
-def _comparison_tables(result: GateResult, float_side: Side, int8_side: Side) -> list[_Table]:
-    found = result.comparison
-    if found is None:
+def _comparison_tables(result: GateResult, float_artifact: Artifact, int8_artifact: Artifact) -> list[_Table]:
+    comparison = result.comparison
+    if comparison is None:
         return []
-    tables = [_model_table(found, float_side, int8_side), _difference_table(found, result.options.confidence)]
-    losing = sorted((own for own in found.classes if own.points > 0), key=lambda own: (-own.points, own.p))
+    models = _model_table(comparison, float_artifact, int8_artifact)
+    tables = [models, _difference_table(comparison, result.options.confidence)]
+    losing = sorted((row for row in comparison.classes if row.points > 0), key=lambda row: (-row.points, row.p))
     rows = tuple(
         (
-            own.name,
-            str(own.count),
-            f"{100 * own.float_correct / own.count:.1f} %",
-            f"{100 * own.int8_correct / own.count:.1f} %",
-            f"{own.points:.1f}",
-            f"{own.p:.2g}",
+            row.name,
+            str(row.count),
+            f"{100 * row.float_correct / row.count:.1f} %",
+            f"{100 * row.int8_correct / row.count:.1f} %",
+            f"{row.points:.1f}",
+            f"{row.p:.2g}",
         )
-        for own in losing[:_CLASSES_SHOWN]
+        for row in losing[:_CLASSES_SHOWN]
     )
     if rows:
         tables.append(_Table(("class that loses most", "recordings", "float", "INT8", "points lost", "p (Holm)"), rows))
     return tables
 
 
-def _model_table(found: Comparison, float_side: Side, int8_side: Side) -> _Table:
-    header = ("model", "recipe", "size", "accuracy [95 % interval]", "calibration error")
-    sides = ((float_side, found.float_score, found.float_ece), (int8_side, found.int8_score, found.int8_ece))
+def _model_table(comparison: PairComparison, float_artifact: Artifact, int8_artifact: Artifact) -> _Table:
+    models = (
+        (float_artifact, comparison.float_score, comparison.float_ece),
+        (int8_artifact, comparison.int8_score, comparison.int8_ece),
+    )
     return _Table(
-        header,
+        ("model", "recipe", "size", "accuracy [95 % interval]", "calibration error"),
         tuple(
-            (str(side), side.recipe, f"{side.size_bytes / 1e6:.2f} MB", str(score), f"{ece:.3f}")
-            for side, score, ece in sides
+            (
+                str(artifact),
+                artifact.manifest.recipe,
+                f"{artifact.manifest.size_bytes / 1e6:.2f} MB",
+                str(score),
+                f"{error:.3f}",
+            )
+            for artifact, score, error in models
         ),
     )
 
 
-def _difference_table(found: Comparison, confidence: float) -> _Table:
+def _difference_table(comparison: PairComparison, confidence: float) -> _Table:
     rows = [
-        (f"points of accuracy lost [{100 * confidence:g} % interval]", _interval(found.drop)),
-        ("right only in float, only in INT8", f"{found.drop.lost}, {found.drop.gained}"),
-        ("McNemar's exact test, p", f"{found.drop.mcnemar_p:.2g}"),
-        ("same class chosen", f"{100 * found.agreement:.1f} %"),
-        ("logits' SNR", f"{found.snr_db:.1f} dB"),
+        (f"points of accuracy lost [{100 * confidence:g} % interval]", _interval(comparison.drop)),
+        ("right only in float, only in INT8", f"{comparison.drop.lost}, {comparison.drop.gained}"),
+        ("McNemar's exact test, p", f"{comparison.drop.mcnemar_p:.2g}"),
+        ("same class chosen", f"{100 * comparison.agreement:.1f} %"),
+        ("logits' SNR", f"{comparison.snr_db:.1f} dB"),
     ]
-    if found.regression:
-        rows.append(("points lost against the baseline", _interval(found.regression)))
+    if comparison.regression:
+        rows.append(("points lost against the baseline", _interval(comparison.regression)))
     return _Table(("INT8 against float", ""), tuple(rows))
 
 

@@ -1,41 +1,41 @@
-"""`python -m quantize check --backend qnn-htp`: what Hexagon's arithmetic makes of INT8 artefacts, without a phone."""
+"""`python -m quantize check --backend qnn-htp`: INT8 artifacts in the arithmetic of Snapdragon's NPU."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from console.program import log, show, show_json
 from console.table import format_table
 from preprocess.errors import AnswerIsNo, UsageError
-from runtime.metrics import Score, agreement, score, snr_db
+from runtime.answers import Answers
+from runtime.artifact import Artifact
+from runtime.metrics import Score, require_finite
 from runtime.npu.chips import SNAPDRAGONS
-from runtime.npu.emulator import require_hexagon
+from runtime.npu.emulator import require_emulator
 from runtime.runners import EMULATOR
 
-from .check_artifacts import Answers, CheckedArtifact, open_artifact, require_comparable, run_all
-from .paired import PairedDrop, paired_drop
-from .rules import GateOptions, GateResult, judge
+from .check import apply_gate, ask_artifacts, require_pair
+from .paired import PairedDrop, logits_drop
+from .rules import GateOptions, GateResult
 
 
 @dataclass(frozen=True)
-class HexagonResult:
-    """An INT8 artefact on the CPU and in the emulator.
+class NpuResult:
+    """An INT8 artifact on the CPU and in the emulator.
 
     Attributes:
-        artifact: that was run.
+        artifact: on the CPU.
         gate: the emulator against the float model.
-        cpu_score, cpu_drop: the CPU's accuracy, and what it loses against the float model.
+        cpu_score, cpu_drop: accuracy on the CPU, and its loss against the float model.
         cpu_agreement, cpu_snr_db: the CPU against the float model.
         between, between_snr_db: the emulator against the CPU.
     """
 
-    artifact: CheckedArtifact
+    artifact: Artifact
     gate: GateResult
     cpu_score: Score
     cpu_drop: PairedDrop
@@ -45,23 +45,22 @@ class HexagonResult:
     between_snr_db: float
 
     def failures(self, min_cpu_agreement: float) -> list[str]:
-        """One line for every rule that the artefact breaks."""
-        name = self.artifact.manifest.name
-        found = [f"{name}: {own}" for own in self.gate.failures]
+        """One line for every rule that the artifact breaks."""
+        failures = [*self.gate.failures]
         if self.between < min_cpu_agreement:
-            found.append(
-                f"{name}: NPU and CPU choose the same class on {100 * self.between:.1f} % of the recordings, less than "
+            failures.append(
+                f"NPU and CPU choose the same class on {100 * self.between:.1f} % of the recordings, less than "
                 f"{100 * min_cpu_agreement:g} %"
             )
-        return found
+        return [f"{self.artifact.name}: {failure}" for failure in failures]
 
     def to_dict(self) -> dict[str, Any]:
-        side = self.artifact.side
+        manifest = self.artifact.manifest
         return {
-            "name": side.name,
-            "recipe": side.recipe,
-            "size_bytes": side.size_bytes,
-            "sha256": side.sha256,
+            "name": manifest.name,
+            "recipe": manifest.recipe,
+            "size_bytes": manifest.size_bytes,
+            "sha256": manifest.sha256,
             "cpu": {
                 **self.cpu_score.to_dict(),
                 "drop": self.cpu_drop.to_dict(),
@@ -73,99 +72,95 @@ class HexagonResult:
         }
 
 
-def hexagon_check(options: argparse.Namespace, allowed: GateOptions) -> None:
-    """Runs everything on the same recordings, shows one table, applies the gate to every artefact.
+def check_on_npu(options: argparse.Namespace, limits: GateOptions) -> None:
+    """Asks all artifacts about the same recordings, shows one table, applies the gate to every artifact.
 
     Raises:
-        AnswerIsNo: a number is not finite, the gate failed for an artefact, or CPU and NPU differ too often.
-        UsageError: options do not fit together.
-        DataError: the artefacts do not fit each other, or some of one stays on the CPU.
+        AnswerIsNo: a number is not finite, the gate failed for an artifact, or CPU and NPU differ too often.
+        UsageError: options contradict each other.
+        DataError: the artifacts do not fit each other, or the NPU cannot run all of one.
         MissingComponentError: onnxruntime-qnn is not installed.
     """
     for name in ("baseline", "junit", "markdown", "int8_runtime"):
         if getattr(options, name):
             raise UsageError(f"--{name.replace('_', '-')} does not go with --backend; leave out one of them")
-    if not 0 < options.min_cpu_agreement <= 1:
-        raise UsageError(f"--min-cpu-agreement is {options.min_cpu_agreement:g}; use a share up to 1, such as 0.98")
-    require_hexagon()
-    reference = open_artifact(options.float, options.float_runtime)
-    artifacts = [open_artifact(folder, None) for folder in options.int8]
-    for own in artifacts:
-        require_comparable(reference, own)
-        if own.manifest.format != "onnx":
+    require_emulator()
+    reference = Artifact.open(options.float, runtime=options.float_runtime)
+    artifacts = [Artifact.open(folder) for folder in options.int8]
+    for artifact in artifacts:
+        require_pair(reference, artifact)
+        if artifact.manifest.format != "onnx":
             raise UsageError(
-                f"{own.manifest.name} is a {own.manifest.format} file, but the emulator runs ONNX; export it with "
+                f"{artifact.name} is a {artifact.manifest.format} file, but the emulator runs ONNX; export it with "
                 "`python -m export onnx --int8 --target qnn`"
             )
-    log("Hexagon's emulator takes a second or so for a recording and an artefact; its times say nothing of the NPU's")
-    both = [side for own in artifacts for side in (own, replace(own, runtime=EMULATOR, soc=options.soc))]
-    answers = run_all([reference, *both], options, at_once=len(os.sched_getaffinity(0)))
-    results = [_judged(own, answers, index, allowed) for index, own in enumerate(artifacts)]
-    float_score = score(answers.float_logits, answers.labels)
+    log("Hexagon's emulator takes about a second for a recording and an artifact; its times are not those of the NPU")
+    models: dict[Hashable, Artifact] = {"float": reference}
+    for index, artifact in enumerate(artifacts):
+        models["cpu", index] = artifact
+        models["npu", index] = replace(artifact, runtime=EMULATOR, soc=options.soc)
+    answers = ask_artifacts(models, options, at_once=len(os.sched_getaffinity(0)))
+    results = [_result(artifact, answers, index, limits) for index, artifact in enumerate(artifacts)]
+    float_score = answers.score("float")
     if options.json:
-        show_json(hexagon_document(reference, float_score, results, options.soc))
+        show_json(_document(reference, float_score, results, options.soc))
     else:
-        show(hexagon_table(reference, float_score, results, options.soc))
-    failures = [failure for own in results for failure in own.failures(options.min_cpu_agreement)]
+        show(npu_table(reference, float_score, results, options.soc))
+    failures = [failure for result in results for failure in result.failures(options.min_cpu_agreement)]
     if failures:
         raise AnswerIsNo("; ".join(failures))
 
 
-def _judged(artifact: CheckedArtifact, answers: Answers, index: int, allowed: GateOptions) -> HexagonResult:
-    cpu, npu = answers.logits[1 + 2 * index], answers.logits[2 + 2 * index]
-    if not (np.isfinite(cpu).all() and np.isfinite(npu).all()):
-        raise AnswerIsNo(f"{artifact.manifest.name}: a logit is not finite; use another --recipe")
-    names = [f"{label.code} {label.name}" for label in artifact.labels]
-    return HexagonResult(
+def _result(artifact: Artifact, answers: Answers, index: int, limits: GateOptions) -> NpuResult:
+    cpu, npu = ("cpu", index), ("npu", index)
+    for model in (cpu, npu):
+        require_finite(answers.logits[model], f"logits of {artifact.name}")
+    return NpuResult(
         artifact=artifact,
-        gate=judge(answers.labels, answers.float_logits, npu, class_names=names, options=allowed),
-        cpu_score=score(cpu, answers.labels),
-        cpu_drop=paired_drop(
-            answers.float_logits.argmax(axis=1), cpu.argmax(axis=1), answers.labels, confidence=allowed.confidence
+        gate=apply_gate(answers, npu, artifact, limits),
+        cpu_score=answers.score(cpu),
+        cpu_drop=logits_drop(
+            answers.logits["float"], answers.logits[cpu], answers.labels, confidence=limits.confidence
         ),
-        cpu_agreement=agreement(answers.float_logits, cpu),
-        cpu_snr_db=snr_db(answers.float_logits, cpu),
-        between=agreement(cpu, npu),
-        between_snr_db=snr_db(cpu, npu),
+        cpu_agreement=answers.agreement("float", cpu),
+        cpu_snr_db=answers.snr_db("float", cpu),
+        between=answers.agreement(cpu, npu),
+        between_snr_db=answers.snr_db(cpu, npu),
     )
 
 
-def hexagon_document(
-    reference: CheckedArtifact, float_score: Score, results: Sequence[HexagonResult], soc: str
-) -> dict[str, Any]:
-    """The outcome as JSON; no time is in it, since an emulator's says nothing."""
-    side = reference.side
+def _document(reference: Artifact, float_score: Score, results: Sequence[NpuResult], soc: str) -> dict[str, Any]:
+    """The outcome as JSON, without times: those of an emulator mean nothing."""
+    manifest = reference.manifest
     return {
-        "float": {"name": side.name, "runtime": side.runtime, "sha256": side.sha256, **float_score.to_dict()},
+        "float": {
+            "name": manifest.name,
+            "runtime": reference.runtime,
+            "sha256": manifest.sha256,
+            **float_score.to_dict(),
+        },
         "soc": soc,
         "recordings": float_score.count,
-        "models": [own.to_dict() for own in results],
+        "models": [result.to_dict() for result in results],
     }
 
 
-def hexagon_table(reference: CheckedArtifact, float_score: Score, results: Sequence[HexagonResult], soc: str) -> str:
-    """Float, and every artefact on the CPU and in the emulator."""
-    rows = [[f"{reference.manifest.name} in {reference.runtime}", str(float_score), "", "", "", ""]]
-    for own in results:
-        name, found = own.artifact.manifest.recipe, own.gate.comparison
-        rows.append(
-            [f"{name}, CPU", str(own.cpu_score), *_against(own.cpu_drop, own.cpu_agreement, own.cpu_snr_db), ""]
-        )
-        assert found is not None  # it is where all numbers are finite
-        between = f"{100 * own.between:.1f} %, {own.between_snr_db:.1f} dB"
-        rows.append(
-            [
-                f"{name}, Hexagon",
-                str(found.int8_score),
-                *_against(found.drop, found.agreement, found.snr_db),
-                between,
-            ]
-        )
+def npu_table(reference: Artifact, float_score: Score, results: Sequence[NpuResult], soc: str) -> str:
+    """Float, and every artifact on the CPU and in the emulator."""
+    rows = [[str(reference), str(float_score), "", "", "", ""]]
+    for result in results:
+        recipe, npu = result.artifact.manifest.recipe, result.gate.comparison
+        assert npu is not None  # all numbers are finite
+        against_float = _against(result.cpu_drop, result.cpu_agreement, result.cpu_snr_db)
+        rows.append([f"{recipe}, CPU", str(result.cpu_score), *against_float, ""])
+        between = f"{100 * result.between:.1f} %, {result.between_snr_db:.1f} dB"
+        against_float = _against(npu.drop, npu.agreement, npu.snr_db)
+        rows.append([f"{recipe}, Hexagon", str(npu.int8_score), *against_float, between])
     header = ["model", "accuracy [95 % interval]", "points lost", "same class as float", "SNR", "Hexagon against CPU"]
     chip = f"{SNAPDRAGONS[soc].name}, {soc}"
     return format_table(header, rows, title=f"Hexagon's emulator ({chip}) on {float_score.count} recordings")
 
 
-def _against(drop: PairedDrop, share: float, level: float) -> list[str]:
+def _against(drop: PairedDrop, agreement: float, snr_db: float) -> list[str]:
     low, high = drop.interval_points
-    return [f"{drop.points:.2f} [{low:.2f}, {high:.2f}]", f"{100 * share:.1f} %", f"{level:.1f} dB"]
+    return [f"{drop.points:.2f} [{low:.2f}, {high:.2f}]", f"{100 * agreement:.1f} %", f"{snr_db:.1f} dB"]

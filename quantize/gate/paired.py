@@ -1,7 +1,7 @@
 """Statistics of two classifiers that answered the same recordings. Pure functions; NumPy and the standard library.
 
 Pairs are counted as in McNemar's table: `lost` are the recordings that only the first classifier gets right, `gained`
-those that only the second gets right. The others say nothing about the difference, but how many there are counts.
+those that only the second gets right. Of the other pairs, only the number matters.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.errors import DataError
+from preprocess.errors import DataError, UsageError
 from runtime.metrics import Labels, Logits, require_finite
 
-ECE_BINS = 15
+CONFIDENCE = 0.95  # of a two-sided interval, unless another is chosen
+_ECE_BINS = 15
 # Halvings of an interval at most 2 wide: below the distance of neighbouring float64 numbers.
 _HALVINGS = 80
-# Shares this close are equal but for rounding; to tell them apart would take 10^15 recordings and more.
+# Shares this close differ by rounding alone; separating them would take 10^15 recordings and more.
 _NO_DISTANCE = 1e-9
 
 
@@ -80,14 +81,52 @@ class PairedDrop:
             "mcnemar_p": self.mcnemar_p,
         }
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> PairedDrop:
-        """Inverse of `to_dict`; what follows from the counts is computed again."""
-        return cls(data["lost"], data["gained"], data["count"], data["confidence"])
-
     def __str__(self) -> str:
         low, high = self.interval_points
         return f"{self.points:.2f} points [{low:.2f}, {high:.2f}]"
+
+
+@dataclass(frozen=True)
+class MaxDrop:
+    """The rule of every `--max-drop`: the recordings show that no more than `points` of accuracy are lost.
+
+    It is a test of non-inferiority: the upper end of Tango's interval must be at most `points`, so too few recordings
+    fail.
+
+    Attributes:
+        points: percentage points that may be lost.
+        confidence: of the two-sided interval.
+    """
+
+    points: float
+    confidence: float = CONFIDENCE
+
+    def holds(self, drop: PairedDrop) -> bool:
+        return drop.interval_points[1] <= self.points
+
+    def finding(self, drop: PairedDrop, model: str) -> str:
+        """One line: the loss of `model`, and, where the recordings leave it open, how many would decide."""
+        low, high = drop.interval_points
+        line = f"{model} loses {drop}, budget {self.points:g}"
+        if high <= self.points or low > self.points:
+            return line
+        needed = drop.recordings_needed(self.points)
+        if needed is None:
+            return f"{line}: the loss equals the budget, which no number of recordings can decide"
+        if drop.points > self.points:
+            return f"{line}: over budget, but not significantly so on {drop.count} recordings"
+        return f"{drop.count} recordings are too few to tell: {line}; {needed} would do if the rates stay the same"
+
+    def require_enough(self, recordings: int) -> None:
+        """Raises UsageError where the rule cannot hold on `recordings`, even if not a single answer differs."""
+        needed = recordings_needed(0.0, 0.0, budget=self.points / 100, confidence=self.confidence)
+        if needed is None:
+            raise UsageError(f"--max-drop {self.points:g} cannot be shown on any number of recordings; allow more")
+        if recordings < needed:
+            raise UsageError(
+                f"--max-drop {self.points:g} cannot be shown on {recordings} recordings, even if no answer differs; "
+                f"use --recordings {needed} or more, or allow a larger drop"
+            )
 
 
 def paired_drop(
@@ -97,6 +136,11 @@ def paired_drop(
     assert first.shape == second.shape == labels.shape
     before, after = first == labels, second == labels
     return PairedDrop(int((before & ~after).sum()), int((after & ~before).sum()), len(labels), confidence)
+
+
+def logits_drop(reference: Logits, logits: Logits, labels: Labels, *, confidence: float = CONFIDENCE) -> PairedDrop:
+    """`paired_drop` of the classes that logits [N, classes] choose."""
+    return paired_drop(reference.argmax(axis=1), logits.argmax(axis=1), labels, confidence=confidence)
 
 
 def normal_quantile(confidence: float) -> float:
@@ -128,7 +172,7 @@ def tango_interval(lost: float, gained: float, count: float, *, confidence: floa
 
 
 def _border(inside: float, outside: float, rejected: Callable[[float], bool]) -> float:
-    """Where `rejected` becomes true between a point at which it is false and the end of the range."""
+    """The point between `inside`, where `rejected` is false, and the end of the range where it becomes true."""
     if not rejected(outside):
         return outside
     for _ in range(_HALVINGS):
@@ -179,12 +223,12 @@ def mcnemar_p(lost: int, gained: int) -> float:
 
 
 def loss_p(lost: int, gained: int) -> float:
-    """McNemar's exact one-sided test: chance of so many lost pairs or more among those that differ, were it a coin."""
+    """McNemar's exact one-sided test: probability of at least `lost` of the differing pairs under a fair coin."""
     return _coin_tail(gained, lost + gained)
 
 
 def _coin_tail(heads: int, throws: int) -> float:
-    """Probability of at most so many heads of a fair coin; whole numbers until the last division, so exact."""
+    """Probability of at most `heads` heads in `throws` of a fair coin; exact, in integers until the last division."""
     term, total = 1, 0
     for k in range(heads + 1):
         total += term
@@ -193,7 +237,7 @@ def _coin_tail(heads: int, throws: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """P-values corrected for their number (Holm 1979): below α each, all together err with probability α at most."""
+    """P-values corrected for their number (Holm 1979): tests at level α err together with probability α at most."""
     adjusted = [0.0] * len(p_values)
     highest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
@@ -202,15 +246,14 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(adjusted)
 
 
-def expected_calibration_error(logits: Logits, labels: Labels, *, bins: int = ECE_BINS) -> float:
+def expected_calibration_error(logits: Logits, labels: Labels) -> float:
     """Mean distance between confidence and accuracy (Guo et al. 2017, On calibration of modern neural networks, Eq. 3).
 
-    Confidence is the largest softmax probability; bin m of `bins` holds those in ((m − 1)/bins, m/bins].
+    Confidence is the largest softmax probability; bin m of M = 15 bins holds those in ((m − 1)/M, m/M].
 
     Args:
         logits: [N, classes], N at least 1.
         labels: [N], true classes.
-        bins: of equal width.
 
     Returns:
         The error as a share, in [0, 1].
@@ -224,6 +267,6 @@ def expected_calibration_error(logits: Logits, labels: Labels, *, bins: int = EC
     weights = np.exp(exact - exact.max(axis=1, keepdims=True))
     confidence = weights.max(axis=1) / weights.sum(axis=1)
     correct = logits.argmax(axis=1) == labels
-    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gaps = np.bincount(index, weights=correct - confidence, minlength=bins)
+    index = np.clip(np.ceil(confidence * _ECE_BINS).astype(np.int64) - 1, 0, _ECE_BINS - 1)
+    gaps = np.bincount(index, weights=correct - confidence, minlength=_ECE_BINS)
     return float(np.abs(gaps).sum() / len(labels))

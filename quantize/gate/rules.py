@@ -1,7 +1,7 @@
 """The accuracy gate: is an INT8 model as good as its float model, yes or no? Pure rules on the answers of both.
 
 The question is one of non-inferiority: the gate passes only when the recordings show that no more than the budget is
-lost, not merely when they fail to show a loss. Too few recordings therefore fail, and the message says how many do.
+lost, not merely when they fail to show a loss. Too few recordings therefore fail; the message says how many suffice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from preprocess.errors import DataError, UsageError
 from runtime.metrics import Labels, Logits, Score, agreement, score, snr_db
 
-from .paired import PairedDrop, expected_calibration_error, holm, loss_p, paired_drop
+from .paired import CONFIDENCE, MaxDrop, PairedDrop, expected_calibration_error, holm, loss_p, paired_drop
 
 Choices = npt.NDArray[np.integer[Any]]
 RuleName = Literal["finite numbers", "accuracy drop", "classes", "agreement", "baseline"]
@@ -27,21 +27,21 @@ _CLASSES_NAMED = 3
 
 @dataclass(frozen=True)
 class GateOptions:
-    """What the INT8 model is allowed.
+    """The limits of the INT8 model.
 
     Attributes:
         max_drop_points: accuracy that may be lost, in percentage points of all recordings.
         max_class_drop_points: the same for each class, of its own recordings.
         confidence: of the two-sided interval of the drop. The rule looks at one end, which alone holds with
             (1 + confidence) / 2: with 0.95 a model that loses just over the budget passes in 2.5 % of the cases. The
-            classes' tests all together err with 1 − confidence.
+            tests of all classes together err with probability 1 − confidence.
         min_agreement: share of recordings on which both must choose the same class, in (0, 1]; None: not judged.
         max_regression_points: accuracy that may be lost against the INT8 model of a baseline, in percentage points.
     """
 
     max_drop_points: float = 1.0
     max_class_drop_points: float = 10.0
-    confidence: float = 0.95
+    confidence: float = CONFIDENCE
     min_agreement: float | None = None
     max_regression_points: float = 0.5
 
@@ -55,16 +55,20 @@ class GateOptions:
         if self.min_agreement is not None and not 0 < self.min_agreement <= 1:
             raise UsageError(f"min_agreement is {self.min_agreement:g}; use a share up to 1, such as 0.97")
 
+    @property
+    def max_drop(self) -> MaxDrop:
+        return MaxDrop(self.max_drop_points, self.confidence)
+
 
 @dataclass(frozen=True)
 class ClassDrop:
-    """What one class loses.
+    """The loss in one class.
 
     Attributes:
         name: of the class.
         count: its recordings.
-        float_correct, int8_correct: how many of them each model gets right.
-        lost, gained: how many only the float model, only the INT8 model gets right.
+        float_correct, int8_correct: recordings that each model gets right.
+        lost, gained: recordings that only the float model, only the INT8 model gets right.
         p: exact one-sided McNemar test of a loss, corrected for the number of classes (Holm).
     """
 
@@ -83,8 +87,8 @@ class ClassDrop:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two models whose logits are all finite.
+class PairComparison:
+    """The float and the INT8 model, whose logits are all finite.
 
     Attributes:
         float_score, int8_score: accuracy of each.
@@ -113,33 +117,14 @@ class Comparison:
             "drop": self.drop.to_dict(),
             "agreement": self.agreement,
             "snr_db": self.snr_db,
-            "classes": [{**asdict(own), "points": own.points} for own in self.classes],
+            "classes": [{**asdict(row), "points": row.points} for row in self.classes],
             "regression": self.regression.to_dict() if self.regression else None,
         }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Comparison:
-        """Inverse of `to_dict`."""
-        scores = [Score(data[name]["correct"], data[name]["count"]) for name in ("float", "int8")]
-        classes = tuple(
-            ClassDrop(**{key: value for key, value in own.items() if key != "points"}) for own in data["classes"]
-        )
-        return cls(
-            scores[0],
-            scores[1],
-            data["float"]["ece"],
-            data["int8"]["ece"],
-            PairedDrop.from_dict(data["drop"]),
-            data["agreement"],
-            data["snr_db"],
-            classes,
-            PairedDrop.from_dict(data["regression"]) if data["regression"] else None,
-        )
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule and how it ended; `findings` are lines for people: the failures, or what was found, or why skipped."""
+    """One rule and its outcome; `findings` are lines for people: the failures, the measured value, or why skipped."""
 
     name: RuleName
     status: Status
@@ -148,10 +133,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class GateResult:
-    """The answer and all that led to it.
+    """The answer of the gate and its reasons.
 
     Attributes:
-        options: what was allowed.
+        options: the limits.
         count: recordings.
         nonfinite_float, nonfinite_int8: logits that are not finite numbers.
         comparison: None when a logit is not finite.
@@ -162,7 +147,7 @@ class GateResult:
     count: int
     nonfinite_float: int
     nonfinite_int8: int
-    comparison: Comparison | None
+    comparison: PairComparison | None
     rules: tuple[Rule, ...]
 
     @property
@@ -173,6 +158,11 @@ class GateResult:
     @property
     def passed(self) -> bool:
         return not self.failures
+
+    @property
+    def verdict(self) -> str:
+        """`accuracy gate passed on 400 recordings`, or `FAILED`."""
+        return f"accuracy gate {'passed' if self.passed else 'FAILED'} on {self.count} recordings"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; no number in it is NaN or infinite."""
@@ -186,18 +176,6 @@ class GateResult:
             "rules": [{**asdict(rule), "findings": list(rule.findings)} for rule in self.rules],
         }
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> GateResult:
-        """Inverse of `to_dict`."""
-        return cls(
-            GateOptions(**data["options"]),
-            data["recordings"],
-            data["nonfinite"]["float"],
-            data["nonfinite"]["int8"],
-            Comparison.from_dict(data["comparison"]) if data["comparison"] else None,
-            tuple(Rule(own["name"], own["status"], tuple(own["findings"])) for own in data["rules"]),
-        )
-
 
 def judge(
     labels: Labels,
@@ -208,13 +186,13 @@ def judge(
     options: GateOptions,
     baseline: Choices | None = None,
 ) -> GateResult:
-    """Compares the answers and applies every rule. Logits that are not finite fail the gate; nothing else is computed.
+    """Compares the answers and applies every rule; if a logit is not finite, the gate fails without a comparison.
 
     Args:
         labels: [N], true class indices.
         float_logits, int8_logits: [N, classes].
         class_names: of every class, for messages.
-        options: what is allowed.
+        options: the limits.
         baseline: [N], classes that an earlier INT8 model chose on the same recordings.
 
     Raises:
@@ -242,7 +220,7 @@ def _check_arrays(
     if not ((labels >= 0) & (labels < len(class_names))).all():
         raise DataError(f"a label is outside [0, {len(class_names)}); check the recordings' classes")
     if baseline is not None and baseline.shape != labels.shape:
-        raise DataError(f"the baseline has {len(baseline)} answers for {len(labels)} recordings; write it anew")
+        raise DataError(f"the baseline has {len(baseline)} answers for {len(labels)} recordings; update it")
 
 
 def _compare(
@@ -252,9 +230,9 @@ def _compare(
     class_names: Sequence[str],
     options: GateOptions,
     baseline: Choices | None,
-) -> Comparison:
+) -> PairComparison:
     chosen, chosen_int8 = float_logits.argmax(axis=1), int8_logits.argmax(axis=1)
-    return Comparison(
+    return PairComparison(
         float_score=score(float_logits, labels),
         int8_score=score(int8_logits, labels),
         float_ece=expected_calibration_error(float_logits, labels),
@@ -276,8 +254,8 @@ def _class_drops(
     class_names: Sequence[str],
 ) -> tuple[ClassDrop, ...]:
     def count(rows: npt.NDArray[np.bool_]) -> list[int]:
-        own: list[int] = np.bincount(labels[rows], minlength=len(class_names)).tolist()
-        return own
+        counts: list[int] = np.bincount(labels[rows], minlength=len(class_names)).tolist()
+        return counts
 
     total, before, after = count(np.ones(len(labels), bool)), count(float_right), count(int8_right)
     lost, gained = count(float_right & ~int8_right), count(int8_right & ~float_right)
@@ -300,66 +278,52 @@ def _judge_finite(broken_float: int, broken_int8: int, size: int) -> Rule:
 
 def _unjudged() -> tuple[Rule, ...]:
     names: tuple[RuleName, ...] = ("accuracy drop", "classes", "agreement", "baseline")
-    return tuple(Rule(name, "skipped", ("logits that are not finite have no accuracy",)) for name in names)
+    return tuple(Rule(name, "skipped", ("logits are not finite",)) for name in names)
 
 
-def _judge_comparison(found: Comparison, options: GateOptions) -> tuple[Rule, ...]:
+def _judge_comparison(comparison: PairComparison, options: GateOptions) -> tuple[Rule, ...]:
     return (
-        _judge_drop(found.drop, options),
-        _judge_classes(found.classes, options),
-        _judge_agreement(found.agreement, options),
-        _judge_regression(found.regression, options),
+        _judge_drop(comparison.drop, options.max_drop),
+        _judge_classes(comparison.classes, options),
+        _judge_agreement(comparison.agreement, options),
+        _judge_regression(comparison.regression, options),
     )
 
 
-def _judge_drop(drop: PairedDrop, options: GateOptions) -> Rule:
-    budget = options.max_drop_points
-    low, high = drop.interval_points
-    found = f"INT8 loses {drop}, budget {budget:g}"
-    if high <= budget:
-        return Rule("accuracy drop", "passed", (found,))
-    if low > budget:
-        return Rule("accuracy drop", "failed", (found,))
-    needed = drop.recordings_needed(budget)
-    if needed is None:
-        found += ": the loss is the budget itself, which no number of recordings tells from more"
-    elif drop.points > budget:
-        found += f": over it, although chance explains so much on {drop.count} recordings"
-    else:
-        found = f"{drop.count} recordings are too few to tell: {found}; {needed} would do if the rates stay the same"
-    return Rule("accuracy drop", "failed", (found,))
+def _judge_drop(drop: PairedDrop, rule: MaxDrop) -> Rule:
+    return Rule("accuracy drop", "passed" if rule.holds(drop) else "failed", (rule.finding(drop, "INT8"),))
 
 
 def _judge_classes(classes: Sequence[ClassDrop], options: GateOptions) -> Rule:
     budget, error = options.max_class_drop_points, 1 - options.confidence
-    ranked = sorted(classes, key=lambda own: (-own.points, own.p))
-    over = [own for own in ranked if own.points > budget and own.p <= error]
+    ranked = sorted(classes, key=lambda row: (-row.points, row.p))
+    over = [row for row in ranked if row.points > budget and row.p <= error]
     failures = [
-        f"class {own.name} loses {own.points:.1f} points of {own.count} recordings (p {own.p:.2g}), budget {budget:g}"
-        for own in over[:_CLASSES_NAMED]
+        f"class {row.name} loses {row.points:.1f} points of {row.count} recordings (p {row.p:.2g}), budget {budget:g}"
+        for row in over[:_CLASSES_NAMED]
     ]
     if more := len(over) - len(failures):
         failures.append(f"{more} more {'class loses' if more == 1 else 'classes lose'} over {budget:g} points")
     worst = ranked[0]
-    return _rule("classes", failures, f"the most is lost by {worst.name}: {worst.points:.1f} points (p {worst.p:.2g})")
+    return _rule("classes", failures, f"largest loss in {worst.name}: {worst.points:.1f} points (p {worst.p:.2g})")
 
 
 def _judge_agreement(share: float, options: GateOptions) -> Rule:
-    found = f"both choose the same class on {100 * share:.1f} % of the recordings"
+    line = f"both choose the same class on {100 * share:.1f} % of the recordings"
     if options.min_agreement is None:
-        return Rule("agreement", "skipped", (f"{found}; no minimum was given",))
-    wanted = f"{found}, less than {100 * options.min_agreement:g} %"
-    return _rule("agreement", [wanted] if share < options.min_agreement else [], found)
+        return Rule("agreement", "skipped", (f"{line}; no --min-agreement",))
+    failure = f"{line}, less than {100 * options.min_agreement:g} %"
+    return _rule("agreement", [failure] if share < options.min_agreement else [], line)
 
 
 def _judge_regression(regression: PairedDrop | None, options: GateOptions) -> Rule:
     if regression is None:
-        return Rule("baseline", "skipped", ("no baseline was given to compare with",))
+        return Rule("baseline", "skipped", ("no --baseline",))
     budget = options.max_regression_points
-    found = f"INT8 loses {regression} against the baseline, allowed {budget:g}"
-    fell = regression.points > budget and regression.interval_points[0] > 0
-    return _rule("baseline", [found] if fell else [], found)
+    line = f"INT8 loses {regression} against the baseline, allowed {budget:g}"
+    failed = regression.points > budget and regression.interval_points[0] > 0
+    return _rule("baseline", [line] if failed else [], line)
 
 
-def _rule(name: RuleName, failures: Sequence[str], found: str) -> Rule:
-    return Rule(name, "failed", tuple(failures)) if failures else Rule(name, "passed", (found,))
+def _rule(name: RuleName, failures: Sequence[str], finding: str) -> Rule:
+    return Rule(name, "failed", tuple(failures)) if failures else Rule(name, "passed", (finding,))

@@ -35,6 +35,7 @@ SKELETON_FOLDER = "nturgb+d_skeletons"
 AUDIO_FOLDER = "audio"
 # Raise it with every change of the generator that changes its recordings, so that cached ones are made again.
 GENERATOR_VERSION = 1
+SELECTION_SEED = 7001
 CALIBRATION_SEED = 8001
 HELD_OUT_SEED = 9001
 MAXIMUM_SUBJECTS = 40

@@ -1,4 +1,4 @@
-"""Snapdragon processors: which Hexagon accelerator each has. The name is only a name; see `delegated_ops`."""
+"""Snapdragon processors and the version of Hexagon, their NPU, in each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Snapdragon:
 
     Attributes:
         name: as it is sold.
-        hexagon: version of the accelerator.
-        soc_model: Qualcomm's number, which its libraries ask for.
+        hexagon: version of the NPU, such as `v75`.
+        soc_model: Qualcomm's number, which its libraries require.
     """
 
     name: str
@@ -22,7 +22,7 @@ class Snapdragon:
 
     @property
     def arch(self) -> int:
-        """The version of the accelerator as a number."""
+        """The version of the NPU as a number."""
         return int(self.hexagon.removeprefix("v"))
 
 
@@ -41,14 +41,14 @@ SNAPDRAGONS = {
     "SM8850": Snapdragon("8 Elite Gen 5", "v81", 87),
     "SC8380XP": Snapdragon("X Elite", "v73", 60),
 }
-# Those whose phones are on sale or in many hands, and that both ONNX Runtime and LiteRT compile for.
+# Chips of phones on sale or in wide use, for which both ONNX Runtime and LiteRT compile.
 CURRENT = ("SM8450", "SM8475", "SM8550", "SM8650", "SM8750", "SM8850")
-# Phones without ro.soc.* name only the platform; these platforms have one processor each.
+# Phones without ro.soc.* state only the platform; these platforms have one processor each.
 PLATFORMS = {"kona": "SM8250", "kalama": "SM8550", "pineapple": "SM8650", "sun": "SM8750"}
 
 
 def soc_name(properties: Mapping[str, str]) -> str | None:
-    """The processor by Android's properties, such as `SM8650`; None where they do not say."""
+    """The processor by Android's properties, such as `SM8650`; None if they do not state it."""
     model = properties.get("ro.soc.model", "")
     if model:
         # Variants carry a suffix: SM8650-AC is a faster SM8650.
@@ -58,5 +58,5 @@ def soc_name(properties: Mapping[str, str]) -> str | None:
 
 
 def snapdragon(soc: str | None) -> Snapdragon | None:
-    """The row of the table, or None for another maker's and for one that is not in it."""
+    """The row of the table; None for a processor that is not in it."""
     return SNAPDRAGONS.get(soc or "")

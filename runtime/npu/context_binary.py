@@ -1,6 +1,6 @@
-"""What a compiled model file says of itself: the pieces for the NPU, and the chip that each was compiled for.
+"""What a compiled model file states about itself: its pieces for the NPU, and the chip they were compiled for.
 
-A binary for another chip loads in the emulator all the same, so nothing but its own words tells.
+The emulator loads a binary for another chip without complaint, so this statement is the only check.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from preprocess.errors import DataError
 
 from .chips import Snapdragon
 
-# In the compiler's own settings, which it stores as text, once for every graph.
+# From the compiler's settings, which it stores as text, once for every graph.
 _CHIP = re.compile(rb"soc_type=(\w+);arch=(\d+);")
 
 
@@ -23,7 +23,7 @@ class CompiledFor:
 
     Attributes:
         soc: such as `SM8650`.
-        arch: version of Hexagon whose instructions it has; a newer Hexagon runs them, too.
+        arch: version of Hexagon whose instructions it uses; newer versions run them too.
     """
 
     soc: str
@@ -34,36 +34,36 @@ class CompiledFor:
 
 
 def compiled_for(content: bytes) -> CompiledFor:
-    """The chip of a context binary, alone or inside of a model file.
+    """The chip of a context binary, alone or inside a model file.
 
     Raises:
         DataError: it names none, or several.
     """
-    found = {CompiledFor(soc.decode(), int(arch)) for soc, arch in _CHIP.findall(content)}
-    if len(found) != 1:
-        named = " and ".join(sorted(map(str, found))) or "no chip"
+    chips = {CompiledFor(soc.decode(), int(arch)) for soc, arch in _CHIP.findall(content)}
+    if len(chips) != 1:
+        named = " and ".join(sorted(map(str, chips))) or "no chip"
         raise DataError(f"the compiled file names {named}; it should name one, compile it again")
-    return found.pop()
+    return chips.pop()
 
 
 def check_chip(content: bytes, soc: str, chip: Snapdragon) -> CompiledFor:
-    """The chip of a context binary, which must be the one that is wanted.
+    """The chip of a context binary, which must be `soc`.
 
     Raises:
-        DataError: it is for another, or has instructions that the wanted one lacks.
+        DataError: it is for another chip, or has instructions that `chip` lacks.
     """
-    found = compiled_for(content)
-    if found.soc != soc:
-        raise DataError(f"the compiled file is for {found}, not for {soc}; compile it again")
-    if found.arch > chip.arch:
+    stated = compiled_for(content)
+    if stated.soc != soc:
+        raise DataError(f"the compiled file is for {stated}, not for {soc}; compile it again")
+    if stated.arch > chip.arch:
         raise DataError(
-            f"the compiled file is for Hexagon v{found.arch}, but {soc} has v{chip.arch}; choose another --soc"
+            f"the compiled file is for Hexagon v{stated.arch}, but {soc} has v{chip.arch}; choose another --soc"
         )
-    return found
+    return stated
 
 
 def partitions_of(path: Path) -> list[str]:
-    """Names of the nodes of a compiled ONNX file that are a piece for the NPU."""
+    """Names of the nodes of a compiled ONNX file that are pieces for the NPU."""
     import onnx
 
     nodes = onnx.load(path, load_external_data=False).graph.node

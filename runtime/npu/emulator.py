@@ -1,7 +1,7 @@
-"""Hexagon, Snapdragon's NPU, without a phone: Qualcomm's compiler and emulator inside the package onnxruntime-qnn.
+"""Hexagon, Snapdragon's NPU, without a phone: Qualcomm's compiler and emulator in the package onnxruntime-qnn.
 
-The emulator computes with the NPU's arithmetic; its times say nothing. Everything here runs in a process of its own:
-the native libraries write on standard output, where results go, and hold a hundred MB.
+The emulator has the NPU's arithmetic, not its speed. Everything here runs in a separate process: the native libraries
+write on standard output, where results go, and hold a hundred MB.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from console.child import run_function
+from console.strict_json import decode
 from preprocess.errors import DataError, MissingComponentError
 
 from .chips import SNAPDRAGONS, Snapdragon
@@ -22,11 +23,11 @@ from .context_binary import partitions_of
 
 _PACKAGE = "onnxruntime_qnn"
 _NPU = "QNNExecutionProvider"
-# Conversions between numbers and their stored form, which the NPU takes into the operations around them.
+# Conversions between numbers and their stored form, which the NPU merges into the operations around them.
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 _TIMEOUT_S = 3600
 # Inputs and output are float32; without this the CPU would round them.
-_ALL_OF_IT = {"offload_graph_io_quantization": "0"}
+_QUANTIZE_ON_NPU = {"offload_graph_io_quantization": "0"}
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class Placement:
     """Where the nodes of a model file run.
 
     Attributes:
-        npu_ops, total_ops: operations, without conversions between numbers and their stored form, in the graph as
-            the runtime simplifies it.
-        partitions: pieces that the NPU gets.
-        fallback: names of the nodes on the CPU, conversions among them, with their kind: `norm (LayerNormalization)`.
-        profile: how many pieces or nodes each execution provider ran in an inference, by the runtime's profile.
+        npu_ops, total_ops: operations of the graph as the runtime simplifies it, without conversions between numbers
+            and their stored form.
+        partitions: pieces on the NPU.
+        fallback: names of the nodes on the CPU, including conversions, with their kind: `norm (LayerNormalization)`.
+        profile: pieces or nodes that each execution provider ran in an inference, by the runtime's profile.
     """
 
     npu_ops: int
@@ -55,14 +56,8 @@ class Placement:
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "fallback": list(self.fallback), "full": self.full}
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Placement:
-        """Inverse of `to_dict`."""
-        own = {key: value for key, value in data.items() if key != "full"}
-        return cls(**{**own, "fallback": tuple(own["fallback"])})
 
-
-def require_hexagon() -> None:
+def require_emulator() -> None:
     """Raises MissingComponentError where onnxruntime-qnn is not installed."""
     if importlib.util.find_spec(_PACKAGE) is None:
         raise MissingComponentError(
@@ -71,18 +66,18 @@ def require_hexagon() -> None:
 
 
 def compile_context(source: Path, out: Path, chip: Snapdragon) -> Placement:
-    """Compiles an ONNX file for a chip, and runs what came out once.
+    """Compiles an ONNX file for a chip, and runs the result once.
 
     Args:
         source: ONNX file with float32 inputs and output, quantized in QDQ form.
-        out: ONNX file to write: a node for every piece on the NPU with its binary in it, and what is left for the CPU.
-        chip: Hexagon's version and Qualcomm's number are told to the compiler.
+        out: ONNX file to write: one node with its binary for every piece on the NPU, and the nodes left for the CPU.
+        chip: the compiler gets its Hexagon version and Qualcomm's number.
 
     Raises:
-        DataError: the compiler refused the file, or artefact, runtime and profile contradict each other.
+        DataError: the compiler refused the file, or file, runtime and profile contradict each other.
         MissingComponentError: onnxruntime-qnn is not installed.
     """
-    require_hexagon()
+    require_emulator()
     result = run_function(
         "runtime.npu.emulator:compile_here",
         str(source.resolve()),
@@ -92,17 +87,18 @@ def compile_context(source: Path, out: Path, chip: Snapdragon) -> Placement:
         what=f"compiling {source.name} for {chip.name}",
         timeout_s=_TIMEOUT_S,
     )
-    return Placement.from_dict(result)
+    placement: Placement = decode(Placement, result, "placement")
+    return placement
 
 
 def compile_here(source: str, out: str, soc_model: int, arch: int) -> dict[str, Any]:
-    """`compile_context` in this process; its result as `Placement.to_dict` gives it."""
-    return _compile(Path(source), Path(out), {"soc_model": str(soc_model), "htp_arch": str(arch)}).to_dict()
+    """`compile_context` in this process; returns the fields of the `Placement`."""
+    return asdict(_compile(Path(source), Path(out), {"soc_model": str(soc_model), "htp_arch": str(arch)}))
 
 
 def _compile(source: Path, out: Path, provider: dict[str, str]) -> Placement:
     options = _options()
-    # Embedded, the binary is part of the file whose hash the manifest has.
+    # Embedded: the hash in the manifest then covers the binary.
     for key, value in {
         "ep.context_enable": "1",
         "ep.context_file_path": os.fspath(out),
@@ -118,16 +114,16 @@ def _compile(source: Path, out: Path, provider: dict[str, str]) -> Placement:
     ]
     ops = [provider for provider, _, kind in nodes if kind not in _CONVERSIONS]
     fallback = tuple(f"{name} ({kind})" for provider, name, kind in nodes if provider != _NPU)
-    told = sum(part.ep_name == _NPU for part in session.get_provider_graph_assignment_info())
+    recorded = sum(part.ep_name == _NPU for part in session.get_provider_graph_assignment_info())
     if not out.exists():
-        raise ValueError(f"Hexagon takes none of its {len(ops)} operations; export it with --target qnn")
+        raise ValueError(f"Hexagon can run none of its {len(ops)} operations; export it with --target qnn")
     profile, partitions = _profile(out), len(partitions_of(out))
     on_cpu = bool(set(profile) - {_NPU})
-    # A conversion of constants may be computed when the file is loaded, an operation is not.
+    # The runtime may compute a conversion of constants when it loads the file, but never an operation.
     agreed = fallback if on_cpu else len(ops) == ops.count(_NPU)
-    if told != partitions or told != profile.get(_NPU, 0) or not agreed:
+    if recorded != partitions or recorded != profile.get(_NPU, 0) or not agreed:
         raise DataError(
-            f"the runtime told of {told} pieces on the NPU and {len(fallback)} nodes on the CPU, the file has "
+            f"the runtime reports {recorded} pieces on the NPU and {len(fallback)} nodes on the CPU, the file has "
             f"{partitions} pieces, and an inference ran {profile}"
         )
     return Placement(ops.count(_NPU), len(ops), partitions, fallback, profile)
@@ -141,12 +137,12 @@ def _profile(path: Path) -> dict[str, int]:
     options.enable_profiling = True
     options.profile_file_prefix = "profile"  # in the working directory, which is a temporary one
     session = _session(path, options, {})
-    session.run(None, {own.name: np.zeros(own.shape, np.float32) for own in session.get_inputs()})
+    session.run(None, {node.name: np.zeros(node.shape, np.float32) for node in session.get_inputs()})
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ran = {
-        (own["args"]["provider"], own["name"])
-        for own in events
-        if own.get("cat") == "Node" and own["name"].endswith("_kernel_time") and own["args"].get("provider")
+        (event["args"]["provider"], event["name"])
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time") and event["args"].get("provider")
     }
     return dict(Counter(provider for provider, _ in sorted(ran)))
 
@@ -160,14 +156,16 @@ def _options() -> Any:
 
 
 def _session(path: Path, options: Any, provider: dict[str, str]) -> Any:
-    """A session whose nodes run in the emulator where it can."""
+    """A session that runs in the emulator every node that the NPU can run."""
     import onnxruntime as ort
     import onnxruntime_qnn as qnn
 
-    if not any(own.ep_name == _NPU for own in ort.get_ep_devices()):
+    if not any(device.ep_name == _NPU for device in ort.get_ep_devices()):
         ort.register_execution_provider_library(_NPU, qnn.get_library_path())
-    devices = [own for own in ort.get_ep_devices() if own.ep_name == _NPU]
-    options.add_provider_for_devices(devices[:1], {"backend_path": qnn.get_qnn_htp_path(), **_ALL_OF_IT, **provider})
+    devices = [device for device in ort.get_ep_devices() if device.ep_name == _NPU]
+    options.add_provider_for_devices(
+        devices[:1], {"backend_path": qnn.get_qnn_htp_path(), **_QUANTIZE_ON_NPU, **provider}
+    )
     return ort.InferenceSession(os.fspath(path), options)
 
 
@@ -175,7 +173,7 @@ def npu_session(path: Path, soc: str | None) -> Any:
     """A session of ONNX Runtime in which the emulator runs every node; `soc`: see `runtime.runners.NpuRunner`.
 
     Raises:
-        ValueError: a node can run on the CPU only, or the file does not load.
+        ValueError: the NPU cannot run a node, or the file does not load.
     """
     chip = SNAPDRAGONS[soc] if soc else None
     provider = {"soc_model": str(chip.soc_model), "htp_arch": str(chip.arch)} if chip else {}

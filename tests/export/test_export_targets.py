@@ -1,4 +1,4 @@
-"""Targets and recipes on real files of the tiny recogniser: what the graphs contain, and what they answer."""
+"""Targets and recipes on real files of the tiny recogniser: contents of the graphs, and their answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from kit.tiny import tiny_config, tiny_spec
 
 from export.__main__ import main
-from export.artifact import write_model
+from export.pipeline import convert_model
 from export.targets import DEFAULT_TARGET, TARGETS, choose_target
 from model.recogniser import build_recogniser
 from preprocess.errors import UsageError
@@ -59,7 +59,7 @@ def recogniser(norm):
 
 
 def noise(config, count, seed):
-    """Samples that no recording gives, but every runtime takes."""
+    """Samples unlike any recording, valid for every runtime."""
     rng = np.random.default_rng(seed)
     skeleton = rng.random((count, *config.spec.skeleton.shape), dtype=np.float32)
     audio = rng.standard_normal((count, *config.spec.audio.shape), dtype=np.float32)
@@ -68,16 +68,16 @@ def noise(config, count, seed):
 
 @cache
 def prepared(norm, form):
-    own = recogniser(norm)
-    return prepare(own.config, own.weights(), form, noise(own.config, 16, seed=0), CalibrationOptions())
+    model = recogniser(norm)
+    return prepare(model.config, model.weights(), form, noise(model.config, 16, seed=0), CalibrationOptions())
 
 
 @cache
 def compared():
-    """Samples that no range was found on, and the float model's logits."""
-    own = recogniser("layer")
-    samples = noise(own.config, 16, seed=1)
-    return samples, own.fused([samples.skeleton, samples.audio]).numpy()
+    """Samples that did not calibrate, and the float model's logits."""
+    model = recogniser("layer")
+    samples = noise(model.config, 16, seed=1)
+    return samples, model.fused([samples.skeleton, samples.audio]).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def model_file(tmp_path_factory):
     @cache
     def written(target: str, recipe: str, norm: str = "layer") -> Path:
         path = folder / f"{len(list(folder.iterdir()))}.{TARGETS[target].formats[0]}"
-        write_model(prepared(norm, TARGETS[target].form), parse_recipe(recipe), target, path)
+        convert_model(prepared(norm, TARGETS[target].form), parse_recipe(recipe), TARGETS[target], path)
         return path
 
     return written
@@ -101,7 +101,7 @@ def tensors_of(path):
 
 
 def plain_onnx(path):
-    """A runner that computes every node as it is written, none fused into an integer kernel."""
+    """A runner that computes every node separately, without fusion into integer kernels."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -121,21 +121,17 @@ def quantized_activations(graph):
 # Choice of the target
 
 
-@pytest.mark.parametrize(("file_format", "name"), DEFAULT_TARGET.items())
-def test_default_target_runs_its_format(file_format, name):
-    assert choose_target(None, file_format) == (name, TARGETS[name])
-
-
-@pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("file_format", ["tflite", "onnx"])
-def test_target_is_chosen_for_its_formats_alone(name, file_format):
-    if file_format in TARGETS[name].formats:
-        assert choose_target(name, file_format) == (name, TARGETS[name])
-        return
-    with pytest.raises(UsageError, match=f"^target {name} does not run {file_format} files; use one of ") as caught:
-        choose_target(name, file_format)
-    offered = str(caught.value).split("use one of ")[1].split(", ")
-    assert offered == [other for other, row in TARGETS.items() if file_format in row.formats]
+def test_target_is_chosen_for_its_formats_alone(file_format):
+    assert choose_target(None, file_format) is TARGETS[DEFAULT_TARGET[file_format]]
+    possible = [name for name, target in TARGETS.items() if file_format in target.formats]
+    for name in TARGETS:
+        if name in possible:
+            assert choose_target(name, file_format) is TARGETS[name]
+            continue
+        with pytest.raises(UsageError, match=f"^target {name} does not run {file_format} files; use one of ") as caught:
+            choose_target(name, file_format)
+        assert str(caught.value).split("use one of ")[1].split(", ") == possible
 
 
 @pytest.mark.parametrize(
@@ -148,7 +144,7 @@ def test_target_is_chosen_for_its_formats_alone(name, file_format):
         (["onnx", "--recipe", "weight_only_wf16_afp32"], "does not exist for onnx"),
         (["tflite", "--recipe", WIDE_NORMS], "TFLite mixes int8 with float"),
         (["tflite", "--recipe", "float32+fp32(fusion/*)"], "is unknown"),
-        (["tflite", "--int8", "--recipe", INT8], "exclude each other"),
+        (["tflite", "--int8", "--recipe", INT8], "not allowed with"),
     ],
 )
 def test_wrong_combinations_get_one_line_and_exit_code_2(words, message, capsys, tmp_path):
@@ -168,12 +164,12 @@ def test_every_recipe_answers_as_the_float_model(model_file, target, recipe):
     samples, expected = compared()
     # Without VNNI, ONNX Runtime's fused u8 × s8 kernels overflow with the 8-bit weights that an NPU takes.
     run = plain_onnx(path) if target == "qnn" else open_model(path, RUNTIMES_OF_FORMAT[path.suffix[1:]][0])
-    found = np.stack(
+    logits = np.stack(
         [run({"skeleton": samples.skeleton[i : i + 1], "audio": samples.audio[i : i + 1]}) for i in range(16)]
     )
-    assert snr_db(expected, found) > MIN_SNR_DB[recipe]
+    assert snr_db(expected, logits) > MIN_SNR_DB[recipe]
     if recipe == "float32":
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
 
 
 def test_smaller_numbers_make_smaller_files(model_file):
@@ -214,17 +210,17 @@ def test_layer_norm_and_gelu_are_single_nodes(model_file, norm, target, recipe):
 
 @pytest.mark.parametrize(("target", "recipe"), [file for file in FILES if file[0] != "xnnpack"])
 def test_opset_is_21(model_file, target, recipe):
-    assert {own.domain: own.version for own in onnx.load(model_file(target, recipe)).opset_import}[""] == 21
+    assert {opset.domain: opset.version for opset in onnx.load(model_file(target, recipe)).opset_import}[""] == 21
 
 
 @pytest.mark.parametrize(("target", "kind"), [("x86", "uint8"), ("arm", "int8"), ("qnn", "uint8")])
 def test_activations_have_the_type_of_the_target(model_file, target, kind):
     graph = onnx.load(model_file(target, INT8)).graph
-    found = quantized_activations(graph)
-    assert set(found.values()) == {kind}
+    types = quantized_activations(graph)
+    assert set(types.values()) == {kind}
     names = prepared("layer", TARGETS[target].form).ranges.keys()
     # Inputs are stored with their axes shifted, the logits before the node that names them.
-    assert names - found.keys() == {"skeleton", "audio", "logits"}
+    assert names - types.keys() == {"skeleton", "audio", "logits"}
 
 
 @pytest.mark.parametrize(("target", "largest"), [("x86", 64), ("arm", 127), ("qnn", 127)])
@@ -255,14 +251,14 @@ def test_scales_of_layer_norm_have_the_type_of_the_target(model_file, target, ki
         assert (stored.dtype.name, zero.dtype.name) == (kind, kind)
         name = sources[node.input[1]][0].removesuffix("_quantized")
         # Rounding is within half a step.
-        found = (stored.astype(float) - float(zero)) * step
-        np.testing.assert_allclose(found, trained[name], rtol=0, atol=0.501 * float(step))
+        restored = (stored.astype(float) - float(zero)) * step
+        np.testing.assert_allclose(restored, trained[name], rtol=0, atol=0.501 * float(step))
 
 
 @pytest.mark.parametrize("recipe", [WIDE, WIDE_NORMS, "static_wi8_ai8+ai16(audio/*,fusion/scores)"])
 def test_nodes_for_hexagon_compute_in_one_width(model_file, recipe):
     graph = onnx.load(model_file("qnn", recipe)).graph
-    values, found = initializers(graph), quantized_activations(graph)
+    values, types = initializers(graph), quantized_activations(graph)
     sources = {n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] not in values}
     stored = {n.output[0]: n for n in graph.node if n.op_type == "QuantizeLinear"}
     widths = []
@@ -274,19 +270,19 @@ def test_nodes_for_hexagon_compute_in_one_width(model_file, recipe):
         assert len(kinds) == 1, (node.name, kinds)
         widths += kinds
     asked = parse_recipe(recipe)
-    for name in prepared("layer", TARGETS["qnn"].form).ranges.keys() & found.keys():
+    for name in prepared("layer", TARGETS["qnn"].form).ranges.keys() & types.keys():
         if recipe == WIDE or asked.is_exception(name):
-            assert found[name] == "uint16", name
+            assert types[name] == "uint16", name
     assert set(widths) == ({"uint16"} if recipe == WIDE else {"uint8", "uint16"})
 
 
 @pytest.mark.parametrize("target", ["x86", "arm"])
 def test_wide_tensors_have_16_bits(model_file, target):
-    found = quantized_activations(onnx.load(model_file(target, WIDE_NORMS)).graph)
+    types = quantized_activations(onnx.load(model_file(target, WIDE_NORMS)).graph)
     narrow = TARGETS[target].activations
-    for name in prepared("layer", TARGETS[target].form).ranges.keys() & found.keys():
-        assert found[name] == (narrow.replace("8", "16") if name.endswith("/norm") else narrow), name
-    assert sum(name.endswith("/norm") for name in found) == 9
+    for name in prepared("layer", TARGETS[target].form).ranges.keys() & types.keys():
+        assert types[name] == (narrow.replace("8", "16") if name.endswith("/norm") else narrow), name
+    assert sum(name.endswith("/norm") for name in types) == 9
 
 
 def test_float_fusion_leaves_no_rounding_behind_it_in_onnx(model_file):
@@ -306,11 +302,11 @@ def test_float_fusion_leaves_no_rounding_behind_it_in_onnx(model_file):
 
 
 def test_every_activation_has_its_name_in_tflite(model_file):
-    own = prepared("layer", TARGETS["xnnpack"].form)
-    names = observed_deploy(own.config, own.form, own.weights).names
+    network = prepared("layer", TARGETS["xnnpack"].form)
+    names = observed_deploy(network.config, network.form, network.weights).names
     for recipe in ("float32", INT8):
-        found = [name for name, _ in tensors_of(model_file("xnnpack", recipe))]
-        assert [name for name in names if found.count(name) != 1] == []
+        tensors = [name for name, _ in tensors_of(model_file("xnnpack", recipe))]
+        assert [name for name in names if tensors.count(name) != 1] == []
 
 
 def test_int8_tflite_is_all_integers(model_file):
@@ -319,10 +315,9 @@ def test_int8_tflite_is_all_integers(model_file):
 
 def test_float_fusion_in_tflite_is_float_and_the_rest_is_int8(model_file):
     tensors = tensors_of(model_file("xnnpack", FLOAT_FUSION))
-    own = prepared("layer", TARGETS["xnnpack"].form)
-    for name in own.ranges.keys() - {"logits"}:
-        wanted = "float32" if name.startswith("fusion/") else "int8"
-        assert [kind for found, kind in tensors if found == name] == [wanted], name
+    for name in prepared("layer", TARGETS["xnnpack"].form).ranges.keys() - {"logits"}:
+        expected = "float32" if name.startswith("fusion/") else "int8"
+        assert [kind for tensor, kind in tensors if tensor == name] == [expected], name
     # The border: what enters the fusion, and the logits before they are stored.
     assert {name: kind for name, kind in tensors if name.startswith("logits")} == {
         "logits": "int8",

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 from kit.tiny import tiny_config, tiny_spec
 
-from export.artifact import write_model
+from export.pipeline import convert_model
 from export.targets import TARGETS
 from model.recogniser import build_recogniser
 from preprocess.errors import DataError
@@ -54,14 +54,14 @@ def samples():
 def model_files(tmp_path_factory, samples):
     """The tiny recogniser, with layer norm, by recipe for Hexagon, and in INT8 as x86 has it."""
     folder = tmp_path_factory.mktemp("models")
-    own = build_recogniser(tiny_config(spec=tiny_spec(side=40)), seed=3)
-    prepared = prepare(own.config, own.weights(), TARGETS["qnn"].form, samples[0], CalibrationOptions())
-    found = {}
+    model = build_recogniser(tiny_config(spec=tiny_spec(side=40)), seed=3)
+    prepared = prepare(model.config, model.weights(), TARGETS["qnn"].form, samples[0], CalibrationOptions())
+    files = {}
     for target, recipe in (*(("qnn", recipe) for recipe in RECIPES), ("x86", RECIPES[0])):
-        path = folder / f"{len(found)}.onnx"
-        write_model(prepared, parse_recipe(recipe), target, path)
-        found[target, recipe] = path
-    return found
+        path = folder / f"{len(files)}.onnx"
+        convert_model(prepared, parse_recipe(recipe), TARGETS[target], path)
+        files[target, recipe] = path
+    return files
 
 
 def as_written(path: Path, samples: CalibrationSet) -> np.ndarray:
@@ -77,14 +77,14 @@ def as_written(path: Path, samples: CalibrationSet) -> np.ndarray:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_all_of_a_file_for_hexagon_is_one_piece_on_the_npu(model_files, recipe, tmp_path):
     source, out = model_files["qnn", recipe], tmp_path / "out.onnx"
-    found = compile_context(source, out, SNAPDRAGONS["SM8450"])
+    placement = compile_context(source, out, SNAPDRAGONS["SM8450"])
     kinds = Counter(node.op_type for node in onnx.load(source).graph.node)
     # ONNX Runtime moves transpositions until most cancel out, and merges what is left of shapes.
     most = sum(kinds.values()) - kinds["QuantizeLinear"] - kinds["DequantizeLinear"]
-    assert most - kinds["Transpose"] - kinds["Reshape"] <= found.total_ops <= most
-    assert (found.npu_ops, found.partitions) == (found.total_ops, 1)
-    assert found.profile == {"QNNExecutionProvider": 1}
-    assert found.full
+    assert most - kinds["Transpose"] - kinds["Reshape"] <= placement.total_ops <= most
+    assert (placement.npu_ops, placement.partitions) == (placement.total_ops, 1)
+    assert placement.profile == {"QNNExecutionProvider": 1}
+    assert placement.full
     assert [node.op_type for node in onnx.load(out).graph.node] == ["EPContext"]
 
 
@@ -94,23 +94,24 @@ def test_the_binary_is_for_the_chip_that_was_asked_for(model_files, soc, tmp_pat
     assert compile_context(model_files["qnn", RECIPES[0]], out, SNAPDRAGONS[soc]).full
     assert check_chip(out.read_bytes(), soc, SNAPDRAGONS[soc]).arch == SNAPDRAGONS[soc].arch
     # An independent record, which ONNX Runtime adds: version, SDK, then Hexagon and Qualcomm's number of the chip.
-    (told,) = [own.value for own in onnx.load(out).metadata_props if own.key.startswith("ep_compatibility_info")]
-    assert f":{SNAPDRAGONS[soc].arch}:{SNAPDRAGONS[soc].soc_model}:" in told
-    assert "pocket_har" in {own.key for own in onnx.load(out).metadata_props}
+    metadata = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    (record,) = [value for key, value in metadata.items() if key.startswith("ep_compatibility_info")]
+    assert f":{SNAPDRAGONS[soc].arch}:{SNAPDRAGONS[soc].soc_model}:" in record
+    assert "pocket_har" in metadata
 
 
-def test_what_falls_back_is_named_by_runtime_file_and_profile(model_files, tmp_path):
+def test_fallback_is_named_by_runtime_file_and_profile(model_files, tmp_path):
     source, out = model_files["x86", RECIPES[0]], tmp_path / "out.onnx"
-    found = compile_context(source, out, SNAPDRAGONS["SM8650"])
+    placement = compile_context(source, out, SNAPDRAGONS["SM8650"])
     norms = [node.name for node in onnx.load(source).graph.node if node.op_type == "LayerNormalization"]
     assert len(norms) == 9
-    assert not found.full
-    assert {f"{name} (LayerNormalization)" for name in norms} <= set(found.fallback)
-    assert found.total_ops - found.npu_ops == len(norms)
-    left = {f"{own.name} ({own.op_type})" for own in onnx.load(out).graph.node if own.op_type != "EPContext"}
-    assert left == set(found.fallback)
-    assert len(partitions_of(out)) == found.partitions == found.profile["QNNExecutionProvider"] > 1
-    assert found.profile["CPUExecutionProvider"] > 0
+    assert not placement.full
+    assert {f"{name} (LayerNormalization)" for name in norms} <= set(placement.fallback)
+    assert placement.total_ops - placement.npu_ops == len(norms)
+    left = {f"{node.name} ({node.op_type})" for node in onnx.load(out).graph.node if node.op_type != "EPContext"}
+    assert left == set(placement.fallback)
+    assert len(partitions_of(out)) == placement.partitions == placement.profile["QNNExecutionProvider"] > 1
+    assert placement.profile["CPUExecutionProvider"] > 0
     with pytest.raises(DataError, match="qnn-htp cannot load"):
         open_model(source, EMULATOR, soc="SM8650")
 
@@ -125,21 +126,21 @@ def test_another_chip_s_binary_runs_in_the_emulator_and_is_refused_by_its_words(
         check_chip(out.read_bytes(), "SM8650", SNAPDRAGONS["SM8650"])
 
 
-def test_a_file_that_is_none_fails_in_one_line(tmp_path):
+def test_a_damaged_file_fails_in_one_line(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"none")
     with pytest.raises(DataError, match=r"^compiling a\.onnx for 8 Gen 3 failed: [^\n]+$"):
         compile_context(tmp_path / "a.onnx", tmp_path / "b.onnx", SNAPDRAGONS["SM8650"])
 
 
 @pytest.mark.parametrize(("recipe", "least_db"), [(RECIPES[0], 15.0), (RECIPES[2], 30.0)])
-def test_the_emulator_computes_what_the_file_says(model_files, samples, recipe, least_db):
+def test_the_emulator_computes_as_the_file_is_written(model_files, samples, recipe, least_db):
     # Roundings of some hundred layers differ; a wrong scale or zero point anywhere gives less than 5 dB.
-    path, found = model_files["qnn", recipe], samples[1]
+    path, inputs = model_files["qnn", recipe], samples[1]
     runner = open_model(path, EMULATOR, soc="SM8650")
     logits = np.stack(
-        [runner({"skeleton": s[None], "audio": a[None]}) for s, a in zip(found.skeleton, found.audio, strict=True)]
+        [runner({"skeleton": s[None], "audio": a[None]}) for s, a in zip(inputs.skeleton, inputs.audio, strict=True)]
     )
-    assert snr_db(as_written(path, found), logits) > least_db
+    assert snr_db(as_written(path, inputs), logits) > least_db
 
 
 # The commands, on the demo
@@ -163,22 +164,22 @@ def test_both_files_are_wholly_on_the_npu(exported):
     out, document = exported
     assert document["recipe"] == "static_wi8_ai8"
     assert document["stand_in_libraries"]
-    assert [own["format"] for own in document["compiled"]] == ["onnx", "tflite"]
-    for own in document["compiled"]:
-        assert own["placement"]["full"], own
-        assert own["compiled_for"] == {"soc": "SM8650", "arch": 75}
+    assert [compiled["format"] for compiled in document["compiled"]] == ["onnx", "tflite"]
+    for compiled in document["compiled"]:
+        assert compiled["placement"]["full"], compiled
+        assert compiled["compiled_for"] == {"soc": "SM8650", "arch": 75}
     assert json.loads((out / "placement.json").read_text())["compiled"] == document["compiled"]
 
 
-def test_artefacts_of_a_chip_say_what_they_are(exported):
+def test_manifests_of_a_chip_s_artifacts(exported):
     out, document = exported
-    for own in document["compiled"]:
-        manifest, model = read_artifact(out / own["artifact"])
+    for compiled in document["compiled"]:
+        manifest, model = read_artifact(out / compiled["artifact"])
         assert manifest.npu["soc"] == "SM8650"
-        assert ("note" in manifest.npu["compiler"]) == (own["format"] == "tflite")
-        assert manifest.size_bytes == model.stat().st_size == own["size_bytes"]
+        assert ("note" in manifest.npu["compiler"]) == (compiled["format"] == "tflite")
+        assert manifest.size_bytes == model.stat().st_size == compiled["size_bytes"]
         # Nothing of Qualcomm's is in the folder.
-        assert {path.suffix for path in (out / own["artifact"]).rglob("*") if path.is_file()} <= {
+        assert {path.suffix for path in (out / compiled["artifact"]).rglob("*") if path.is_file()} <= {
             ".json",
             ".npz",
             model.suffix,
@@ -203,20 +204,20 @@ def test_check_compares_reference_cpu_and_hexagon(exported, recordings_folder, c
     document = json.loads(capfd.readouterr().out)
     assert code == 0
     assert document["recordings"] == 6
-    (own,) = document["models"]
+    (model,) = document["models"]
     # The CPU's row is what the command says without the emulator.
     assert quantize(words) == 0
     plain = json.loads(capfd.readouterr().out)["comparison"]
-    assert own["cpu"]["correct"] == plain["int8"]["correct"]
-    assert own["cpu"]["agreement"] == pytest.approx(plain["agreement"])
-    assert own["cpu"]["snr_db"] == pytest.approx(plain["snr_db"])
-    assert own["hexagon_against_cpu"]["snr_db"] > 15
-    assert own["hexagon"]["comparison"]["snr_db"] > 15
+    assert model["cpu"]["correct"] == plain["int8"]["correct"]
+    assert model["cpu"]["agreement"] == pytest.approx(plain["agreement"])
+    assert model["cpu"]["snr_db"] == pytest.approx(plain["snr_db"])
+    assert model["hexagon_against_cpu"]["snr_db"] > 15
+    assert model["hexagon"]["comparison"]["snr_db"] > 15
     assert "seconds" not in json.dumps(document)
     assert "latency" not in json.dumps(document)
 
 
-def test_a_compiled_file_is_nothing_for_the_cpu(exported, capsys):
+def test_a_compiled_file_does_not_run_on_the_cpu(exported, capsys):
     out, _ = exported
     words = ["check", "--float", str(out / "onnx"), "--int8", str(out / "SM8650-onnx"), "--backend", "qnn-htp"]
     assert quantize(words) == 2

@@ -1,4 +1,4 @@
-"""What is told of compiled files, and what is asked for in vain: no compiler is needed for these."""
+"""Reports of compiled files, and requests that fail: no compiler is needed for these."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import json
 import re
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from kit.fakes import make_manifest
 
+from console.strict_json import decode
 from export.__main__ import main
+from export.npu import compile as npu_compile
 from export.npu import litert as npu_litert
-from export.npu import npu_command
-from export.npu.compile import Compiled, is_full
-from export.npu.npu_command import placement_table
+from export.npu.compile import Compiled, Emulated, compiled_table, is_full
 from preprocess.errors import DataError, MissingComponentError
 from quantize.__main__ import main as quantize
 from runtime.manifest import Manifest
-from runtime.npu import emulator as hexagon
+from runtime.npu import emulator
 from runtime.npu.chips import CURRENT, SNAPDRAGONS
 from runtime.npu.context_binary import CompiledFor, check_chip, compiled_for
 from runtime.npu.emulator import Placement
@@ -37,7 +38,7 @@ def binary(*chips: str) -> bytes:
 # The chip in the binary
 
 
-def test_the_chip_is_what_every_graph_of_the_binary_says():
+def test_the_chip_is_the_one_that_every_graph_of_the_binary_states():
     content = binary("soc_type=SM8650;arch=75", "soc_type=SM8650;arch=75")
     assert compiled_for(content) == CompiledFor("SM8650", 75)
     assert check_chip(content, "SM8650", SNAPDRAGONS["SM8650"]) == CompiledFor("SM8650", 75)
@@ -72,27 +73,31 @@ def test_chips_that_are_compiled_for_by_default_are_in_the_table():
 # The report
 
 
-def compiled(placement: Placement, against_cpu: tuple[int, int, float] | None) -> Compiled:
-    return Compiled("SM8650", "onnx", "SM8650-onnx", 1_430_000, CompiledFor("SM8650", 75), placement, against_cpu, ())
+def compiled(placement: Placement, emulated: Emulated | None = None) -> Compiled:
+    return Compiled("SM8650", "onnx", 1_430_000, CompiledFor("SM8650", 75), placement, emulated, ())
+
+
+def placement_in(document: dict[str, Any]) -> Placement:
+    fields = dict(document)
+    assert fields.pop("full") == (not fields["fallback"])
+    return decode(Placement, fields, "placement")
 
 
 @pytest.mark.parametrize("placement", [FULL, PART])
 def test_a_placement_survives_json(placement):
-    document = json.loads(json.dumps(placement.to_dict()))
-    assert Placement.from_dict(document) == placement
-    assert document["full"] == (placement is FULL)
+    assert placement_in(json.loads(json.dumps(placement.to_dict()))) == placement
 
 
 def test_one_piece_and_nothing_on_the_cpu_is_all_of_it():
     assert FULL.full
     assert not PART.full
     assert not Placement(186, 186, 2, (), {}).full
-    assert is_full([compiled(FULL, None)])
-    assert not is_full([compiled(FULL, None), compiled(PART, None)])
+    assert is_full([compiled(FULL)])
+    assert not is_full([compiled(FULL), compiled(PART)])
 
 
 def test_the_table_names_what_stays_on_the_cpu():
-    table = placement_table([compiled(FULL, (3, 3, 26.54)), compiled(PART, None)])
+    table = compiled_table([compiled(FULL, Emulated(3, 3, 26.54)), compiled(PART)])
     rows = [re.split(r"  +", line) for line in table.splitlines()]
     assert rows[2] == ["SM8650 (8 Gen 3), onnx", "186 of 186", "1", "SM8650, v75", "1.43 MB", "3 of 3, 26.5 dB"]
     assert rows[3][1:] == ["185 of 186", "2", "SM8650, v75", "1.43 MB", "not run"]
@@ -101,15 +106,15 @@ def test_the_table_names_what_stays_on_the_cpu():
 
 def test_a_long_list_of_nodes_is_counted():
     names = tuple(f"node{i} (Add)" for i in range(11))
-    table = placement_table([compiled(Placement(1, 12, 1, names, {}), None)])
+    table = compiled_table([compiled(Placement(1, 12, 1, names, {}))])
     assert table.endswith("node7 (Add) and 3 more")
 
 
-def test_a_manifest_without_a_chip_says_nothing_of_chips():
-    plain, own = make_manifest(), make_manifest(npu={"soc": "SM8650"})
+def test_only_a_manifest_with_a_chip_has_the_field():
+    plain, with_chip = make_manifest(), make_manifest(npu={"soc": "SM8650"})
     assert "npu" not in json.loads(plain.to_json())
     assert Manifest.from_dict(json.loads(plain.to_json())) == plain
-    assert Manifest.from_dict(json.loads(own.to_json())) == own
+    assert Manifest.from_dict(json.loads(with_chip.to_json())) == with_chip
 
 
 # What is missing
@@ -117,7 +122,7 @@ def test_a_manifest_without_a_chip_says_nothing_of_chips():
 
 @pytest.fixture
 def nothing_installed(monkeypatch):
-    monkeypatch.setattr(hexagon, "_PACKAGE", "no_such_package")
+    monkeypatch.setattr(emulator, "_PACKAGE", "no_such_package")
     monkeypatch.setattr(npu_litert, "_SDK", "no_such_package")
 
 
@@ -136,13 +141,13 @@ def one_line(capsys) -> str:
         (["--format", "tflite", "--qairt", "nowhere"], 3, "nowhere holds no libQnnHtp.so"),
         (["--soc", "SM9999"], 2, "invalid choice: 'SM9999'"),
         (["--soc", "SM8635", "--format", "tflite"], 2, "LiteRT's compiler does not know SM8635"),
-        (["--recipe", "float32"], 2, "leaves floats"),
+        (["--recipe", "float32"], 2, "keeps float tensors"),
         (["--recipe", "static_wi8_ai16", "--format", "tflite"], 2, "does not exist for tflite"),
         (["--recipe", "w8a8"], 2, "is unknown"),
         (["--preset", "paper"], 2, "needs --init random"),
     ],
 )
-def test_what_cannot_be_is_told_in_one_line(words, code, message, nothing_installed, capsys, tmp_path):
+def test_impossible_requests_get_one_line(words, code, message, nothing_installed, capsys, tmp_path):
     assert main(["npu", *words, "--out", str(tmp_path / "a")]) == code
     assert message in one_line(capsys)
     assert not (tmp_path / "a").exists()
@@ -159,7 +164,7 @@ def test_check_in_the_emulator_needs_the_emulator(nothing_installed, capsys, tmp
     [
         (["--baseline", "b.json"], "--baseline does not go with --backend"),
         (["--int8-runtime", "onnxruntime"], "--int8-runtime does not go with --backend"),
-        (["--min-cpu-agreement", "98"], "--min-cpu-agreement is 98; use a share up to 1"),
+        (["--min-cpu-agreement", "98"], "--min-cpu-agreement: '98' is not a share"),
     ],
 )
 def test_options_that_do_not_go_with_the_emulator(words, message, capsys, tmp_path):
@@ -168,9 +173,9 @@ def test_options_that_do_not_go_with_the_emulator(words, message, capsys, tmp_pa
     assert message in one_line(capsys)
 
 
-def test_several_artefacts_need_the_emulator(capsys, tmp_path):
+def test_several_artifacts_need_the_emulator(capsys, tmp_path):
     assert quantize(["check", "--float", str(tmp_path), "--int8", "a", "b"]) == 2
-    assert "--int8 names 2 artefacts; without --backend name one" in one_line(capsys)
+    assert "--int8 names 2 artifacts; without --backend name one" in one_line(capsys)
 
 
 # The command, with stand-ins for converter and compiler
@@ -178,12 +183,13 @@ def test_several_artefacts_need_the_emulator(capsys, tmp_path):
 
 @pytest.fixture
 def converted(monkeypatch):
-    """The placement that the compiler will give; conversion writes nothing."""
-    given: list[Placement] = []
-    monkeypatch.setattr(npu_command, "require_hexagon", lambda: None)
-    monkeypatch.setattr(npu_command, "export_model", lambda *_: make_manifest(verification={"failures": []}))
-    monkeypatch.setattr(npu_command, "compile_artifact", lambda *_, **__: compiled(given[0], (3, 3, 26.5)))
-    return given
+    """The placement that the compiler will return; conversion writes nothing."""
+    placements: list[Placement] = []
+    exported = (make_manifest(), SimpleNamespace(failures=()))
+    monkeypatch.setattr(npu_compile, "require_emulator", lambda: None)
+    monkeypatch.setattr("export.pipeline.export", lambda *_, **__: exported)
+    monkeypatch.setattr(npu_compile, "compile_artifact", lambda *_, **__: compiled(placements[0], Emulated(3, 3, 26.5)))
+    return placements
 
 
 @pytest.mark.parametrize(
@@ -197,24 +203,23 @@ def test_require_full_makes_any_fallback_a_no(converted, placement, words, code,
     shown = capsys.readouterr()
     assert ("fusion/norm (LayerNormalization)" in shown.out) == (placement is PART)
     assert f"{'all' if placement is FULL else 'NOT all'} of it on the NPU" in shown.out
-    assert ("not wholly on the NPU in one piece: SM8650 onnx" in shown.err) == (code == 1)
+    assert ("not entirely on the NPU in one piece: SM8650 onnx" in shown.err) == (code == 1)
     # The answer is no, but the files are there.
-    (found,) = json.loads((out / "placement.json").read_text())["compiled"]
-    assert Placement.from_dict(found["placement"]) == placement
+    (document,) = json.loads((out / "placement.json").read_text())["compiled"]
+    assert placement_in(document["placement"]) == placement
 
 
 # Qualcomm's libraries
 
 
-def test_the_package_of_the_libraries_is_taken_where_it_is_there(monkeypatch, tmp_path):
+def test_the_package_of_the_libraries_is_the_default(monkeypatch, tmp_path):
     monkeypatch.setattr(npu_litert.importlib.util, "find_spec", lambda name: name)
     package = SimpleNamespace(path_to_sdk_libs=lambda: tmp_path)
     monkeypatch.setitem(sys.modules, "ai_edge_litert_sdk_qualcomm", package)
-    found = npu_litert.find_qairt(None)
-    assert (found.folder, found.stand_in) == (tmp_path, False)
+    assert npu_litert.find_qairt(None) == npu_litert.Qairt(tmp_path, stand_in=False)
 
 
-def test_a_folder_of_libraries_must_be_whole(tmp_path):
+def test_a_folder_must_have_all_libraries(tmp_path):
     for name in ("libQnnHtp.so", "libQnnSystem.so"):
         (tmp_path / name).touch()
     with pytest.raises(MissingComponentError, match=r"holds no libQnnLpai\.so; name the folder"):

@@ -1,4 +1,4 @@
-"""Artefacts for tests of what runs them: a folder that passes for one, and a model of plain arithmetic."""
+"""Stand-ins for artifacts and runners: a folder with a manifest, and a model of plain arithmetic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SYNTHETIC_LABELS = tuple(Label(action_code("ntu", n), action_name("ntu", n)) for
 def make_manifest(
     *, labels: tuple[Label, ...] = SYNTHETIC_LABELS, spec: PreprocessSpec | None = None, **changes: Any
 ) -> Manifest:
-    """A manifest that says nothing of the model but what is given."""
+    """A manifest in which everything but `changes` is empty or a default."""
     fields = {
         "name": "test",
         "format": "tflite",
@@ -41,7 +41,7 @@ def make_manifest(
 
 
 def describe(model: Path, **changes: Any) -> Path:
-    """Writes a manifest beside a model file and gives the folder, whose name the artefact has unless given another."""
+    """Writes a manifest beside a model file; returns the folder, whose name is the default name of the artifact."""
     file = {"model_file": model.name, "sha256": file_sha256(model), "size_bytes": model.stat().st_size}
     manifest = make_manifest(**{"name": model.parent.name, "format": model.suffix[1:], **file, **changes})
     (model.parent / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
@@ -49,7 +49,7 @@ def describe(model: Path, **changes: Any) -> Path:
 
 
 def fake_artifact(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
-    """An artefact's folder whose model file holds nothing but a seed; `FakeRunner` reads it."""
+    """The folder of an artifact whose model file contains only a seed, for `FakeRunner`."""
     folder.mkdir(parents=True)
     model = folder / "model.tflite"
     model.write_text(str(seed), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Artefacts of a recogniser of one line, with golden recordings: means of heatmaps and sound, times weights."""
+"""Artifacts of a one-line recogniser, with golden recordings: means of heatmaps and sound, times weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WEIGHTS = {name: RNG.normal(0, 10, (shape[-1], CLASSES)).astype(np.float32) for 
 
 
 def raw_recording(seed: int) -> dict[str, np.ndarray]:
-    """Joints that wander, all of them seen, and noise."""
+    """A random walk of all joints, and noise."""
     rng = np.random.default_rng(seed)
     joints = rng.normal(0, 0.3, (1, 1, 25, 3)) + rng.normal(0, 0.05, (30, 1, 25, 3)).cumsum(axis=0)
     return {
@@ -30,14 +30,14 @@ def raw_recording(seed: int) -> dict[str, np.ndarray]:
 
 
 def expected_logits(raw: dict[str, np.ndarray], spec: PreprocessSpec = SPEC) -> np.ndarray:
-    """What the model answers, by NumPy: float32 [CLASSES]."""
+    """The logits of the model, by NumPy: float32 [CLASSES]."""
     heatmaps = skeleton_to_heatmaps(raw["joints"], raw["confidence"], spec.skeleton).tensor
     sound = waveform_to_logmel(raw["waveform"], spec.audio)
     return heatmaps.mean((0, 1)) @ WEIGHTS["skeleton"] + sound.mean((0, 1)) @ WEIGHTS["audio"]
 
 
 def write_artifact(folder: Path, model: str, *, names: tuple[str, ...] = ("skeleton", "audio")) -> Path:
-    """The folder with manifest and golden recordings around `model.onnx` or `model.tflite`, which must be there."""
+    """Adds manifest and golden recordings to a folder that contains the file `model`; returns the folder."""
     path = folder / model
     (folder / "golden").mkdir()
     golden = []

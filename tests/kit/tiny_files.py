@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from kit.networks import noise
 
-from export.artifact import write_model
+from export.pipeline import convert_model
 from export.targets import TARGETS
 from model.config import DeployForm, ModelConfig
 from model.recogniser import build_recogniser
@@ -30,7 +30,7 @@ def write_file(config: ModelConfig, target: str, recipe: str, folder: Path) -> P
     """A file of the target's first format in `folder`, calibrated on noise where the recipe fixes ranges."""
     path = folder / f"{target}-{recipe}-{config.audio.norm}.{TARGETS[target].formats[0]}"
     parsed = parse_recipe(recipe)
-    write_model(_prepared(config, TARGETS[target].form, parsed.static), parsed, target, path)
+    convert_model(_prepared(config, TARGETS[target].form, parsed.static), parsed, TARGETS[target], path)
     return path
 
 

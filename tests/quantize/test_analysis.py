@@ -56,6 +56,21 @@ def analysis():
     return analyze(prepared(), held_out())
 
 
+@pytest.mark.parametrize("stream", ["visual", "audio"])
+def test_a_single_stream_is_analyzed_alone(stream):
+    config = tiny_config()
+    network = prepare(
+        config,
+        build_recogniser(config, seed=1).weights(),
+        replace(XNNPACK, stream=stream),
+        noise(config, 4, 2),
+        CalibrationOptions(),
+    )
+    parts = {block.name.split("/")[0] for block in analyze(network, held_out()).blocks}
+    assert stream in parts
+    assert parts.isdisjoint({"visual", "audio"} - {stream})
+
+
 def deploy_logits(weights):
     """Logits of the float deploy form."""
     model = build_deploy(prepared().config, XNNPACK)

@@ -25,7 +25,7 @@ def gate_of(*, wrong: int = 0, gained: int = 0):
     before, after = labels.copy(), labels.copy()
     after[:wrong] = (labels[:wrong] + 1) % len(CLASSES)
     before[100 : 100 + gained] = (labels[100 : 100 + gained] + 1) % len(CLASSES)
-    logits = [np.eye(len(CLASSES), dtype=np.float32)[own] for own in (before, after)]
+    logits = [np.eye(len(CLASSES), dtype=np.float32)[choices] for choices in (before, after)]
     return judge(labels, *logits, class_names=CLASSES, options=GateOptions()), labels, before, after
 
 
@@ -36,7 +36,7 @@ def baseline_of(**changes: int) -> Baseline:
     )
 
 
-def test_baseline_holds_what_the_gate_found():
+def test_baseline_has_the_numbers_of_the_gate():
     baseline = baseline_of(gained=5)
     assert baseline.int8_accuracy == 1.0
     assert baseline.float_accuracy == 0.99
@@ -50,13 +50,13 @@ def test_baseline_survives_its_file(tmp_path):
     path = tmp_path / "new" / "baseline.json"
     write_baseline(path, baseline_of(gained=3))
     assert read_baseline(path) == baseline_of(gained=3)
-    assert [own.name for own in path.parent.iterdir()] == ["baseline.json"]
+    assert [file.name for file in path.parent.iterdir()] == ["baseline.json"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=130))
 def test_baseline_survives_json(pairs):
     baseline = replace(baseline_of(), float_choices=tuple(a for a, _ in pairs), int8_choices=tuple(b for _, b in pairs))
-    assert Baseline.from_json(baseline.to_json()) == baseline
+    assert Baseline.from_dict(json.loads(baseline.to_json())) == baseline
 
 
 def test_file_is_compact_and_its_lines_short():
@@ -88,7 +88,7 @@ def test_other_classes_are_refused(classes):
         baseline_of().choices_for(NAMES, classes)
 
 
-def test_names_are_told_apart_at_their_borders():
+def test_the_hash_of_names_depends_on_their_borders():
     assert names_sha256(["ab", "c"]) != names_sha256(["a", "bc"])
 
 
@@ -99,31 +99,26 @@ def changed(**fields) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "baseline is damaged"),
-        ("[]", "baseline is damaged"),
-        ("{}", "baseline is damaged: KeyError\\('version'\\)"),
-        (changed(version=2), "baseline version is 2; this release reads 1"),
-        (changed(colour="red"), "missing, unknown or wrong field"),
-        (changed(provenance={}), "missing, unknown or wrong field"),
-        (changed(int8_choices=["0 1 x"]), "missing, unknown or wrong field"),
+        ("", "not a JSON document"),
+        (b"\xff\xfe\x00", "not a JSON document"),
+        ("[]", "version None"),
+        (changed(version=2), "version 2; this release reads 1"),
+        (changed(colour="red"), "unknown field 'colour'"),
+        (changed(provenance={}), "missing field"),
+        (changed(agreement="all"), "baseline.agreement is 'all'"),
+        (changed(int8_choices=["0 1 x"]), "baseline.int8_choices"),
+        (changed(int8_choices=None), "baseline.int8_choices"),
         (changed(int8_choices=["0 1"]), "500 float and 2 INT8 answers"),
-        (changed(int8_choices=["3"] * 500), "an answer that is none of its 3 classes"),
+        (changed(int8_choices=["3"] * 500), "an answer outside its 3 classes"),
     ],
 )
 def test_damaged_baselines_are_refused_with_the_remedy(text, message, tmp_path):
     path = tmp_path / "baseline.json"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=message) as caught:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=f"{message}.*--update-baseline"):
         read_baseline(path)
-    assert "--update-baseline" in str(caught.value)
-
-
-def test_missing_and_binary_files_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"none\.json does not exist; write it with --update-baseline"):
         read_baseline(tmp_path / "none.json")
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="is no text"):
-        read_baseline(tmp_path / "binary")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -134,4 +129,4 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         write_baseline(path, baseline_of(gained=1))
     assert path.read_bytes() == before
-    assert [own.name for own in tmp_path.iterdir()] == ["baseline.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["baseline.json"]

@@ -78,19 +78,16 @@ def test_a_loss_within_the_budget_passes_only_with_enough_recordings():
     )
 
 
-def test_a_loss_over_the_budget_that_may_be_chance_fails_and_says_so():
-    result = gate(answers(100, lost=2))
-    assert result.failures == (
-        f"INT8 loses {result.comparison.drop}, budget 1: over it, although chance explains so much on 100 recordings",
-    )
-
-
-def test_the_budget_itself_is_undecided_whatever_the_number():
-    result = gate(answers(10_000, lost=100))
-    assert result.failures == (
-        f"INT8 loses {result.comparison.drop}, budget 1: the loss is the budget itself, "
-        "which no number of recordings tells from more",
-    )
+@pytest.mark.parametrize(
+    ("count", "lost", "message"),
+    [
+        (100, 2, "budget 1: over budget, but not significantly so on 100 recordings"),
+        (10_000, 100, "budget 1: the loss equals the budget, which no number of recordings can decide"),
+    ],
+)
+def test_an_undecided_loss_fails_and_says_why(count, lost, message):
+    result = gate(answers(count, lost=lost))
+    assert result.failures == (f"INT8 loses {result.comparison.drop}, {message}",)
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(50, 2000), st.floats(0, 20))
@@ -109,7 +106,7 @@ def test_a_class_that_loses_over_its_budget_fails():
     """A fifth of one class: one point in twenty of all, which a generous budget hides."""
     result = gate(answers(400, lost=20, only_class=2), max_drop_points=10)
     assert result.failures == ("class A003 three loses 20.0 points of 100 recordings (p 3.8e-06), budget 10",)
-    assert [own.points for own in result.comparison.classes] == [0, 0, 20, 0]
+    assert [row.points for row in result.comparison.classes] == [0, 0, 20, 0]
 
 
 def test_a_class_is_not_failed_for_what_chance_explains():
@@ -118,7 +115,7 @@ def test_a_class_is_not_failed_for_what_chance_explains():
     assert result.passed
     assert result.comparison.classes[1].points == 30
     assert result.comparison.classes[1].p == pytest.approx(0.5)
-    assert result.rules[2].findings == ("the most is lost by A002 two: 30.0 points (p 0.5)",)
+    assert "A002 two: 30.0 points (p 0.5)" in result.rules[2].findings[0]
 
 
 def test_many_failing_classes_are_counted_beyond_the_worst():
@@ -132,7 +129,7 @@ def test_many_failing_classes_are_counted_beyond_the_worst():
 def test_a_class_without_recordings_is_left_out():
     labels, before, after = answers(400)
     rows = labels != 3
-    assert [own.name for own in gate((labels[rows], before[rows], after[rows])).comparison.classes] == list(NAMES[:3])
+    assert [row.name for row in gate((labels[rows], before[rows], after[rows])).comparison.classes] == list(NAMES[:3])
 
 
 @pytest.mark.parametrize(("minimum", "passes"), [(0.97, True), (0.98, True), (0.985, False)])
@@ -178,23 +175,27 @@ def test_logits_that_are_not_finite_fail_the_gate_without_a_crash(broken):
     assert list(status(result).values()) == ["failed", "skipped", "skipped", "skipped", "skipped"]
     both = gate((labels, after, after))
     assert len(both.failures) == 2
-    assert GateResult.from_dict(json.loads(json.dumps(both.to_dict(), allow_nan=False))) == both
+    assert json.loads(json.dumps(both.to_dict(), allow_nan=False))["nonfinite"] == {"float": 2, "int8": 2}
 
 
 def test_inputs_are_not_changed():
     arrays = answers(60, lost=3)
-    copies = [own.copy() for own in arrays]
+    copies = [array.copy() for array in arrays]
     gate(arrays)
-    for own, copy in zip(arrays, copies, strict=True):
-        np.testing.assert_array_equal(own, copy)
+    for array, copy in zip(arrays, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
 
 
-@given(st.integers(0, 30), st.integers(0, 30), st.integers(60, 300), st.booleans())
-def test_result_survives_json_unchanged(lost, gained, count, with_baseline):
-    arrays = answers(count, lost=lost, gained=gained)
-    result = gate(arrays, baseline=arrays[0] if with_baseline else None, min_agreement=0.9)
-    text = json.dumps(result.to_dict(), allow_nan=False)
-    assert GateResult.from_dict(json.loads(text)) == result
+def test_the_document_has_every_number_that_decides():
+    arrays = answers(200, lost=7, gained=3)
+    document = json.loads(json.dumps(gate(arrays, baseline=arrays[0], min_agreement=0.9).to_dict(), allow_nan=False))
+    assert document.keys() == {"passed", "failures", "options", "recordings", "nonfinite", "comparison", "rules"}
+    assert (document["passed"], document["recordings"], document["options"]["min_agreement"]) == (False, 200, 0.9)
+    comparison = document["comparison"]
+    assert (comparison["float"]["correct"], comparison["int8"]["correct"]) == (197, 193)
+    assert (comparison["drop"]["lost"], comparison["drop"]["gained"], comparison["drop"]["points"]) == (7, 3, 2.0)
+    assert (comparison["regression"]["lost"], len(comparison["classes"]), comparison["agreement"]) == (7, 4, 0.95)
+    assert [rule["name"] for rule in document["rules"]][1:3] == ["accuracy drop", "classes"]
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.fakes import make_manifest
 
-from quantize.gate.gate_report import Side, junit_report, markdown_report, text_report, verdict
+from quantize.gate.gate_report import junit_report, markdown_report, text_report
 from quantize.gate.rules import GateOptions, GateResult, Rule, judge
+from runtime.artifact import Artifact
 
-FLOAT = Side("nano-float32-tflite", "float32", "litert", "2.3.0", 3_710_000, "a" * 64)
-INT8 = Side("nano-int8-onnx", "static_wi8_ai8", "onnxruntime", "1.31.1", 1_370_000, "b" * 64)
+
+def artifact(name: str, recipe: str, runtime: str, size_bytes: int, sha256: str) -> Artifact:
+    return Artifact(
+        name, make_manifest(name=name, recipe=recipe, size_bytes=size_bytes, sha256=sha256), Path(), runtime
+    )
+
+
+FLOAT = artifact("nano-float32-tflite", "float32", "litert", 3_710_000, "a" * 64)
+INT8 = artifact("nano-int8-onnx", "static_wi8_ai8", "onnxruntime", 1_370_000, "b" * 64)
 CLASSES = 4
 NAMES = ("A001 drink | water", "A002 <b>sit</b>", "A003 clap", "A004 wave & point")
 RULES = ["finite numbers", "accuracy drop", "classes", "agreement", "baseline"]
@@ -39,25 +49,23 @@ def junit(result: GateResult) -> ET.Element:
 # --- text
 
 
-def test_text_holds_both_models_the_difference_the_classes_and_the_rules():
-    text = text_report(result_of(lost=20), FLOAT, INT8)
-    lines = text.splitlines()
-    assert "nano-float32-tflite in litert" in text
-    assert any(line.startswith("nano-int8-onnx in onnxruntime") and "1.37 MB" in line for line in lines)
-    assert any("points of accuracy lost [95 % interval]" in line and "5.00 [" in line for line in lines)
-    assert any(line.startswith("right only in float, only in INT8") and line.endswith("20, 0") for line in lines)
-    lost = [line.split("  ")[-1].strip() for line in lines if line.startswith("points ")]
-    assert len(lost) == 2  # against the float model, and against a baseline that answered the same
-    assert lost[0] == lost[1]
-    assert lost[0].startswith("5.00 [")
-    worst = next(line for line in lines if line.startswith("A001 drink | water"))
-    assert worst.split("  ")[-1].strip() == "3.8e-06"
-    assert [cell.strip() for cell in worst.split("  ") if cell][1:5] == ["100", "100.0 %", "80.0 %", "20.0"]
-    rules = [
-        line.split(":")[0].split(maxsplit=1) for line in lines if line.startswith(("passed ", "failed ", "skipped "))
-    ]
+def test_text_has_both_models_the_difference_the_classes_and_the_rules():
+    lines = text_report(result_of(lost=20), FLOAT, INT8).splitlines()
+
+    def line(start: str) -> list[str]:
+        (row, *_) = (row for row in lines if row.startswith(start))
+        return [cell.strip() for cell in row.split("  ") if cell]
+
+    assert line("nano-float32-tflite in litert")[1:3] == ["float32", "3.71 MB"]
+    assert line("nano-int8-onnx in onnxruntime")[1:3] == ["static_wi8_ai8", "1.37 MB"]
+    assert line("right only in float, only in INT8")[1] == "20, 0"
+    # The baseline answered as the float model does.
+    assert line("points of accuracy lost [95 % interval]")[1] == line("points lost against the baseline")[1]
+    assert line("points of accuracy lost")[1].startswith("5.00 [")
+    assert line("A001 drink | water")[1:] == ["100", "100.0 %", "80.0 %", "20.0", "3.8e-06"]
+    rules = [row.split(":")[0].split(maxsplit=1) for row in lines if row.startswith(("passed ", "failed ", "skipped "))]
     statuses = ["passed", "failed", "failed", "skipped", "failed"]
-    assert rules == [list(own) for own in zip(statuses, RULES, strict=True)]
+    assert rules == [list(row) for row in zip(statuses, RULES, strict=True)]
     assert lines[-1] == "accuracy gate FAILED on 400 recordings"
 
 
@@ -82,16 +90,13 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.replace("\\|", "\0").strip("|").split("|")]
 
 
-def test_markdown_starts_with_the_verdict_then_the_failures():
+def test_markdown_starts_with_the_verdict_then_the_failures_then_tables():
     result = result_of(lost=20)
-    lines = markdown_report(result, FLOAT, INT8).splitlines()
+    text = markdown_report(result, FLOAT, INT8)
+    lines = text.splitlines()
     assert lines[0] == "## Accuracy gate FAILED on 400 recordings"
     assert [line.removeprefix("- ").replace("\\|", "|") for line in lines[2:5]] == list(result.failures)
     assert len(result.failures) == 3  # the drop, the class, and the baseline, which was all right
-
-
-def test_markdown_tables_have_as_many_cells_in_every_row():
-    text = markdown_report(result_of(lost=20), FLOAT, INT8)
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert len(tables) == 4
     for table in tables:
@@ -120,26 +125,21 @@ def test_junit_has_a_case_for_every_rule_and_counts_them():
     counts = {"tests": "5", "failures": "3", "errors": "0", "time": "12.500"}
     for element in (root, suite):
         assert {key: element.get(key) for key in counts} == counts
-    assert suite.get("skipped") == "1"
-    assert suite.get("timestamp") == "2026-11-25T12:00:00"
+    assert (suite.get("skipped"), suite.get("timestamp")) == ("1", "2026-11-25T12:00:00")
     assert [len(list(suite.iter(tag))) for tag in ("failure", "error", "skipped")] == [3, 0, 1]
 
 
-def test_junit_failures_carry_their_lines():
-    result = result_of(lost=20)
-    failures = list(junit(result).iter("failure"))
-    assert [own.get("message") for own in failures] == list(result.failures)
-    assert [own.text for own in failures] == list(result.failures)
-
-
-def test_junit_order_of_elements_is_that_of_the_schema():
+def test_junit_follows_the_schema_and_failures_carry_their_lines():
     """Properties first, then cases; in a case one of failure, skipped and system-out."""
-    (suite,) = junit(result_of(lost=20))
+    result = result_of(lost=20)
+    (suite,) = junit(result)
     assert [child.tag for child in suite] == ["properties", *["testcase"] * 5]
     assert all([child.tag for child in case] in (["failure"], ["skipped"], ["system-out"]) for case in suite[1:])
-    properties = {own.get("name"): own.get("value") for own in suite[0]}
+    properties = {prop.get("name"): prop.get("value") for prop in suite[0]}
     assert properties["int8.artefact"] == "nano-int8-onnx in onnxruntime"
     assert properties["float.sha256"] == "a" * 64
+    for failure, line in zip(suite.iter("failure"), result.failures, strict=True):
+        assert failure.get("message") == failure.text == line
 
 
 def test_junit_of_a_gate_that_passes_has_no_failure():
@@ -151,9 +151,4 @@ def test_junit_of_a_gate_that_passes_has_no_failure():
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
 def test_junit_is_well_formed_whatever_a_class_is_called(name):
     result = replace(result_of(20), rules=(Rule("classes", "failed", (name,)), Rule("agreement", "skipped", (name,))))
-    root = junit(result)
-    assert len(list(root.iter("testcase"))) == 2
-
-
-def test_verdict():
-    assert verdict(result_of()) == "accuracy gate passed on 400 recordings"
+    assert len(list(junit(result).iter("testcase"))) == 2

@@ -12,8 +12,9 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest, norm
 
-from preprocess.errors import AnswerIsNo, DataError
+from preprocess.errors import AnswerIsNo, DataError, UsageError
 from quantize.gate.paired import (
+    MaxDrop,
     PairedDrop,
     expected_calibration_error,
     holm,
@@ -95,10 +96,10 @@ def test_tango_interval_covers_as_often_as_it_says(lost, gained):
     """20,000 draws of 600 recordings; three standard errors of the simulated share."""
     count, draws = 600, 20_000
     counts = np.random.default_rng(7).multinomial(count, [lost, gained, 1 - lost - gained], size=draws)
-    found, occurrences = np.unique(counts[:, :2], axis=0, return_counts=True)
+    distinct, occurrences = np.unique(counts[:, :2], axis=0, return_counts=True)
     low_misses = high_misses = 0
-    for (own_lost, own_gained), times in zip(found.tolist(), occurrences.tolist(), strict=True):
-        low, high = tango_interval(own_lost, own_gained, count, confidence=0.95)
+    for pairs, times in zip(distinct.tolist(), occurrences.tolist(), strict=True):
+        low, high = tango_interval(*pairs, count, confidence=0.95)
         low_misses += times * (lost - gained < low)
         high_misses += times * (lost - gained > high)
 
@@ -106,7 +107,7 @@ def test_tango_interval_covers_as_often_as_it_says(lost, gained):
         return share + 3 * math.sqrt(share * (1 - share) / draws)
 
     assert (low_misses + high_misses) / draws <= most(0.05)
-    # What the gate rests on: a loss above the upper end, overlooked.
+    # The error that the gate must not make: a true loss above the upper end.
     assert high_misses / draws <= most(0.025)
 
 
@@ -131,13 +132,30 @@ def test_with_as_many_recordings_as_needed_the_gate_decides(case, budget, confid
     assert decided(count * math.ceil(needed / count + 1e-6))
 
 
-def test_recordings_needed_without_a_difference():
-    """N ≥ z²(1 − budget)/budget, which is 380.3 for one point."""
+def test_recordings_needed_without_a_difference_and_at_the_budget():
+    """N ≥ z²(1 − budget)/budget, which is 380.3 for one point. No number decides a drop equal to the budget."""
     assert recordings_needed(0.0, 0.0, budget=0.01, confidence=0.95) == 381
-
-
-def test_no_number_of_recordings_decides_a_drop_equal_to_the_budget():
     assert recordings_needed(0.02, 0.0, budget=0.02, confidence=0.95) is None
+
+
+@given(PAIRS, st.floats(0.01, 20))
+def test_max_drop_is_the_upper_end_of_the_interval(case, points):
+    rule, drop = MaxDrop(points), PairedDrop(*case, 0.95)
+    assert rule.holds(drop) == (100 * tango_interval(*case, confidence=0.95)[1] <= points)
+    assert f"INT8 loses {drop}, budget {points:g}" in rule.finding(drop, "INT8")
+
+
+@given(st.floats(0.05, 50), st.integers(1, 10_000))
+def test_max_drop_asks_for_no_more_recordings_than_it_needs(points, count):
+    rule = MaxDrop(points)
+    if rule.holds(PairedDrop(0, 0, count, 0.95)):
+        rule.require_enough(count)
+        return
+    with pytest.raises(UsageError, match="or allow a larger drop") as caught:
+        rule.require_enough(count)
+    needed = int(str(caught.value).split("--recordings ")[1].split()[0])
+    assert rule.holds(PairedDrop(0, 0, needed, 0.95))
+    assert not rule.holds(PairedDrop(0, 0, needed - 1, 0.95))
 
 
 # --- McNemar, Holm, ECE
@@ -188,8 +206,8 @@ def test_calibration_error_equals_a_slow_loop(logits, seed):
         assume(abs(15 * confidence - round(15 * confidence)) > 1e-9)  # rounding decides on a border
         members.setdefault(math.ceil(15 * confidence), []).append((confidence, int(row.argmax()) == label))
     expected = sum(
-        len(own) / len(logits) * abs(sum(ok for _, ok in own) / len(own) - sum(c for c, _ in own) / len(own))
-        for own in members.values()
+        len(rows) / len(logits) * abs(sum(ok for _, ok in rows) / len(rows) - sum(c for c, _ in rows) / len(rows))
+        for rows in members.values()
     )
     assert expected_calibration_error(logits, labels) == pytest.approx(expected, abs=1e-9)
 
@@ -215,5 +233,5 @@ def test_counts_that_cannot_be_are_refused(lost, gained, count):
 
 def test_pairs_are_counted():
     labels = np.array([0, 1, 2, 3, 0])
-    found = paired_drop(np.array([0, 1, 2, 0, 1]), np.array([0, 0, 1, 3, 2]), labels, confidence=0.9)
-    assert (found.lost, found.gained, found.count, found.points) == (2, 1, 5, 20.0)
+    drop = paired_drop(np.array([0, 1, 2, 0, 1]), np.array([0, 0, 1, 3, 2]), labels, confidence=0.9)
+    assert (drop.lost, drop.gained, drop.count, drop.points) == (2, 1, 5, 20.0)
