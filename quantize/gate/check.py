@@ -104,7 +104,7 @@ def ask_artifacts(artifacts: Mapping[Hashable, Artifact], options: argparse.Name
         answers = ask(models, loader.epoch(0), title="checking", recordings=len(refs), at_once=at_once)
         problems = loader.problems
     if problems:
-        warn(f"{len(problems)} recording(s) were left out; the first: {problems[0].reason}")
+        warn(f"{len(problems)} recording(s) were left out; the first: {next(iter(problems.values()))}")
     return answers
 
 
