@@ -61,7 +61,7 @@ COMMANDS = (
     Command(
         "devices",
         "phones that adb lists: processor, cores, memory, battery, temperature",
-        "android_bench.devices:devices_command",
+        "android_bench.device_table:devices_command",
         description="List the devices that adb knows, with the facts that matter for a benchmark.",
     ),
     Command(

@@ -1,23 +1,101 @@
-"""Records of devices as text: beside the paper's Table 1, and the curve of a sustained run."""
+"""Tables of devices: the command `devices`, records beside the paper's Table 1, and the curve of a sustained run."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from benchmarks.measure.records import Measurement, Record
 from benchmarks.measure.statistics import summarize
+from console.program import show, show_json, warn
 from console.table import format_table
+from preprocess.errors import MissingComponentError, PocketHarError
 from runtime.manifest import Manifest
 from runtime.paper import PAPER_TABLE_1
 
-HEADER = (
+from .device.adb import AdbConnection, list_devices, remedy
+from .device.facts import Facts, read_facts
+from .device.watch import State, read_state
+
+_LISTED = (
+    *("serial", "model", "SoC", "Hexagon", "Android", "cores (mask: highest)", "governor", "memory", "battery"),
+    "temperature",
+)
+_MEASURED = (
     *("model", "on", "parameters", "MACs", "file", "peak RAM", "preprocessing", "latency", "p90", "FPS"),
     *("delegated", "counts"),
 )
-NOTES = (
+_NOTES = (
     "Parameters and MACs are computed, the paper's row is quoted (the authors' machine), the rest is measured.\n"
     "Latency: median of inference alone, or of one typical time for each process if the tool reports aggregates only."
 )
+
+
+def devices_command(options: argparse.Namespace) -> None:
+    """Lists devices; a device that cannot be used is named with a remedy.
+
+    Raises:
+        MissingComponentError: adb is not installed, or no device can be used.
+    """
+    rows, documents, problems = [], [], []
+    for serial, condition in list_devices().items():
+        advice = remedy(condition)
+        document: dict[str, Any] = {"serial": serial, "state": condition, "remedy": advice}
+        if advice:
+            problems.append(f"{serial} is {condition}: {advice}")
+        else:
+            try:
+                device = AdbConnection(serial)
+                facts = read_facts(device)
+                state = read_state(device, facts.thermal_source)
+                rows.append(_listed_row(serial, facts, state))
+                document |= _document(facts, state)
+            except PocketHarError as error:
+                problems.append(str(error))
+                document["remedy"] = str(error)
+        documents.append(document)
+    if not documents:
+        raise MissingComponentError(
+            "no device is connected; turn USB debugging on and plug the phone in, docs/phone.md has every step"
+        )
+    if not rows:
+        raise MissingComponentError("; ".join(problems))
+    for problem in problems:
+        warn(problem)
+    if options.json:
+        show_json({"devices": documents})
+    else:
+        show(format_table(_LISTED, rows))
+
+
+def _document(facts: Facts, state: State) -> dict[str, Any]:
+    """Plain JSON types."""
+    return {
+        **asdict(facts.device),
+        "machine": asdict(facts.machine),
+        "temperature": {"sensor": state.sensor, "celsius": state.celsius, "source": facts.thermal_source},
+    }
+
+
+def _listed_row(serial: str, facts: Facts, state: State) -> list[str]:
+    """A row of the table; empty cells for facts that the device does not report."""
+    device, machine = facts.device, facts.machine
+    battery = f"{device.battery_percent} %{', charging' if device.charging else ''}" if device.battery_percent else ""
+    throttling = f", throttling ({state.thermal_status})" if state.thermal_status else ""
+    return [
+        serial,
+        device.model,
+        device.soc or machine.cpu,
+        device.hexagon or "",
+        device.android or "",
+        ", ".join(device.clusters) or str(machine.cores),
+        ", ".join(device.governors),
+        f"{machine.memory_bytes / 1e9:.1f} GB" if machine.memory_bytes else "",
+        battery,
+        f"{state.sensor} {state.celsius:.1f} °C{throttling}" if state.celsius is not None else "",
+    ]
 
 
 def device_table(records: Sequence[Record], manifest: Manifest) -> str:
@@ -41,14 +119,14 @@ def device_table(records: Sequence[Record], manifest: Manifest) -> str:
                 "",
             ]
         )
-    rows += [_row(record, measurement, manifest) for record in records for measurement in record.measurements]
+    rows += [_measured_row(record, measurement, manifest) for record in records for measurement in record.measurements]
     first = records[0].measurements[0]
     assert first.device_run is not None
     title = f"{first.device_run.tool}, {first.device_run.protocol} run, threads: {first.subject.threads}"
-    return "\n".join([format_table(HEADER, rows, title=title), NOTES])
+    return "\n".join([format_table(_MEASURED, rows, title=title), _NOTES])
 
 
-def _row(record: Record, measurement: Measurement, manifest: Manifest) -> list[str]:
+def _measured_row(record: Record, measurement: Measurement, manifest: Manifest) -> list[str]:
     subject, run = measurement.subject, measurement.device_run
     cost = manifest.cost.get(manifest.stream, {})
     inference = summarize(measurement.inference.samples_ms)

@@ -1,4 +1,4 @@
-"""What devices say about themselves, as text."""
+"""Parsers of the text that devices report."""
 
 from __future__ import annotations
 
@@ -79,49 +79,25 @@ def test_a_cut_report_gives_no_cached_temperature(length):
     assert not cached & {celsius for _, celsius in parse_thermalservice(THERMAL[:length])[1]}
 
 
-@pytest.mark.parametrize(
-    ("value", "celsius"),
-    [
-        (31, 31),
-        (31000, 31),
-        (312, 31.2),
-        (27_500, 27.5),
-        (-5, -5),
-        (0, None),
-        (-40000, None),
-        (-273, -27.3),
-        (10**9, None),
-    ],
-)
-def test_thermal_zones_have_any_unit(value, celsius):
-    assert zone_celsius(value) == celsius
-
-
-def test_kinds_of_thermal_zones():
+def test_thermal_zones_have_any_unit_and_vendors_names():
+    celsius = {31: 31, 31000: 31, 312: 31.2, 27_500: 27.5, -5: -5, -273: -27.3, 0: None, -40000: None, 10**9: None}
+    assert {value: zone_celsius(value) for value in celsius} == celsius
     text = "cpu-1-0-usr 45300\nquiet-therm 33100\nbattery 287\nnspss-0 41\nx86_pkg_temp 52000\nmodem 0\nodd\ncpu x\n"
-    assert parse_thermal_zones(text) == [
-        ("cpu", 45.3),
-        ("skin", 33.1),
-        ("battery", 28.7),
-        ("npu", 41.0),
-        ("cpu", 52.0),
-    ]
+    zones = [("cpu", 45.3), ("skin", 33.1), ("battery", 28.7), ("npu", 41.0), ("cpu", 52.0)]
+    assert parse_thermal_zones(text) == zones
 
 
 @given(st.text(max_size=300))
-def test_text_of_any_kind_is_no_fact(text):
-    parse_thermalservice(text)
-    parse_thermal_zones(text)
-    parse_devices(text)
-    parse_getprop(text)
-    parse_cpuinfo(text)
-    parse_cores(text)
-    parse_battery(text)
-    memory_bytes(text)
-    split_sections(text)
+def test_no_text_breaks_a_parser(text):
+    for parse in (parse_thermalservice, parse_thermal_zones, parse_devices, parse_getprop, parse_cpuinfo):
+        parse(text)
+    for parse in (parse_cores, parse_battery, memory_bytes, split_sections):
+        parse(text)
 
 
-def test_properties_may_have_several_lines():
+def test_memory_and_properties_of_several_lines():
+    assert memory_bytes("MemTotal:       11587420 kB\nMemFree: 1 kB\n") == 11587420 * 1024
+    assert memory_bytes("MemFree: 1 kB") is None
     text = "[ro.a]: [x]\r\n[ro.b]: [one\ntwo]\n[ro.c]: []\nnonsense\n"
     assert parse_getprop(text) == {"ro.a": "x", "ro.b": "one\ntwo", "ro.c": ""}
 
@@ -138,22 +114,13 @@ def test_battery():
 def test_cores_and_masks():
     text = "cpu10 3000000 walt\ncpu0 1800000 walt\ncpu1 1800000 walt\ncpu2 - -\n"
     cores = parse_cores(text)
-    assert cores == (
-        Core(0, 1_800_000, "walt"),
-        Core(1, 1_800_000, "walt"),
-        Core(2, 0, None),
-        Core(10, 3_000_000, "walt"),
-    )
+    slow, fast = (1_800_000, "walt"), (3_000_000, "walt")
+    assert cores == (Core(0, *slow), Core(1, *slow), Core(2, 0, None), Core(10, *fast))
     assert clusters(cores) == [("04", 0), ("03", 1800000), ("400", 3000000)]
     phone = [Core(n, 2_000_000 if n < 4 else 2_500_000 if n < 7 else 3_000_000, None) for n in range(8)]
     assert [fastest_cores(phone, n) for n in (1, 2, 4, 5, 8)] == ["80", "c0", "f0", "f8", "ff"]
     assert fastest_cores(phone[:4], 2) is None
     assert fastest_cores([], 2) is None
-
-
-def test_memory():
-    assert memory_bytes("MemTotal:       11587420 kB\nMemFree: 1 kB\n") == 11587420 * 1024
-    assert memory_bytes("MemFree: 1 kB") is None
 
 
 @pytest.mark.parametrize(
