@@ -15,7 +15,7 @@ from preprocess.errors import DataError
 
 from .layer_rules import GraphLayer
 from .onnx_graph import onnx_layers
-from .tflite_graph import peak_bytes, read_tflite, tflite_layers
+from .tflite_graph import peak_bytes, read_tflite_graph, tflite_layers
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def graph_cost(path: Path) -> GraphCost:
         DataError: the file is of neither format, has no fixed shapes, or has an operation whose cost is unknown.
     """
     if path.suffix == ".tflite":
-        file = read_tflite(path)
+        file = read_tflite_graph(path)
         return GraphCost(tuple(tflite_layers(file)), peak_bytes(file))
     if path.suffix == ".onnx":
         return GraphCost(tuple(onnx_layers(path)))

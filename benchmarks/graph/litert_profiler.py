@@ -21,7 +21,7 @@ import numpy as np
 from preprocess.errors import DataError
 from runtime.blocks import plain_name
 
-from .tflite_graph import TfliteFile, read_tflite
+from .tflite_graph import TfliteFile, read_tflite_graph
 
 _CPU, _WRITE, _FLOAT32 = 1, 1, 1  # kLiteRtHwAcceleratorCpu, kLiteRtTensorBufferLockModeWrite, kLiteRtElementTypeFloat32
 _OPERATOR, _DELEGATED = 1 << 1, 1 << 3  # OPERATOR_INVOKE_EVENT, DELEGATE_PROFILED_OPERATOR_INVOKE_EVENT
@@ -181,7 +181,7 @@ def name_events(events: Sequence[Event], path: Path) -> list[tuple[str, list[int
 
     If XNNPACK's operators do not match the file's, each is a layer `xnnpack/<partition>/<index>`.
     """
-    file = read_tflite(path)
+    file = read_tflite_graph(path)
     partitions = _partitions(file, {event.index for event in events if not event.delegated})
     named: list[tuple[str, list[int]]] = []
     number, position = -1, 0

@@ -61,7 +61,7 @@ class TfliteFile:
     outputs: tuple[int, ...]
 
 
-def read_tflite(path: Path) -> TfliteFile:
+def read_tflite_graph(path: Path) -> TfliteFile:
     """Reads graph and constants.
 
     Raises:

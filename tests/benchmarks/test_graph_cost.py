@@ -93,7 +93,7 @@ def test_convnext_tiny_is_the_published_one(convnext_tiny, file_format):
     assert cost.macs == convnext_cost(convnext(), IMAGE[1:3], 3, classes=1000).macs
 
 
-# --- the recogniser's own files
+# --- files of the recogniser
 
 
 @pytest.fixture(scope="module")
