@@ -204,7 +204,7 @@ def _mel_to_hz(mel: DoubleArray) -> DoubleArray:
 
 
 def stack_deltas(log_mel: FloatArray, spec: LogMelSpec) -> FloatArray:
-    """Add Δ and Δ² as channels and standardises: float32 [n_mels, frames] in dB → float32 [n_mels, frames, 3].
+    """Add Δ and Δ² as channels and standardise: float32 [n_mels, frames] in dB → float32 [n_mels, frames, 3].
 
     As `librosa.feature.delta` of order 1 and 2, width 9, `mode="interp"`.
 

@@ -93,7 +93,7 @@ class WorkerPool(Generic[Task]):
         self.close()
 
     def close(self) -> None:
-        """End the processes and frees the shared memory. Arrays from `imap` are no longer valid."""
+        """End the processes and free the shared memory. Arrays from `imap` are no longer valid."""
         self._finalizer()
 
     @property

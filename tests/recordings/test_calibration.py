@@ -93,7 +93,7 @@ def test_provenance_is_plain_json(refs):
     }
 
 
-def test_an_unusable_recording_is_replaced_and_told(refs, tmp_path, capsys):
+def test_an_unusable_recording_is_replaced_and_reported(refs, tmp_path, capsys):
     first = balanced_order(LABELS, seed=0)[0]
     damaged = list(refs)
     damaged[first] = replace(refs[first], skeleton_path=tmp_path / "none.skeleton")
@@ -129,7 +129,7 @@ def test_a_limit_takes_a_seeded_sample(refs):
     assert audio_statistics(refs, SPEC, limit=99, workers=0) == audio_statistics(refs, SPEC, workers=0, seed=5)
 
 
-def test_recordings_without_sound_are_left_out_of_the_statistics_and_told(refs, capsys):
+def test_recordings_without_sound_are_left_out_of_the_statistics_and_reported(refs, capsys):
     mute = [replace(refs[0], audio_path=None), *refs[1:]]
     assert audio_statistics(mute, SPEC, workers=0) == audio_statistics(refs[1:], SPEC, workers=0)
     assert "leave out 1 recording(s); the first: " in capsys.readouterr().err

@@ -32,11 +32,8 @@ def test_both_formats_at_any_depth(tmp_path: Path) -> None:
         RecordingRef(MSR, "msr", msr, msr.with_name(f"{MSR}.wav"), 4, 7, None, None, 2),
     )
     assert catalogue.excluded == catalogue.problems == ()
-
-
-def test_refs_are_sorted_by_name_not_by_folder(tmp_path: Path) -> None:
-    touch(tmp_path / "a" / f"{OTHER}.skeleton", tmp_path / "b" / f"{NTU}.skeleton")
-    assert [ref.name for ref in scan(tmp_path, require_audio=False).refs] == [NTU, OTHER]
+    touch(tmp_path / "a" / f"{OTHER}.skeleton")  # sorted by name, not by folder
+    assert [ref.name for ref in scan(tmp_path, require_audio=False).refs] == [NTU, OTHER, MSR]
 
 
 def test_where_the_sound_may_be(tmp_path: Path) -> None:
@@ -56,10 +53,14 @@ def test_where_the_sound_may_be(tmp_path: Path) -> None:
     assert audio_path() == elsewhere
 
 
-def test_two_sounds_for_one_recording(tmp_path: Path) -> None:
+def test_two_files_for_one_recording(tmp_path: Path) -> None:
     touch(tmp_path / f"{NTU}.skeleton", tmp_path / "a" / f"{NTU}.wav", tmp_path / "b" / f"{NTU}.wav")
     with pytest.raises(DataError, match=r"its sound exists twice, .*a/.* and .*b/"):
         scan(tmp_path)
+    (tmp_path / "a" / f"{NTU}.wav").unlink()
+    touch(tmp_path / "b" / f"{NTU}.skeleton")
+    with pytest.raises(DataError, match="has the same name; keep one of them"):
+        scan(tmp_path, require_audio=False)
 
 
 def test_a_recording_without_sound(tmp_path: Path) -> None:
@@ -88,12 +89,6 @@ def test_a_name_that_says_nothing_is_a_problem(tmp_path: Path, file_name: str, m
     with pytest.raises(DataError, match=message):
         scan(tmp_path, require_audio=False)
     assert len(scan(tmp_path, require_audio=False, on_error="skip").problems) == 1
-
-
-def test_the_same_name_in_two_folders(tmp_path: Path) -> None:
-    touch(tmp_path / "a" / f"{NTU}.skeleton", tmp_path / "b" / f"{NTU}.skeleton")
-    with pytest.raises(DataError, match="has the same name; keep one of them"):
-        scan(tmp_path, require_audio=False)
 
 
 def test_several_problems_are_counted(tmp_path: Path) -> None:
@@ -140,11 +135,7 @@ def test_the_list_of_missing_skeletons(tmp_path: Path) -> None:
     catalogue = scan(tmp_path, missing_list=missing)
     assert [ref.name for ref in catalogue.refs] == [NTU]
     assert catalogue.excluded == (OTHER,)
-
-
-def test_a_list_without_header_loses_no_name(tmp_path: Path) -> None:
-    missing = tmp_path / "missing.txt"
-    missing.write_text(f"{NTU}\n{OTHER}\n{MSR}\n")
+    missing.write_text(f"{NTU}\n{OTHER}\n{MSR}\n")  # without a header
     assert read_missing_list(missing) == {NTU, OTHER, MSR}
 
 

@@ -180,8 +180,3 @@ def test_an_error_is_one_line_and_a_code(
     assert message in output.err
     assert output.err.count("\n") == 1
     assert output.out == ""
-
-
-def test_a_folder_without_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", str(tmp_path)]) == 4
-    assert "no recordings here; file names are SsssCcccPpppRrrrAaaa.skeleton" in capsys.readouterr().err
