@@ -102,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the program and returns its exit code."""
+    """Run the program and return its exit code."""
     return run_program(build_parser(), argv)
 
 

@@ -14,7 +14,7 @@ _BATCH_NORM_MOMENTUM = 0.9
 
 
 def resnet_features(x: Any, config: ResNetConfig) -> Any:
-    """Maps an image tensor [B, S, S, C] to features [B, S/32, S/32, residual width of the last stage]."""
+    """Map an image tensor [B, S, S, C] to features [B, S/32, S/32, residual width of the last stage]."""
     x = keras.layers.ZeroPadding2D(3, name="visual/stem/pad")(x)
     x = _conv_bn(x, config.stem, 7, "visual/stem", stride=2, padding="valid")
     x = keras.layers.ReLU(name="visual/stem/relu")(x)
@@ -45,7 +45,7 @@ def _conv_bn(x: Any, width: int, kernel: int, name: str, *, stride: int = 1, pad
 
 
 def convnext_features(x: Any, config: ConvNeXtConfig) -> Any:
-    """Maps a spectrogram tensor [B, H, W, C] to features [B, H/32, W/32, width of the last stage]."""
+    """Map a spectrogram tensor [B, H, W, C] to features [B, H/32, W/32, width of the last stage]."""
     for block in config.blocks():
         if block.entry and block.level == 0:
             x = _conv(x, block.width, 4, f"{block.entry}/conv", stride=4)

@@ -53,7 +53,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes the file completely or not at all."""
+    """Write the file completely or not at all."""
     arrays: dict[str, Any] = dict(checkpoint.weights)
     arrays[_CONFIG] = _encode(checkpoint.config.to_json())
     arrays[_HISTORY] = _encode(json.dumps(checkpoint.history, ensure_ascii=False))
@@ -62,7 +62,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads a checkpoint; nothing in it is executed.
+    """Read a checkpoint; nothing in it is executed.
 
     Raises:
         DataError: the file is missing, damaged, or no checkpoint.
@@ -113,7 +113,7 @@ def random_checkpoint(
 
 
 def init_command(options: argparse.Namespace) -> None:
-    """Writes an untrained checkpoint and shows its cost."""
+    """Write an untrained checkpoint and show its cost."""
     if options.out.suffix != ".npz":
         raise UsageError(f"--out is {options.out}; a checkpoint ends in .npz")
     checkpoint = random_checkpoint(

@@ -37,7 +37,7 @@ def build_deploy(config: ModelConfig, form: DeployForm, tap: Tap | None = None) 
 
 
 def set_deploy_weights(model: keras.Model, weights: Weights) -> None:
-    """Copies the weights of `model.folding.fold` into a model of `build_deploy`.
+    """Copy the weights of `model.folding.fold` into a model of `build_deploy`.
 
     Raises:
         DataError: a name or a shape does not fit.

@@ -64,7 +64,7 @@ def silent_audio(spec: PreprocessSpec) -> npt.NDArray[np.float32]:
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
-    """Evaluates a checkpoint and shows the accuracy per class.
+    """Evaluate a checkpoint and show the accuracy per class.
 
     Raises:
         AnswerIsNo: a logit is not finite.

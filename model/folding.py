@@ -67,7 +67,7 @@ def _convnext(config: ModelConfig, w: Weights, form: DeployForm) -> Weights:
     out: Weights = {}
 
     def after(norm: str, conv: str) -> None:
-        """Folds a norm into the convolution that follows it, as far as it can."""
+        """Fold a norm into the convolution that follows it, as far as it can."""
         kernel, bias = w[f"{conv}/kernel"], w[f"{conv}/bias"]
         if folded:
             kernel, bias = _absorb(kernel, bias, *_batch_norm(w, norm, CONVNEXT_EPSILON))
@@ -249,7 +249,7 @@ def _unfold_block(config: ModelConfig, out: Weights, deploy: Weights, name: str)
 
 
 def _unfold_behind(out: Weights, norm: str, kernel: str, bias: str, *, kept_bias: Array | None = None) -> None:
-    """Takes a batch norm out of the convolution that it follows; `out` has the folded one."""
+    """Take a batch norm out of the convolution that it follows; `out` has the folded one."""
     scale = _divisor_of_batch_norm(out, norm, CONVNEXT_EPSILON)
     out[kernel] = out[kernel] / (scale[:, None] if kernel.endswith("depthwise_kernel") else scale)
     kept = np.zeros_like(scale) if kept_bias is None else kept_bias
@@ -258,7 +258,7 @@ def _unfold_behind(out: Weights, norm: str, kernel: str, bias: str, *, kept_bias
 
 
 def _unfold_before(config: ModelConfig, out: Weights, deploy: Weights, norm: str, conv: str) -> None:
-    """Takes a norm out of the convolution that follows it."""
+    """Take a norm out of the convolution that follows it."""
     if config.audio.norm == "batch":
         scale = _divisor_of_batch_norm(out, norm, CONVNEXT_EPSILON)
         _unabsorb(out, deploy, conv, scale, out[f"{norm}/beta"] - out[f"{norm}/moving_mean"] * scale)
@@ -267,7 +267,7 @@ def _unfold_before(config: ModelConfig, out: Weights, deploy: Weights, norm: str
 
 
 def _unabsorb(out: Weights, deploy: Weights, layer: str, scale: Array, offset: Array) -> None:
-    """Takes `scale` and `offset` of its input out of a layer [..., in, out]."""
+    """Take `scale` and `offset` of its input out of a layer [..., in, out]."""
     kernel = deploy[f"{layer}/kernel"] / scale[:, None]
     out[f"{layer}/kernel"] = kernel
     out[f"{layer}/bias"] = deploy[f"{layer}/bias"] - (kernel * offset[:, None]).sum(axis=tuple(range(kernel.ndim - 1)))

@@ -49,7 +49,7 @@ class Recogniser:
         return {name: variable.numpy() for name, variable in self.variables().items()}
 
     def set_weights(self, weights: Weights) -> None:
-        """Copies `weights` into the model.
+        """Copy `weights` into the model.
 
         Raises:
             DataError: a name or a shape does not fit the configuration.
@@ -74,7 +74,7 @@ class Recogniser:
 
 
 def build_recogniser(config: ModelConfig, *, seed: int = 0, dropout: float = 0.0) -> Recogniser:
-    """Builds all models with random weights drawn from `seed`; `dropout` acts in training alone."""
+    """Build all models with random weights drawn from `seed`; `dropout` acts in training alone."""
     keras.utils.set_random_seed(seed)
     skeleton = keras.Input(config.spec.skeleton.shape, name="skeleton")
     audio = keras.Input(config.spec.audio.shape, name="audio")

@@ -41,7 +41,7 @@ _STATISTICS_RECORDINGS = 2000
 
 
 def train_command(options: argparse.Namespace) -> None:
-    """Trains, or resumes a training, and shows the best epoch of each stage."""
+    """Train, or resume a training, and show the best epoch of each stage."""
     settings = choose_settings(TrainingSettings(), options)
     parts = DataSource.of(options).split()
     config = preset_config(
@@ -116,7 +116,7 @@ class TrainingPlan:
 
 
 def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: bool, on_error: OnError) -> Path:
-    """Runs or resumes the three stages in folder `out` and returns the path of the checkpoint.
+    """Run or resume the three stages in folder `out` and return the path of the checkpoint.
 
     Raises:
         UsageError: `out` holds a run and `resume` is not set, or holds a run of another plan.
@@ -175,7 +175,7 @@ def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: 
 def open_run(
     out: Path, plan: Mapping[str, Any], *, resume: bool, start: Callable[[], dict[str, Any]] = dict
 ) -> dict[str, Any]:
-    """Starts the run in `out` or reopens it.
+    """Start the run in `out` or reopen it.
 
     Args:
         out: folder of the run.

@@ -87,7 +87,7 @@ class Trainer(ABC):
         self.state = StageState(learning_rate=settings.learning_rate)
 
     def run(self, training: FeatureLoader, validation: FeatureLoader) -> None:
-        """Trains until the last epoch or early stopping; the model then holds the best epoch's weights."""
+        """Train until the last epoch or early stopping; the model then holds the best epoch's weights."""
         while not self.state.finished:
             self._run_epoch(training, validation)
             self._save()
@@ -99,7 +99,7 @@ class Trainer(ABC):
             warn(f"{self.name}: {len(problems)} recording(s) could not be used; the first: {first}")
 
     def resume(self) -> bool:
-        """Restores the saved state; False if there is none."""
+        """Restore the saved state; False if there is none."""
         if not self._state_path.is_file():
             return False
         arrays = read_arrays(self._state_path)
@@ -157,7 +157,7 @@ class Trainer(ABC):
         state.finished = state.finished or state.epoch >= settings.epochs
 
     def _judge(self, validation_loss: float) -> None:
-        """Keeps the best weights, lowers the rate on a plateau, and stops early."""
+        """Keep the best weights, lower the rate on a plateau, and stop early."""
         state, settings = self.state, self._settings
         if validation_loss < state.best_loss:
             state.best_loss, state.best_epoch, state.since_reduction = validation_loss, state.epoch, 0

@@ -15,7 +15,6 @@ from console.program import log, show, show_json
 from console.table import format_table
 from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from model.cost import model_cost
-from model.recogniser import build_recogniser
 from model.settings import choose_settings
 from model.train import open_run
 from preprocess.errors import AnswerIsNo, UsageError
@@ -181,8 +180,7 @@ def rank(checkpoint: Checkpoint, criterion: Criterion, samples: CalibrationSet |
         samples: recordings; `taylor` and the scan need them.
         uniform: no scan; every group is to give the same share of its width.
     """
-    recogniser = build_recogniser(checkpoint.config)
-    recogniser.set_weights(checkpoint.weights)
+    recogniser = checkpoint.recogniser()
     groups = channel_groups(checkpoint.config)
     scores = score_channels(recogniser, groups, criterion, samples)
     if uniform:
