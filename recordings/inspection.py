@@ -6,7 +6,7 @@ import argparse
 import difflib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -102,14 +102,14 @@ def _show_names(catalogue: Catalogue, names: NameCounts) -> None:
 
 def _show_contents(contents: ContentCounts) -> None:
     show(f"\nframes: {_spread(contents.frames)}")
-    show(f"recordings by number of bodies: {_pairs(contents.bodies)}")
+    show(f"recordings by number of bodies: {_pairs(_sorted(contents.bodies))}")
     show(f"sound in seconds: {_spread(contents.sound_s)}")
-    show(f"recordings by sample rate in Hz: {_pairs(contents.sample_rates_hz)}")
+    show(f"recordings by sample rate in Hz: {_pairs(_sorted(contents.sample_rates_hz))}")
     _show_list("without a skeleton in any frame", contents.missing_skeletons)
     _show_list("unreadable", contents.unreadable)
 
 
-def _show_list(title: str, items: tuple[str, ...]) -> None:
+def _show_list(title: str, items: Sequence[str]) -> None:
     if not items:
         return
     show(f"{title}: {len(items)}")
@@ -123,27 +123,10 @@ def _pairs(counts: dict[str, int] | dict[int, int]) -> str:
     return ", ".join(f"{key}: {count}" for key, count in counts.items()) or "none"
 
 
-def _spread(values: Distribution | None) -> str:
-    if values is None:
+def _spread(numbers: Sequence[float]) -> str:
+    if not numbers:
         return "none"
-    return f"{values.minimum:g} to {values.maximum:g}, median {values.median:g}, {values.total:g} in all"
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """Smallest, median and largest of some numbers, and their sum."""
-
-    minimum: float
-    median: float
-    maximum: float
-    total: float
-
-    @classmethod
-    def of(cls, numbers: list[int] | list[float]) -> Distribution | None:
-        """The distribution of the numbers; None when there are none."""
-        if not numbers:
-            return None
-        return cls(min(numbers), float(np.median(numbers)), max(numbers), sum(numbers))
+    return f"{min(numbers):g} to {max(numbers):g}, median {np.median(numbers):g}, {sum(numbers):g} in all"
 
 
 @dataclass(frozen=True)
@@ -157,25 +140,25 @@ class NameCounts:
     with_sound: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class ContentCounts:
     """Counts from the content of every file.
 
     Attributes:
-        frames: frames of a recording.
+        frames: number of frames of every readable skeleton.
         bodies: recordings by the number of bodies that appear in them.
-        sound_s: length of the sound, in seconds.
+        sound_s: length of every readable sound, in seconds.
         sample_rates_hz: recordings by the rate of their sound.
         missing_skeletons: names of recordings without a body in any frame.
-        unreadable: what is wrong with files, one line each.
+        unreadable: defects of files, one line each.
     """
 
-    frames: Distribution | None
-    bodies: dict[int, int]
-    sound_s: Distribution | None
-    sample_rates_hz: dict[int, int]
-    missing_skeletons: tuple[str, ...]
-    unreadable: tuple[str, ...]
+    frames: list[int] = field(default_factory=list)
+    bodies: Counter[int] = field(default_factory=Counter)
+    sound_s: list[float] = field(default_factory=list)
+    sample_rates_hz: Counter[int] = field(default_factory=Counter)
+    missing_skeletons: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
 
 def count_names(refs: Sequence[RecordingRef]) -> NameCounts:
@@ -189,39 +172,27 @@ def count_names(refs: Sequence[RecordingRef]) -> NameCounts:
     )
 
 
-def count_contents(refs: tuple[RecordingRef, ...]) -> ContentCounts:
+def count_contents(refs: Sequence[RecordingRef]) -> ContentCounts:
     """Read every recording, one at a time; report a file that cannot be read instead of raising."""
-    frames: list[int] = []
-    seconds: list[float] = []
-    bodies: Counter[int] = Counter()
-    rates: Counter[int] = Counter()
-    missing: list[str] = []
-    unreadable: list[str] = []
+    counts = ContentCounts()
     for ref in track(refs, "reading", len(refs)):
         try:
-            length, people = READERS[ref.format][0](ref.skeleton_path)[1].shape[:2]
-            frames.append(length)
-            bodies[people] += 1
+            frames, bodies = READERS[ref.format][0](ref.skeleton_path)[1].shape[:2]
+            counts.frames.append(frames)
+            counts.bodies[bodies] += 1
         except MissingSkeletonError:
-            missing.append(ref.name)
+            counts.missing_skeletons.append(ref.name)
         except DataError as error:
-            unreadable.append(str(error))
+            counts.unreadable.append(str(error))
         if ref.audio_path is None:
             continue
         try:
             waveform, rate_hz = read_native(ref.audio_path)
-            seconds.append(len(waveform) / rate_hz)
-            rates[rate_hz] += 1
+            counts.sound_s.append(len(waveform) / rate_hz)
+            counts.sample_rates_hz[rate_hz] += 1
         except DataError as error:
-            unreadable.append(str(error))
-    return ContentCounts(
-        frames=Distribution.of(frames),
-        bodies=_sorted(bodies),
-        sound_s=Distribution.of(seconds),
-        sample_rates_hz=_sorted(rates),
-        missing_skeletons=tuple(missing),
-        unreadable=tuple(unreadable),
-    )
+            counts.unreadable.append(str(error))
+    return counts
 
 
 def to_document(catalogue: Catalogue, names: NameCounts, contents: ContentCounts | None) -> dict[str, Any]:
@@ -249,14 +220,23 @@ def to_document(catalogue: Catalogue, names: NameCounts, contents: ContentCounts
     }
     if contents is not None:
         document["contents"] = {
-            "frames": vars(contents.frames) if contents.frames else None,
-            "bodies": [{"bodies": n, "recordings": count} for n, count in contents.bodies.items()],
-            "sound_s": vars(contents.sound_s) if contents.sound_s else None,
-            "sample_rates_hz": [{"rate": rate, "recordings": n} for rate, n in contents.sample_rates_hz.items()],
-            "missing_skeletons": list(contents.missing_skeletons),
-            "unreadable": list(contents.unreadable),
+            "frames": _distribution(contents.frames),
+            "bodies": [{"bodies": n, "recordings": count} for n, count in _sorted(contents.bodies).items()],
+            "sound_s": _distribution(contents.sound_s),
+            "sample_rates_hz": [
+                {"rate": rate, "recordings": count} for rate, count in _sorted(contents.sample_rates_hz).items()
+            ],
+            "missing_skeletons": contents.missing_skeletons,
+            "unreadable": contents.unreadable,
         }
     return document
+
+
+def _distribution(numbers: Sequence[float]) -> dict[str, float] | None:
+    if not numbers:
+        return None
+    median = float(np.median(numbers))
+    return {"minimum": min(numbers), "median": median, "maximum": max(numbers), "total": sum(numbers)}
 
 
 def _sorted(counter: Counter[Any]) -> dict[Any, int]:
