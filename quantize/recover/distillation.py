@@ -21,7 +21,7 @@ from console.options import command_line
 from console.program import log
 from model.checkpoint import Checkpoint
 from model.evaluation import silent_audio
-from model.recogniser import Recogniser, Weights, build_recogniser
+from model.recogniser import Recogniser, Weights
 from model.settings import Augmentation, StageSettings
 from model.training import Trainer
 from preprocess.errors import DataError, UsageError
@@ -171,8 +171,8 @@ class FineTuning(Trainer):
 
     def __init__(self, recovery: Recovery, out: Path) -> None:
         settings = recovery.settings
-        student = built(recovery.student, dropout=settings.training.dropout)
-        teacher = built(recovery.teacher)
+        student = recovery.student.recogniser(dropout=settings.training.dropout)
+        teacher = recovery.teacher.recogniser()
         self._student, self._teacher = _backbones(student), _backbones(teacher)
         self._head, self._teacher_head = student.head, teacher.head
         self._fused = student.fused
@@ -228,13 +228,6 @@ def feature_distance(expected: tf.Tensor, features: tf.Tensor, kept: npt.NDArray
     """Squared distance from the expected features on the `kept` channels, relative to their power; [B, h, w, C]."""
     expected = tf.gather(expected, kept, axis=-1)
     return tf.reduce_sum(tf.square(features - expected)) / (tf.reduce_sum(tf.square(expected)) + 1e-6)
-
-
-def built(checkpoint: Checkpoint, *, dropout: float = 0.0) -> Recogniser:
-    """The recogniser of a checkpoint."""
-    recogniser = build_recogniser(checkpoint.config, dropout=dropout)
-    recogniser.set_weights(checkpoint.weights)
-    return recogniser
 
 
 def _backbones(recogniser: Recogniser) -> Any:

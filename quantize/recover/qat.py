@@ -30,7 +30,7 @@ from model.training import Trainer
 
 from ..prepare import Prepared
 from ..rounding import FakeQuant, Range, axes_within_channel
-from .distillation import Recovery, built
+from .distillation import Recovery
 
 _CUSTOM = {
     layer.__name__: layer
@@ -172,7 +172,7 @@ class QuantizationAwareTraining(Trainer):
 
     def __init__(self, recovery: Recovery, prepared: Prepared, out: Path) -> None:
         self._model, variables = quantization_aware(prepared)
-        self._teacher, self._distillation = built(recovery.teacher).fused, recovery.settings.distillation
+        self._teacher, self._distillation = recovery.teacher.recogniser().fused, recovery.settings.distillation
         self._original = recovery.student
         super().__init__(
             "qat",
