@@ -274,7 +274,7 @@ def test_init_writes_an_untrained_checkpoint(tmp_path, capsys):
             "--drop audio needs --stream fused",
         ),
         ("evaluate --data DATA --drop both", 2, "invalid choice: 'both'"),
-        ("evaluate --data DATA --checkpoint TINY", 4, "which the model does not know; its classes are"),
+        ("evaluate --data DATA --checkpoint TINY", 4, "not a class of the model"),
         ("init --out OUT", 2, "out; a checkpoint ends in .npz"),
     ],
 )
