@@ -1,1 +1,1 @@
-"""From a checkpoint to a verified artefact: TFLite or ONNX, float32 or INT8."""
+"""From a checkpoint to a verified artifact: TFLite or ONNX, float32 or INT8."""

@@ -175,7 +175,7 @@ def _separate_constants(model: Any) -> None:
         used.add(tensor.buffer)
 
 
-def read_tflite(path: Path) -> TfliteContents:
+def tflite_contents(path: Path) -> TfliteContents:
     """Reads every operator and tensor of all subgraphs."""
     operator_names = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
     type_names = {v: k for k, v in vars(schema.TensorType).items() if not k.startswith("_")}

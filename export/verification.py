@@ -17,7 +17,7 @@ from runtime.runners import RUNTIMES_OF_FORMAT, Runner, is_installed, open_model
 
 from . import tolerances
 from .plan import ModelChoice
-from .tflite_file import OUTPUT_NAME, read_tflite
+from .tflite_file import OUTPUT_NAME, tflite_contents
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _check_contract(path: Path, model: ModelChoice, spec: PreprocessSpec, runner
         if outputs != [(OUTPUT_NAME, dtype)]:
             failures.append(f"outputs in {name} are {outputs}, not {[(OUTPUT_NAME, dtype)]}")
     if dtype == "int8":
-        floats = read_tflite(path).float_tensors
+        floats = tflite_contents(path).float_tensors
         if model.recipe.integer_only and floats:
             failures.append(f"{len(floats)} tensors are floating-point, the first {floats[0]!r}")
         failures += _check_heatmap_scale(runners)

@@ -278,7 +278,7 @@ def is_full(compiled: Sequence[Compiled]) -> bool:
 
 
 def _report(compiled: Sequence[Compiled], out: Path, *, stand_in: bool) -> str:
-    lines = [compiled_table(compiled)]
+    lines = [chips_table(compiled)]
     if stand_in:
         lines.append(
             "TFLite was compiled with the libraries inside onnxruntime-qnn and a stand-in for libQnnLpai.so, to learn "
@@ -287,7 +287,7 @@ def _report(compiled: Sequence[Compiled], out: Path, *, stand_in: bool) -> str:
     return "\n".join([*lines, "", f"{'all' if is_full(compiled) else 'NOT all'} of it on the NPU: {out}"])
 
 
-def compiled_table(compiled: Sequence[Compiled]) -> str:
+def chips_table(compiled: Sequence[Compiled]) -> str:
     """Placement by chip and file; then the names of the operations on the CPU."""
     rows = [
         [

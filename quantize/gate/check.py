@@ -44,7 +44,7 @@ def check_command(options: argparse.Namespace) -> None:
         Artifact.open(options.int8[0], runtime=options.int8_runtime),
     )
     require_pair(*pair)
-    answers = ask_artifacts(dict(zip(("float", "int8"), pair, strict=True)), options)
+    answers = collect_answers(dict(zip(("float", "int8"), pair, strict=True)), options)
     result = apply_gate(answers, "int8", pair[1], limits, baseline)
     if options.junit:
         moment, duration_s = started.strftime("%Y-%m-%dT%H:%M:%S"), time.monotonic() - start_s
@@ -88,7 +88,9 @@ def require_pair(reference: Artifact, artifact: Artifact) -> None:
         )
 
 
-def ask_artifacts(artifacts: Mapping[Hashable, Artifact], options: argparse.Namespace, *, at_once: int = 1) -> Answers:
+def collect_answers(
+    artifacts: Mapping[Hashable, Artifact], options: argparse.Namespace, *, at_once: int = 1
+) -> Answers:
     """Answers of every artifact on the recordings that the options choose; `at_once` may compute at the same time.
 
     Raises:

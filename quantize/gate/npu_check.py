@@ -18,7 +18,7 @@ from runtime.npu.chips import SNAPDRAGONS
 from runtime.npu.emulator import require_emulator
 from runtime.runners import EMULATOR
 
-from .check import apply_gate, ask_artifacts, require_pair
+from .check import apply_gate, collect_answers, require_pair
 from .paired import PairedDrop, logits_drop
 from .rules import GateOptions, GateResult
 
@@ -99,7 +99,7 @@ def check_on_npu(options: argparse.Namespace, limits: GateOptions) -> None:
     for index, artifact in enumerate(artifacts):
         models["cpu", index] = artifact
         models["npu", index] = replace(artifact, runtime=EMULATOR, soc=options.soc)
-    answers = ask_artifacts(models, options, at_once=len(os.sched_getaffinity(0)))
+    answers = collect_answers(models, options, at_once=len(os.sched_getaffinity(0)))
     results = [_result(artifact, answers, index, limits) for index, artifact in enumerate(artifacts)]
     float_score = answers.score("float")
     if options.json:

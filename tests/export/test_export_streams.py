@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from export.__main__ import main
-from export.tflite_file import read_tflite
+from export.tflite_file import tflite_contents
 from recordings.reading import read_golden
 from runtime.artifact import Artifact
 
@@ -35,7 +35,7 @@ def test_a_single_stream_is_a_model_of_its_own(stream, file_format, tiny_recogni
     expected = training_form(tensors[manifest.inputs[0].name]).numpy()[0]
     assert np.square(artifact.load()(tensors) - expected).sum() < 0.05 * np.square(expected).sum()
     if file_format == "tflite":
-        assert read_tflite(artifact.path).float_tensors == ()
+        assert tflite_contents(artifact.path).float_tensors == ()
 
 
 @pytest.mark.parametrize("file_format", ["tflite", "onnx"])
@@ -46,7 +46,7 @@ def test_target_plain_is_the_converters_own_graph(file_format, tiny_options, tmp
     artifact = Artifact.open(out)
     assert artifact.manifest.target == "plain"
     if file_format == "tflite":
-        contents = read_tflite(artifact.path)
+        contents = tflite_contents(artifact.path)
         assert contents.float_tensors == ()
         assert contents.operators["DEPTHWISE_CONV_2D"] == BLOCKS
         assert contents.operators["SQUARED_DIFFERENCE"] > BLOCKS

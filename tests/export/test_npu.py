@@ -65,7 +65,7 @@ def model_files(tmp_path_factory, samples):
 
 
 def as_written(path: Path, samples: CalibrationSet) -> np.ndarray:
-    """Logits by ONNX Runtime without its integer kernels: every node on its own, in float between the roundings."""
+    """Logits by ONNX Runtime without its integer kernels: every node separately, in float between the roundings."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -148,7 +148,7 @@ def test_the_emulator_computes_as_the_file_is_written(model_files, samples, reci
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, recordings_folder):
-    """`export npu` in a process of its own, as a user has it: folder and document."""
+    """`export npu` in a separate process, as users run it: folder and document."""
     out = tmp_path_factory.mktemp("npu") / "out"
     words = ["npu", "--soc", "SM8650", "--require-full", "--qairt", "onnxruntime-qnn", "--data", recordings_folder]
     words += ["--calibration", "8", "--recordings", "8", "--out", out, "--json"]
@@ -197,7 +197,7 @@ def test_manifests_of_a_chip_s_artifacts(exported):
 
 def test_check_compares_reference_cpu_and_hexagon(exported, recordings_folder, capfd):
     out, _ = exported
-    # The reference may be any artefact; the TFLite file is there already.
+    # Any artifact can be the reference; the TFLite file exists already.
     words = ["check", "--float", str(out / "tflite"), "--int8", str(out / "onnx"), "--data", str(recordings_folder)]
     words += ["--recordings", "6", "--json", "--max-drop", "100", "--max-class-drop", "100"]
     code = quantize([*words, "--backend", "qnn-htp", "--min-cpu-agreement", "0.1"])

@@ -15,7 +15,7 @@ from console.strict_json import decode
 from export.__main__ import main
 from export.npu import compile as npu_compile
 from export.npu import litert as npu_litert
-from export.npu.compile import Compiled, Emulated, compiled_table, is_full
+from export.npu.compile import Compiled, Emulated, chips_table, is_full
 from preprocess.errors import DataError, MissingComponentError
 from quantize.__main__ import main as quantize
 from runtime.manifest import Manifest
@@ -97,7 +97,7 @@ def test_one_piece_and_nothing_on_the_cpu_is_all_of_it():
 
 
 def test_the_table_names_what_stays_on_the_cpu():
-    table = compiled_table([compiled(FULL, Emulated(3, 3, 26.54)), compiled(PART)])
+    table = chips_table([compiled(FULL, Emulated(3, 3, 26.54)), compiled(PART)])
     rows = [re.split(r"  +", line) for line in table.splitlines()]
     assert rows[2] == ["SM8650 (8 Gen 3), onnx", "186 of 186", "1", "SM8650, v75", "1.43 MB", "3 of 3, 26.5 dB"]
     assert rows[3][1:] == ["185 of 186", "2", "SM8650, v75", "1.43 MB", "not run"]
@@ -106,7 +106,7 @@ def test_the_table_names_what_stays_on_the_cpu():
 
 def test_a_long_list_of_nodes_is_counted():
     names = tuple(f"node{i} (Add)" for i in range(11))
-    table = compiled_table([compiled(Placement(1, 12, 1, names, {}))])
+    table = chips_table([compiled(Placement(1, 12, 1, names, {}))])
     assert table.endswith("node7 (Add) and 3 more")
 
 
