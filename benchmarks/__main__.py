@@ -47,7 +47,7 @@ def _add_preset(parser: Parser, help: str = "random weights of this size instead
 
 
 def _artifact_options(nargs: int | str, out: str, out_help: str = "result file") -> Any:
-    """Artifacts on recordings: the options of `benchmarks.studies.conditions.ask_artifacts`."""
+    """Artifacts on recordings: the options of `benchmarks.studies.conditions.ask_under_conditions`."""
 
     def add(parser: Parser) -> None:
         parser.add_argument("artifacts", nargs=nargs, metavar="[NAME=]DIR", help="folder that `python -m export` wrote")

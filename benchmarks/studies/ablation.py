@@ -19,7 +19,7 @@ from console.table import format_table
 from runtime.artifact import open_artifacts
 from runtime.metrics import Labels, Logits, Score, confusion_matrix, score
 
-from .conditions import CLEAN, Condition, ask_artifacts
+from .conditions import CLEAN, Condition, ask_under_conditions
 from .study import Study, score_of
 
 _FILLS = ("#56b4e9", "#e69f00", "#d9d9d9")
@@ -31,10 +31,10 @@ CONDITIONS = {
 
 
 def measure_ablation(options: argparse.Namespace) -> dict[str, Any]:
-    """Asks one artifact with both inputs and with each alone. Raises as `open_artifacts` and `ask_artifacts`."""
+    """Asks one artifact with both inputs and with each alone. Raises as `open_artifacts` and `ask_under_conditions`."""
     artifacts = open_artifacts(options.artifacts)
     (artifact,) = artifacts
-    answers, data = ask_artifacts(options, artifacts, tuple(CONDITIONS.values()), title="ablation")
+    answers, data = ask_under_conditions(options, artifacts, tuple(CONDITIONS.values()), title="ablation")
     return {
         **data,
         "artifact": artifact.to_dict(),

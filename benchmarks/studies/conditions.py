@@ -146,7 +146,7 @@ class ConditionBatch:
     tensors: Mapping[str, npt.NDArray[np.float32]]
 
 
-def ask_artifacts(
+def ask_under_conditions(
     options: argparse.Namespace, artifacts: Sequence[Artifact], conditions: Sequence[Condition], *, title: str
 ) -> tuple[Answers, dict[str, Any]]:
     """Asks every artifact about the recordings that the options choose, under every condition.

@@ -54,10 +54,10 @@ def measure_npu(options: argparse.Namespace) -> dict[str, Any]:
 
 def npu_text(document: dict[str, Any]) -> str:
     """The placement of every file, then float, CPU and emulator side by side."""
-    return f"{compiled_table(document)}\n\n{fidelity_table(document)}"
+    return f"{npu_placement_table(document)}\n\n{fidelity_table(document)}"
 
 
-def compiled_table(document: dict[str, Any]) -> str:
+def npu_placement_table(document: dict[str, Any]) -> str:
     """By recipe and chip: operations on the NPU, pieces, the chip that the binary names, its size."""
     rows, stand_in = [], False
     for recipe, export in document["exports"].items():

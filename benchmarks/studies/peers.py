@@ -27,7 +27,7 @@ from runtime.runners import open_model
 
 from ..measure.latency import PACKAGES
 from ..measure.statistics import ratio_of_medians, summarize
-from .conditions import CLEAN, ask_artifacts
+from .conditions import CLEAN, ask_under_conditions
 from .study import Study, claim_folder, score_of, timed
 from .table1 import CALIBRATION, DEMO, RECORDINGS
 
@@ -49,11 +49,11 @@ def measure_peers(options: argparse.Namespace) -> dict[str, Any]:
     """Makes the artifacts, compares their answers and their times.
 
     Raises:
-        UsageError, DataError, MissingComponentError: as `open_artifacts`, `ask_artifacts` and `timed`.
+        UsageError, DataError, MissingComponentError: as `open_artifacts`, `ask_under_conditions` and `timed`.
     """
     folders, failed = _make(options)
     artifacts = open_artifacts([f"{name}={folder}" for name, folder in folders.items()])
-    answers, data = ask_artifacts(options, artifacts, [CLEAN], title="peers")
+    answers, data = ask_under_conditions(options, artifacts, [CLEAN], title="peers")
     record = timed(artifacts, options, packages=(*PACKAGES, "tensorflow", "tf2onnx", "ai-edge-quantizer"))
     rows = []
     for artifact, measurement in zip(artifacts, record.measurements, strict=True):

@@ -16,7 +16,7 @@ from console.table import format_table
 from runtime.answers import Answers
 from runtime.artifact import open_artifacts
 
-from .conditions import ALL_CONDITIONS, CLEAN, KINDS, Condition, ask_artifacts
+from .conditions import ALL_CONDITIONS, CLEAN, KINDS, Condition, ask_under_conditions
 from .study import Study, score_of
 
 _DODGE = 0.14  # between the markers of two artifacts, in steps of the axis
@@ -31,9 +31,9 @@ _FAILURES = ("clean", "no skeleton", "no sound")
 
 
 def measure_robustness(options: argparse.Namespace) -> dict[str, Any]:
-    """Asks every artifact under every condition. Raises as `open_artifacts` and `ask_artifacts`."""
+    """Asks every artifact under every condition. Raises as `open_artifacts` and `ask_under_conditions`."""
     artifacts = open_artifacts(options.artifacts)
-    answers, data = ask_artifacts(options, artifacts, ALL_CONDITIONS, title="robustness")
+    answers, data = ask_under_conditions(options, artifacts, ALL_CONDITIONS, title="robustness")
     return {
         **data,
         "classes": len(artifacts[0].manifest.codes),

@@ -15,16 +15,16 @@ from runtime.artifact import open_artifacts
 from runtime.manifest import Manifest
 from runtime.paper import PAPER_DATA_SETS, PAPER_TABLE_2
 
-from .conditions import CLEAN, ask_artifacts
+from .conditions import CLEAN, ask_under_conditions
 from .study import Study, score_of
 
 _NOTE = "The recordings are not the paper's: rows compare with each other, not with the columns of the paper."
 
 
 def measure_table2(options: argparse.Namespace) -> dict[str, Any]:
-    """Asks every artifact. Raises as `open_artifacts` and `ask_artifacts`."""
+    """Asks every artifact. Raises as `open_artifacts` and `ask_under_conditions`."""
     artifacts = open_artifacts(options.artifacts)
-    answers, data = ask_artifacts(options, artifacts, [CLEAN], title="table 2")
+    answers, data = ask_under_conditions(options, artifacts, [CLEAN], title="table 2")
     rows = [
         {
             **artifact.to_dict(),

@@ -110,7 +110,7 @@ def test_tables():
         "fidelity": {"float": side(4), "soc": "SM8650", "recordings": 4, "models": [compared("static_wi8_ai8")]},
         "random_weights": False,
     }
-    placed = rows(npu.compiled_table(document))
+    placed = rows(npu.npu_placement_table(document))
     assert placed[2] == ["static_wi8_ai8, ONNX", "SM8475", "186 of 186", "1", "SM8475, v68", "1.43 MB"]
     assert placed[3][0] == "static_wi8_ai8, TFLite"
     assert "stand-in for libQnnLpai.so" in placed[4][0]

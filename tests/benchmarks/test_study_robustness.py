@@ -14,7 +14,7 @@ from kit.tiny_artifact import write_onnx
 
 from benchmarks.__main__ import build_parser, main
 from benchmarks.studies.ablation import per_class
-from benchmarks.studies.conditions import ALL_CONDITIONS, CLEAN, KINDS, Condition, ask_artifacts
+from benchmarks.studies.conditions import ALL_CONDITIONS, CLEAN, KINDS, Condition, ask_under_conditions
 from benchmarks.studies.robustness import condition_entries, draw_robustness, robustness_table
 from preprocess.errors import DataError
 from preprocess.heatmaps import skeleton_to_heatmaps
@@ -59,7 +59,7 @@ def few(recordings_folder, tmp_path_factory):
 def asked(artifacts, data, conditions=ALL_CONDITIONS, *more):
     words = ["robustness", *artifacts, "--data", data, "--seed", SEED, "--workers", 0, *more]
     options = build_parser().parse_args(list(map(str, words)))
-    return ask_artifacts(options, open_artifacts(options.artifacts), conditions, title="test")
+    return ask_under_conditions(options, open_artifacts(options.artifacts), conditions, title="test")
 
 
 def test_the_conditions_are_those_of_the_study():
