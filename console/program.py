@@ -84,21 +84,10 @@ def _handler(name: str) -> Callable[[argparse.Namespace], None]:
     return run
 
 
-def make_parser(package: str, description: str) -> argparse.ArgumentParser:
-    """The parser of `python -m <package>`; sub-commands set `handler` to a function of the parsed options."""
-    return _Parser(prog=f"python -m {package}", description=description)
-
-
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """`--json` and `--debug`, which every command has."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-
-
-def finish_command(parser: argparse.ArgumentParser, module: str, function: str) -> None:
-    """Options of every command, and a handler that loads its module when it runs."""
-    add_common_options(parser)
-    parser.set_defaults(handler=lambda options: getattr(import_module(module), function)(options))
 
 
 def run_program(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
