@@ -18,7 +18,7 @@ from console.options import (
     share,
 )
 from console.program import Command, make_program, run_as_main, run_program
-from runtime.npu.chips import CURRENT, SNAPDRAGONS
+from runtime.npu import CURRENT, SNAPDRAGONS
 
 from .measure.commands import COMPARE, LATENCY
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes as c
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,14 +43,7 @@ class Sizes(c.Structure):
     )
 
 
-class Window(c.Structure):
-    """har_stream_window."""
-
-    _fields_ = tuple(
-        (name, c.c_int64) for name in ("frames", "first_index", "last_index", "first_sample", "end_sample")
-    )
-
-
+_WINDOW = ("frames", "first_index", "last_index", "first_sample", "end_sample")  # har_stream_window, int64 each
 _P, _I32, _I64, _SIZE, _TEXT = c.c_void_p, c.c_int32, c.c_int64, c.c_size_t, c.c_char_p
 _FLOATS = np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")
 _OUT = (c.c_int, np.ctypeslib.ndpointer(flags=("C_CONTIGUOUS", "WRITEABLE")), _SIZE)
@@ -70,7 +64,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "har_stream_reset": (c.c_int, (_P,)),
     "har_stream_push_frame": (c.c_int, (_P, _I64, _FLOATS, _FLOATS, _I32)),
     "har_stream_push_audio": (c.c_int, (_P, _FLOATS, _I64, _I32)),
-    "har_stream_get_window": (c.c_int, (_P, c.POINTER(Window))),
+    "har_stream_get_window": (c.c_int, (_P, c.POINTER(c.c_int64 * len(_WINDOW)))),
     "har_stream_heatmaps": (c.c_int, (_P, *_OUT, *_NOTES)),
     "har_stream_logmel": (c.c_int, (_P, *_OUT)),
 }
@@ -167,10 +161,11 @@ class HarStream:
     def reset(self) -> None:
         self._check(self._functions.har_stream_reset(self._stream))
 
-    def window(self) -> Window:
-        window = Window()
-        self._check(self._functions.har_stream_get_window(self._stream, c.byref(window)))
-        return window
+    def window(self) -> SimpleNamespace:
+        """The fields of har_stream_window."""
+        numbers = (c.c_int64 * len(_WINDOW))()
+        self._check(self._functions.har_stream_get_window(self._stream, c.byref(numbers)))
+        return SimpleNamespace(**dict(zip(_WINDOW, numbers, strict=True)))
 
     def heatmaps(self, out: Array) -> Array:
         notes = c.c_uint32()
@@ -207,10 +202,9 @@ def manifest_text(spec: PreprocessSpec, inputs: tuple[TensorInfo, ...]) -> str:
     """A manifest of which only the specification and the inputs matter."""
     from .manifest import Manifest
 
-    fields: dict[str, Any] = {"format": "tflite", "model_file": "model.tflite", "size_bytes": 0}
-    fields |= dict.fromkeys(("name", "sha256", "preset", "recipe", "target", "command"), "")
-    fields |= dict.fromkeys(("labels", "outputs", "golden"), ()) | dict.fromkeys(
-        ("calibration", "search", "measurement")
-    )
-    fields |= {name: {} for name in ("cost", "verification", "checkpoint", "versions")}
+    texts = dict.fromkeys(("name", "model_file", "sha256", "preset", "recipe", "target", "command"), "")
+    objects: dict[str, Any] = {name: {} for name in ("cost", "verification", "checkpoint", "versions")}
+    nothing = dict.fromkeys(("calibration", "search", "measurement"))
+    lists: dict[str, Any] = dict.fromkeys(("labels", "outputs", "golden"), ())
+    fields = {"format": "tflite", "size_bytes": 0, **texts, **objects, **nothing, **lists}
     return Manifest(preprocess=spec.to_dict(), inputs=inputs, **fields).to_json()

@@ -21,9 +21,10 @@ from console.child import Server
 from preprocess.errors import DataError, MissingComponentError
 
 from .manifest import TensorInfo
+from .npu import npu_session
 
 Array = npt.NDArray[Any]
-EMULATOR = "qnn-htp"  # of Snapdragon's NPU, see `runtime.npu.emulator`
+EMULATOR = "qnn-htp"  # of Snapdragon's NPU, see `runtime.npu`
 RUNTIMES = {
     "litert": "ai_edge_litert",
     "tflite-runtime": "tflite_runtime",
@@ -82,9 +83,9 @@ def open_here(
     if weight_cache:
         return MappedRunner(path, threads=threads, weight_cache=weight_cache)
     if runtime == "onnxruntime":
-        return OnnxRunner(path, threads=threads)
+        return OnnxRunner(_cpu_session(path, threads))
     if runtime == EMULATOR:
-        return NpuRunner(path, soc)
+        return OnnxRunner(npu_session(path, soc))
     return TfliteRunner(path, runtime, threads=threads)
 
 
@@ -175,7 +176,7 @@ class MappedRunner(LocalRunner):
         return dequantize(stored.reshape(info.shape)[0], info)
 
 
-class OnnxSessionRunner(LocalRunner):
+class OnnxRunner(LocalRunner):
     """A session of ONNX Runtime on any execution provider."""
 
     def __init__(self, session: Any) -> None:
@@ -196,35 +197,19 @@ class OnnxSessionRunner(LocalRunner):
         return logits
 
 
-class OnnxRunner(OnnxSessionRunner):
-    """An ONNX file in ONNX Runtime on the CPU."""
+def _cpu_session(path: Path, threads: int) -> Any:
+    """A session of ONNX Runtime on the CPU. Raises ValueError when the file does not load."""
+    import onnxruntime as ort
 
-    def __init__(self, path: Path, *, threads: int) -> None:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Otherwise its threads spin for about 30 ms after every inference and block cores that other processes need.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions have no other base in common
-            raise ValueError(str(error)) from error
-        super().__init__(session)
-
-
-class NpuRunner(OnnxSessionRunner):
-    """An ONNX file in the emulator of Snapdragon's NPU, all of it: a node that only the CPU can run is an error.
-
-    The arithmetic differs a little from chip to chip. A compiled file has its own chip (`soc` None); for any other
-    file `soc` is a name in `runtime.npu.chips.SNAPDRAGONS`.
-    """
-
-    def __init__(self, path: Path, soc: str | None) -> None:
-        from .npu.emulator import npu_session
-
-        super().__init__(npu_session(path, soc))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Otherwise its threads spin for about 30 ms after every inference and block cores that other processes need.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no other base in common
+        raise ValueError(str(error)) from error
 
 
 class IsolatedRunner:
@@ -275,15 +260,10 @@ def _quantization(path: Path) -> list[tuple[float, int]]:
 
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
-        scales = [_scale(graph.Tensors(i).Quantization()) for i in range(graph.TensorsLength())]
-        del graph  # it refers to the mapping
+        stored = [graph.Tensors(i).Quantization() for i in range(graph.TensorsLength())]
+        scales = [(q.Scale(0), q.ZeroPoint(0)) if q and q.ScaleLength() else (0.0, 0) for q in stored]
+        del graph, stored  # they refer to the mapping
     return scales
-
-
-def _scale(quantization: Any) -> tuple[float, int]:
-    if quantization is None or not quantization.ScaleLength():
-        return 0.0, 0
-    return quantization.Scale(0), quantization.ZeroPoint(0)
 
 
 def _tflite_tensor(detail: dict[str, Any]) -> TensorInfo:

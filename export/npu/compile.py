@@ -23,9 +23,7 @@ from recordings.reading import read_golden
 from recordings.sources import DataSource
 from runtime.manifest import MANIFEST_NAME, Manifest, file_sha256, read_artifact
 from runtime.metrics import agreement, require_finite, snr_db
-from runtime.npu.chips import CURRENT, SNAPDRAGONS
-from runtime.npu.context_binary import CompiledFor, check_chip
-from runtime.npu.emulator import Placement, compile_context, require_emulator
+from runtime.npu import CURRENT, SNAPDRAGONS, Placement, check_chip, compile_context, require_emulator
 from runtime.runners import EMULATOR, open_model
 
 from .. import tolerances
@@ -65,7 +63,7 @@ class Compiled:
         soc: the chip.
         file_format: `onnx` or `tflite`.
         size_bytes: of the compiled file.
-        compiled_for: the chip that the binary states.
+        arch: version of Hexagon whose instructions the binary uses.
         placement: operations on the NPU and on the CPU.
         emulated: None where no emulator runs the file.
         failures: tolerances that were missed.
@@ -74,7 +72,7 @@ class Compiled:
     soc: str
     file_format: str
     size_bytes: int
-    compiled_for: CompiledFor
+    arch: int
     placement: Placement
     emulated: Emulated | None
     failures: tuple[str, ...]
@@ -90,7 +88,7 @@ class Compiled:
             "format": self.file_format,
             "artifact": self.folder,
             "size_bytes": self.size_bytes,
-            "compiled_for": asdict(self.compiled_for),
+            "compiled_for": {"soc": self.soc, "arch": self.arch},
             "placement": self.placement.to_dict(),
             "emulator": asdict(self.emulated) if self.emulated else None,
             "failures": list(self.failures),
@@ -213,7 +211,7 @@ def compile_artifact(source: Path, folder: Path, soc: str, *, libraries: Qairt |
         placement = compile_tflite(model, out, soc, libraries)
         if libraries.stand_in:
             compiler["note"] = _STAND_IN
-    binary = check_chip(out.read_bytes(), soc, chip)
+    arch = check_chip(out.read_bytes(), soc)
     shutil.copytree(source / "golden", folder / "golden")
     emulated: Emulated | None = None
     failures: tuple[str, ...] = ()
@@ -224,7 +222,7 @@ def compile_artifact(source: Path, folder: Path, soc: str, *, libraries: Qairt |
                 f"{folder.name}: logits' SNR against the CPU is {emulated.snr_db:.1f} dB, less than "
                 f"{tolerances.NPU_MIN_SNR_DB:g} dB",
             )
-    compiled = Compiled(soc, manifest.format, out.stat().st_size, binary, placement, emulated, failures)
+    compiled = Compiled(soc, manifest.format, out.stat().st_size, arch, placement, emulated, failures)
     described = replace(
         manifest,
         name=f"{manifest.name}-{soc}",
@@ -245,7 +243,7 @@ def compile_artifact(source: Path, folder: Path, soc: str, *, libraries: Qairt |
         npu={
             "soc": soc,
             "name": chip.name,
-            **asdict(binary),
+            "arch": arch,
             "compiler": compiler,
             "placement": placement.to_dict(),
         },
@@ -294,7 +292,7 @@ def chips_table(compiled: Sequence[Compiled]) -> str:
             f"{artifact.soc} ({SNAPDRAGONS[artifact.soc].name}), {artifact.file_format}",
             f"{artifact.placement.npu_ops} of {artifact.placement.total_ops}",
             str(artifact.placement.partitions),
-            str(artifact.compiled_for),
+            f"{artifact.soc}, v{artifact.arch}",
             f"{artifact.size_bytes / 1e6:.2f} MB",
             str(artifact.emulated or "not run"),
         ]

@@ -20,7 +20,7 @@ from typing import Any
 
 from console.environment import changed_environment
 from preprocess.errors import DataError, MissingComponentError, UsageError
-from runtime.npu.emulator import Placement
+from runtime.npu import Placement
 
 _SDK = "ai_edge_litert_sdk_qualcomm"
 # Libraries that the compiler's plug-in is linked with or opens.

@@ -23,8 +23,7 @@ from recordings.sources import DataSource
 from runtime.answers import Answers, ask, one_by_one
 from runtime.artifact import Artifact, require_same_question
 from runtime.metrics import Score, require_finite
-from runtime.npu.chips import SNAPDRAGONS
-from runtime.npu.emulator import require_emulator
+from runtime.npu import SNAPDRAGONS, require_emulator
 from runtime.runners import EMULATOR
 
 from .baseline import Baseline, Provenance, make_baseline, read_baseline, write_baseline

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from console.options import Parser, add_count, add_recordings, points, share
-from runtime.npu.chips import SNAPDRAGONS
+from runtime.npu import SNAPDRAGONS
 
 _LIMITS = {
     "--max-drop": (1.0, "accuracy that may be lost"),

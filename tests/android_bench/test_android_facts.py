@@ -30,7 +30,7 @@ from android_bench.device.watch import (
     zone_celsius,
 )
 from preprocess.errors import DataError
-from runtime.npu.chips import SNAPDRAGONS, snapdragon, soc_name
+from runtime.npu import SNAPDRAGONS, snapdragon, soc_name
 
 THERMAL = (Path(__file__).parents[1] / "data/dumpsys_thermalservice.txt").read_text()
 LISTED = """* daemon not running; starting now at tcp:5037

@@ -121,7 +121,7 @@ def test_a_reset_stream_behaves_like_a_new_one() -> None:
     stream.push_audio(rng.normal(0, 1, 777))
     stream.push_frame(5, rng.normal(0, 1, (1, 25, 3)), np.ones((1, 25)))
     stream.reset()
-    assert [getattr(stream.window(), name) for name, _ in stream.window()._fields_] == [0, -1, -1, 0, 0]
+    assert [*vars(stream.window()).values()] == [0, -1, -1, 0, 0]
     with pytest.raises(HarError, match="the stream has no frame yet; push one") as error:
         stream.heatmaps()
     assert error.value.status == BAD_DATA

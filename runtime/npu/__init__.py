@@ -1,1 +1,0 @@
-"""Snapdragon's NPU: its chips, compiled files and emulator."""
