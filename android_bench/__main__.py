@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.measure.commands import COMPARE
+from benchmarks.__main__ import COMPARE
 from console.options import checked
 from console.program import Command, make_program, run_as_main, run_program
 

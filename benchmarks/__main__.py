@@ -13,14 +13,14 @@ from console.options import (
     add_recordings,
     add_settings,
     add_timing,
+    checked,
     positive,
+    rounds,
     seed,
     share,
 )
 from console.program import Command, make_program, run_as_main, run_program
 from runtime.npu import CURRENT, SNAPDRAGONS
-
-from .measure.commands import COMPARE, LATENCY
 
 Parser = argparse.ArgumentParser
 _RESULTS = Path(__file__).parent / "results"
@@ -59,7 +59,7 @@ def _artifact_options(nargs: int | str, out: str, out_help: str = "result file")
 
 
 def _variant_options(parser: Parser) -> None:
-    """The options of `benchmarks.studies.table1.make_artifacts`, and of the timing."""
+    """The options of `benchmarks.studies.paper_tables.make_artifacts`, and of the timing."""
     add_checkpoint(parser)
     parser.add_argument("--pruned", type=Path, metavar="FILE", help="the same, pruned (default: pruned here to half)")
     _add_preset(parser, "random weights of this size, for cost alone")
@@ -166,11 +166,71 @@ def _readme_options(parser: Parser) -> None:
     parser.add_argument("--check", action="store_true", help="only compare; exit code 1 when they differ")
 
 
+def _slowdown(text: str) -> float:
+    """Argument type: a factor, 1 or more."""
+    return checked(text, float, lambda value: value >= 1, "1 or more; 1.1 allows 10 % more time")
+
+
+def _noise(text: str) -> float:
+    """Argument type: a share, 0 or more and below 1."""
+    return checked(text, float, lambda value: 0 <= value < 1, "a share, 0 or more and below 1")
+
+
+def _latency_options(parser: Parser) -> None:
+    parser.add_argument(
+        "artifacts", nargs="+", metavar="[NAME=]DIR", help="folders that `python -m export` wrote, with a name or not"
+    )
+    parser.add_argument(
+        "--runtime",
+        nargs="+",
+        choices=("litert", "tflite-runtime", "onnxruntime"),
+        metavar="NAME",
+        help="litert, tflite-runtime, onnxruntime: those that can read the file (default: its first)",
+    )
+    parser.add_argument("--threads", type=positive, nargs="+", default=[1], metavar="N", help="threads (default 1)")
+    parser.add_argument("--rounds", type=rounds, default=50, metavar="N", help="timed rounds, 10 or more (default 50)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="recordings to feed (default: the golden ones of the first artifact)"
+    )
+    parser.add_argument(
+        "--recordings", type=positive, default=10, metavar="N", help="recordings of --data (default 10)"
+    )
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of order and choice (default 0)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the record there, for `compare`")
+
+
+def _compare_options(parser: Parser) -> None:
+    parser.add_argument("before", type=Path, metavar="BEFORE", help="record that `--out` wrote")
+    parser.add_argument("after", type=Path, metavar="AFTER", help="another, of another commit")
+    parser.add_argument(
+        "--max-slowdown",
+        type=_slowdown,
+        metavar="X",
+        help="exit code 1 when a subject takes, with 95 %% confidence, more than X times as long; 1.1 allows 10 %%",
+    )
+    parser.add_argument(
+        "--noise",
+        type=_noise,
+        default=0.05,
+        metavar="X",
+        help="relative difference between two runs of one file on this machine (default 0.05)",
+    )
+
+
+COMPARE = Command(
+    "compare",
+    "what changed between two records",
+    "benchmarks.measure.compare:compare_command",
+    _compare_options,
+    "Compare two records of one machine or device, subject by subject.",
+)
+
+
 COMMANDS = (
     Command(
         "table1",
         "cost, size, memory and latency of all streams and precisions beside the paper's Table 1",
-        "benchmarks.studies.table1:STUDY",
+        "benchmarks.studies.paper_tables:TABLE_1",
         _table1_options,
         "Export every stream in float32, INT8 and pruned INT8, measure them in turn, and show them beside the paper's "
         "Table 1.",
@@ -178,54 +238,54 @@ COMMANDS = (
     Command(
         "table2",
         "accuracy of single streams and of the fused model beside the paper's Table 2",
-        "benchmarks.studies.table2:STUDY",
+        "benchmarks.studies.paper_tables:TABLE_2",
         _artifact_options("+", "table2.json"),
         "Run artifacts of single streams and of the fused model on the same recordings.",
     ),
     Command(
         "ablation",
         "accuracy of every class with both inputs, without sound and without skeleton",
-        "benchmarks.studies.ablation:STUDY",
+        "benchmarks.studies.robustness:ABLATION",
         _artifact_options(1, "ablation.json", "result file; plots go beside it"),
         "Run an artifact with both inputs and with each sensor failing; confusion matrices are drawn.",
     ),
     Command(
         "robustness",
         "accuracy under noise, reverberation, lost joints, bad timing and failing sensors",
-        "benchmarks.studies.robustness:STUDY",
+        "benchmarks.studies.robustness:ROBUSTNESS",
         _artifact_options("+", "robustness.json", "result file; a plot goes beside it"),
         "Run artifacts on the same recordings, clean and corrupted in known ways; the others against the first.",
     ),
     Command(
         "peers",
         "our files against those of others' tools from the same network",
-        "benchmarks.studies.peers:STUDY",
+        "benchmarks.studies.peers:PEERS",
         _peers_options,
         "Export the same checkpoint with others' tools and compare accuracy, time, size and memory.",
     ),
     Command(
         "accuracy",
         "accuracy of a checkpoint and of the artifacts made from it, and the noise of INT8",
-        "benchmarks.studies.accuracy:STUDY",
+        "benchmarks.studies.accuracy:ACCURACY",
         _accuracy_options,
     ),
     Command(
         "pruning",
         "accuracy, size and latency for several shares of MACs left by pruning",
-        "benchmarks.studies.pruning:STUDY",
+        "benchmarks.studies.pruning:PRUNING",
         _pruning_options,
         "Prune, train and export at several budgets, and compare. A killed run continues in its --folder.",
     ),
     Command(
         "npu",
         "placement and arithmetic on Snapdragon's NPU, by compiler and emulator",
-        "benchmarks.studies.npu:STUDY",
+        "benchmarks.studies.accuracy:NPU",
         _npu_options,
     ),
     Command(
         "preprocessing",
         "time of the preprocessing in NumPy, C++ and librosa on one thread",
-        "benchmarks.studies.preprocessing:STUDY",
+        "benchmarks.studies.preprocessing:PREPROCESSING",
         _preprocessing_options,
     ),
     Command(
@@ -247,7 +307,13 @@ COMMANDS = (
         "benchmarks.report.readme:readme_command",
         _readme_options,
     ),
-    LATENCY,
+    Command(
+        "latency",
+        "latency and memory of artifacts side by side",
+        "benchmarks.measure.latency:latency_command",
+        _latency_options,
+        "Time artifacts in turn, each in its own process, and measure their memory.",
+    ),
     COMPARE,
 )
 

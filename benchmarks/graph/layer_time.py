@@ -110,7 +110,7 @@ def _profile_onnxruntime(path: Path, threads: int, runs: int) -> list[LayerTime]
     import numpy as np
     import onnxruntime as ort
 
-    from .onnx_graph import node_names
+    from .file_cost import node_names
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1

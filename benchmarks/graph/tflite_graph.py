@@ -11,9 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocess.errors import DataError
-from runtime.blocks import plain_name
-
-from .layer_rules import GraphLayer, Operation
 
 _BITS = {
     **dict.fromkeys(("FLOAT64", "INT64", "UINT64", "COMPLEX64"), 64),
@@ -22,7 +19,6 @@ _BITS = {
     **dict.fromkeys(("INT8", "UINT8", "BOOL"), 8),
     "INT4": 4,
 }
-_UNCOUNTED = ("TRANSPOSE_CONV", "CONV_3D", "CONV_3D_TRANSPOSE", "LSTM", "RNN", "SVDF", "WHILE", "IF", "CUSTOM")
 
 
 @dataclass(frozen=True)
@@ -93,14 +89,13 @@ def read_tflite_graph(path: Path) -> TfliteFile:
     def read_operator(operator: Any) -> TfliteOperator:
         code = model.OperatorCodes(operator.OpcodeIndex())
         op = operators[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-        options = schema.BatchMatMulOptions()
+        transposed = False
         if op == "BATCH_MATMUL":
-            table = operator.BuiltinOptions()
+            options, table = schema.BatchMatMulOptions(), operator.BuiltinOptions()
             options.Init(table.Bytes, table.Pos)
+            transposed = bool(options.AdjX())
         inputs = tuple(operator.Inputs(i) for i in range(operator.InputsLength()))
-        return TfliteOperator(
-            op, inputs, _indices(operator.OutputsAsNumpy()), op == "BATCH_MATMUL" and bool(options.AdjX())
-        )
+        return TfliteOperator(op, inputs, _indices(operator.OutputsAsNumpy()), transposed)
 
     return TfliteFile(
         tuple(read_tensor(graph.Tensors(i)) for i in range(graph.TensorsLength())),
@@ -114,47 +109,13 @@ def _indices(values: Any) -> tuple[int, ...]:
     return tuple(int(value) for value in np.atleast_1d(values))
 
 
-def tflite_layers(file: TfliteFile) -> list[GraphLayer]:
-    """Every operator except those that only unpack a constant, in the order of execution.
-
-    Raises:
-        DataError: the cost of an operator is unknoperator.
-    """
-    constants = _constants(file)
-    return [_layer(file, operator, constants) for operator in file.operators if operator.outputs[0] not in constants]
-
-
-def _constants(file: TfliteFile) -> dict[int, TfliteTensor]:
+def constants_of(file: TfliteFile) -> dict[int, TfliteTensor]:
     """Constants by index, including those that a DEQUANTIZE unpacks."""
     constants = {index: tensor for index, tensor in enumerate(file.tensors) if tensor.values is not None}
     for operator in file.operators:
         if operator.op == "DEQUANTIZE" and operator.inputs[0] in constants:
             constants[operator.outputs[0]] = constants[operator.inputs[0]]
     return constants
-
-
-def _layer(file: TfliteFile, operator: TfliteOperator, constants: dict[int, TfliteTensor]) -> GraphLayer:
-    tensors = file.tensors
-    if operator.op in _UNCOUNTED or operator.op.endswith(("_LSTM", "_RNN")):
-        raise DataError(f"multiply-accumulates of {operator.op} ({tensors[operator.outputs[0]].name}) are unknown")
-    out = tensors[operator.outputs[0]]
-    operation = Operation(plain_name(out.name), operator.op, out.shape, sum(tensors[i].bytes for i in operator.outputs))
-    operands = [constants.get(index) for index in operator.inputs]
-    if operator.op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"):
-        first, second = (tensors[index].shape for index in operator.inputs[:2])
-        if not operands[1]:
-            return operation.product(first[-2] if operator.transposed else first[-1])
-        bias = operands[2] if len(operands) > 2 else None
-        return operation.weighted(
-            second,
-            out.shape[-1],
-            bias=prod(bias.shape) if bias else 0,
-            zero_bias=bias is not None and bias.values is not None and not bias.values.any(),
-            depthwise=operator.op == "DEPTHWISE_CONV_2D",
-        )
-    if operator.op in ("ADD", "SUB", "MUL", "DIV"):
-        return operation.elementwise([tensor.shape for tensor in operands if tensor])
-    return operation.layer()
 
 
 def peak_bytes(file: TfliteFile) -> int:
@@ -164,7 +125,7 @@ def peak_bytes(file: TfliteFile) -> int:
     outputs to the end. Computed, not measured: a lower bound for planners with a separate place for each activation,
     which round sizes up, leave gaps and add scratch memory. A planner that overwrites inputs may need less.
     """
-    constants = _constants(file)
+    constants = constants_of(file)
     end = len(file.operators) - 1
     first = dict.fromkeys(file.inputs, 0)
     last = dict.fromkeys(file.inputs, 0)

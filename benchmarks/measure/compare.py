@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from console.program import show, show_json, warn
 from console.table import format_table
@@ -36,13 +36,8 @@ class PartChange:
     doubts: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Change:
-    """Change of one subject."""
-
-    before: Measurement
-    after: Measurement
-    parts: tuple[PartChange, ...]
+# The measurements of one subject, before and after, and its parts.
+Change: TypeAlias = tuple[Measurement, Measurement, tuple[PartChange, ...]]
 
 
 def compare_command(options: argparse.Namespace) -> None:
@@ -92,17 +87,16 @@ def compare_command(options: argparse.Namespace) -> None:
 
 
 def _require_same_machine(before: Record, after: Record, before_path: Path, after_path: Path) -> None:
-    old, new = _identity(before), _identity(after)
+    old, new = (
+        {**asdict(record.environment.machine), "device": record.device.model if record.device else None}
+        for record in (before, after)
+    )
     for name, value in old.items():
         if value != new[name]:
             raise DataError(
                 f"the machines differ: {name} is {value!r} in {before_path} and {new[name]!r} in {after_path}; "
                 "measure both on one machine"
             )
-
-
-def _identity(record: Record) -> dict[str, Any]:
-    return {**asdict(record.environment.machine), "device": record.device.model if record.device else None}
 
 
 def compare(before: Record, after: Record, *, noise: float) -> tuple[Change, ...]:
@@ -122,7 +116,7 @@ def compare(before: Record, after: Record, *, noise: float) -> tuple[Change, ...
     common = [key for key in new if key in old]
     if not common:
         raise DataError("the records have no subject in common (name, stream, recipe, runtime and threads all count)")
-    return tuple(Change(old[key], new[key], _parts(old[key], new[key], noise)) for key in common)
+    return tuple((old[key], new[key], _parts(old[key], new[key], noise)) for key in common)
 
 
 def _labels_only_in(record: Record, other: Record) -> list[str]:
@@ -142,60 +136,47 @@ def _by_key(record: Record) -> dict[tuple[str | int | None, ...], Measurement]:
 
 
 def _parts(before: Measurement, after: Measurement, noise: float) -> tuple[PartChange, ...]:
-    against = [
-        f"{name}, {reason}"
-        for name, measurement in (("before", before), ("after", after))
-        for reason in (measurement.device_run.reasons_against if measurement.device_run else ())
-    ]
-    pairs = {
-        "preprocessing": (before.preprocessing, after.preprocessing),
-        "inference": (before.inference, after.inference),
-    }
-    return tuple(_change(part, old, new, noise, against) for part, (old, new) in pairs.items() if old and new)
+    parts = []
+    for part in ("preprocessing", "inference"):
+        old, new = getattr(before, part), getattr(after, part)
+        if old and new:
+            ratio = ratio_of_medians(new.samples_ms, old.samples_ms, paired=False)
+            summaries = summarize(old.samples_ms), summarize(new.samples_ms)
+            doubts = (*_doubts("before", before, old), *_doubts("after", after, new))
+            parts.append(PartChange(part, *summaries, ratio, judge_ratio(ratio, noise=noise), doubts))
+    return tuple(parts)
 
 
-def _change(part: str, before: Timing, after: Timing, noise: float, against: Sequence[str]) -> PartChange:
-    ratio = ratio_of_medians(after.samples_ms, before.samples_ms, paired=False)
-    runs = {"before": before.samples_ms, "after": after.samples_ms}
-    doubts = [f"{name}, {reason}" for name, samples_ms in runs.items() for reason in _doubts(samples_ms)]
-    return PartChange(
-        part,
-        summarize(before.samples_ms),
-        summarize(after.samples_ms),
-        ratio,
-        judge_ratio(ratio, noise=noise),
-        (*against, *doubts),
-    )
-
-
-def _doubts(samples_ms: Sequence[float]) -> tuple[str, ...]:
-    few = (f"{len(samples_ms)} samples only",) if len(samples_ms) < FEWEST_SAMPLES else ()
-    return (*few, *reasons_for_doubt(samples_ms))
+def _doubts(name: str, measurement: Measurement, timing: Timing) -> list[str]:
+    """Reasons why a timing decides nothing: of the device, the number of samples and the machine."""
+    samples_ms = timing.samples_ms
+    reasons = list(measurement.device_run.reasons_against if measurement.device_run else ())
+    if len(samples_ms) < FEWEST_SAMPLES:
+        reasons.append(f"{len(samples_ms)} samples only")
+    return [f"{name}, {reason}" for reason in (*reasons, *reasons_for_doubt(samples_ms))]
 
 
 def _beyond(changes: Sequence[Change], limit: float) -> tuple[list[str], list[str]]:
     """Parts whose interval is above the limit: without a doubt, and on a noisy machine."""
     sure: list[str] = []
     unclear: list[str] = []
-    for change in changes:
-        for part in change.parts:
-            if part.ratio.low > limit:
-                text = f"{part.part} of {change.after.subject.label}, {part.ratio}"
-                if part.doubts:
-                    unclear.append(f"{text} ({'; '.join(part.doubts)})")
-                else:
-                    sure.append(text)
+    for _, after, parts in changes:
+        for part in parts:
+            text = f"{part.part} of {after.subject.label}, {part.ratio}"
+            if part.ratio.low > limit and part.doubts:
+                unclear.append(f"{text} ({'; '.join(part.doubts)})")
+            elif part.ratio.low > limit:
+                sure.append(text)
     return sure, unclear
 
 
 def _entry(change: Change) -> dict[str, Any]:
-    both = change.before, change.after
-    parts = {part.part: {key: value for key, value in asdict(part).items() if key != "part"} for part in change.parts}
+    *both, parts = change
     return {
-        "subject": asdict(change.after.subject),
+        "subject": asdict(change[1].subject),
         "size_bytes": [measurement.subject.size_bytes for measurement in both],
         "peak_bytes": [measurement.memory.peak_bytes if measurement.memory else None for measurement in both],
-        "parts": parts,
+        "parts": {part.part: {key: value for key, value in asdict(part).items() if key != "part"} for part in parts},
     }
 
 
@@ -203,12 +184,11 @@ def comparison_table(changes: Sequence[Change]) -> str:
     """Two rows at most for every subject: preprocessing and inference."""
     header = ["artifact", "runtime", "threads", "size", "peak RAM", "part", "before", "after", "after / before"]
     rows = []
-    for change in changes:
-        old, new = change.before, change.after
+    for old, new, parts in changes:
         memory = _arrow(old.memory.peak_bytes, new.memory.peak_bytes, 1) if old.memory and new.memory else ""
         size = _arrow(old.subject.size_bytes, new.subject.size_bytes, 2)
         start = [new.subject.name, new.subject.runtime, str(new.subject.threads), size, memory]
-        for part in change.parts:
+        for part in parts:
             times = [f"{summary.median_ms:.2f} ms" for summary in (part.before, part.after)]
             noisy = ", but noisy" if part.doubts and part.verdict != "no difference seen" else ""
             rows.append([*start, part.part, *times, f"{part.ratio} {part.verdict}{noisy}"])

@@ -17,13 +17,18 @@ from console.files import atomic_file
 from console.program import show, show_json
 from preprocess.errors import AnswerIsNo, DataError
 
-from ..studies import ablation, accuracy, npu, peers, preprocessing, pruning, robustness, table1, table2
-from ..studies.study import RESULTS, Study, score_of
+from ..studies.accuracy import ACCURACY, NPU
+from ..studies.paper_tables import TABLE_1, TABLE_2
+from ..studies.peers import PEERS
+from ..studies.preprocessing import PREPROCESSING
+from ..studies.pruning import PRUNING
+from ..studies.robustness import ABLATION, ROBUSTNESS
+from ..studies.study import RESULTS, score_of
 
 _ROOT = Path(__file__).parents[2]
-STUDIES: dict[str, Study] = {
-    module.STUDY.name: module.STUDY
-    for module in (ablation, accuracy, npu, peers, preprocessing, pruning, robustness, table1, table2)
+STUDIES = {
+    study.name: study
+    for study in (ABLATION, ACCURACY, NPU, PEERS, PREPROCESSING, PRUNING, ROBUSTNESS, TABLE_1, TABLE_2)
 }
 _BLOCK = re.compile(r"<!-- ([\w-]+) -->\n.*?<!-- /\1 -->", flags=re.DOTALL)
 _MARK = re.compile(r"<!-- (/?[\w-]+) -->")

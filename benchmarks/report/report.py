@@ -21,10 +21,22 @@ from runtime.artifact import Artifact
 from runtime.blocks import block_of
 
 from ..graph.layer_time import LayerTime, layer_times
-from ..studies import ablation, pruning, robustness, table1
+from ..studies.paper_tables import (
+    CALIBRATION,
+    NOTES,
+    PRECISIONS,
+    RECORDINGS,
+    STREAMS,
+    TABLE_1,
+    cost_table,
+    lead,
+    make_artifacts,
+    measured_table,
+)
+from ..studies.pruning import PRUNING
+from ..studies.robustness import ABLATION, ROBUSTNESS
 from ..studies.study import RESULTS, write_result
-from ..studies.table1 import CALIBRATION, PRECISIONS, STREAMS
-from .page import Cell, Page
+from .page import code, html_page, html_table, notes, paragraph, picture, row_of_pictures
 
 PAGE = "index.html"
 _PARTS = ("visual", "audio", "fusion")
@@ -40,9 +52,9 @@ def report_command(options: argparse.Namespace) -> None:
     require_matplotlib()
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
-    costs = table1.STUDY.document(options)
+    costs = TABLE_1.document(options)
     write_result(costs, out / "table1.json")
-    artifacts = table1.make_artifacts(options)  # they are there now
+    artifacts = make_artifacts(options)  # they are there now
     fused = {precision: artifacts["fused", precision] for precision in PRECISIONS}
     times = {name: layer_times(artifact.path, artifact.runtime) for name, artifact in fused.items()}
     write_result({name: [asdict(layer) for layer in layers] for name, layers in times.items()}, out / "layers.json")
@@ -59,7 +71,7 @@ def report_command(options: argparse.Namespace) -> None:
 
 def _answers(options: argparse.Namespace, fused: Mapping[str, Artifact], out: Path) -> dict[str, Any]:
     """The measurements that need trained weights: robustness, ablation, noise."""
-    data = forward(options, "data", "audio", "protocol", "missing_list", "on_error", "workers", "seed")
+    data = forward(options, *RECORDINGS, "workers")
     words = [*data, "--recordings", str(options.corrupted)]
     named = [f"{name}={artifact.folder}" for name, artifact in fused.items()]
     (int8,) = (word for word in named if word.startswith("INT8="))
@@ -79,71 +91,69 @@ def _page(
     answers: dict[str, Any],
     out: Path,
 ) -> str:
-    environment = costs["record"]["environment"]
-    machine = environment["machine"]
-    page = Page("From the paper's recogniser to a phone", table1.lead(costs))
-    page.section("Table 1: cost, size, memory, time")
-    for table in (table1.cost_table(costs), table1.measured_table(costs)):
-        marked = [[Cell(cell, "quoted") if row[0].endswith(", paper") else cell for cell in row] for row in table.rows]
-        page.table(table.header, marked, table.title)
-    page.notes(table1.NOTES)
+    machine, noise = costs["record"]["environment"]["machine"], answers.get("noise")
+    tables = [html_table(header, rows, title) for title, header, rows in (cost_table(costs), measured_table(costs))]
+    sections = [("Table 1: cost, size, memory, time", [*tables, notes(NOTES)])]
     if answers:
-        page.section("Accuracy against time and size")
         draw_pareto(costs["rows"], out / "pareto.png")
-        page.picture(
+        pareto = picture(
             out / "pareto.png",
             "Accuracy against latency and against file size, for every stream and precision",
             f"Accuracy on the recordings of the verification, with 95 % intervals; latency on {machine['cpu']}.",
         )
-        _answer_sections(page, answers, out)
-    noise = answers.get("noise")
-    page.section("Where the time and the noise are" if noise else "Where the time is")
+        sections += [("Accuracy against time and size", [pareto]), *_answer_sections(answers, out)]
     draw_blocks(times, noise, out / "blocks.png")
-    page.picture(
+    blocks = picture(
         out / "blocks.png",
         f"Inference time{' and share of the quantization noise' if noise else ''} by block",
         "Time of every block by LiteRT's own profiler, one thread."
         + (" Noise: the block's addition to the logits' noise when it alone is quantized." if noise else ""),
     )
-    _block_table(page, times, noise)
+    heading = "Where the time and the noise are" if noise else "Where the time is"
+    sections.append((heading, [blocks, _block_table(times, noise)]))
     if not (options.checkpoint or options.preset):
-        _pruning_section(page)
-    page.section("How these numbers came about")
-    page.code(environment["command"])
-    page.text(
-        f"{environment['date']}, commit {environment['commit'] or 'unknown'}, on {machine['cpu']} with "
-        f"{machine['cores']} cores ({machine['architecture']}, {machine['system']}; 8-bit instructions: "
-        f"{', '.join(machine['instructions'] or ()) or 'none known'})."
-    )
+        sections.append(_pruning_section())
+    sections.append(("How these numbers came about", _origin(costs["record"])))
+    return html_page("From the paper's recogniser to a phone", lead(costs), sections)
+
+
+def _origin(record: dict[str, Any]) -> list[str]:
+    environment = record["environment"]
+    machine = environment["machine"]
     versions = [[name, version or "not installed"] for name, version in environment["versions"].items()]
-    page.table(["package", "version"], versions)
-    page.notes(costs["record"]["warnings"])
-    page.text(
-        "The folder of this page holds every number as JSON: table1.json with all samples, layers.json and others."
-    )
-    return page.html
+    return [
+        code(environment["command"]),
+        paragraph(
+            f"{environment['date']}, commit {environment['commit'] or 'unknown'}, on {machine['cpu']} with "
+            f"{machine['cores']} cores ({machine['architecture']}, {machine['system']}; 8-bit instructions: "
+            f"{', '.join(machine['instructions'] or ()) or 'none known'})."
+        ),
+        html_table(["package", "version"], versions),
+        notes(record["warnings"]),
+        paragraph("The folder of this page has every number as JSON: table1.json with all samples, layers.json, …"),
+    ]
 
 
-def _answer_sections(page: Page, answers: dict[str, Any], out: Path) -> None:
-    page.section("Bad microphones, rooms and views")
-    page.picture(
+def _answer_sections(answers: dict[str, Any], out: Path) -> list[tuple[str, list[str]]]:
+    robustness = picture(
         out / "robustness.png",
         "Accuracy under noise, reverberation, hidden joints, misalignment and failing sensors",
         "All files answer on the same corrupted recordings.",
     )
-    page.code(robustness.STUDY.table(answers["robustness"]))
-    page.section("The worth of each input")
-    page.picture(out / "ablation.png", "Accuracy of every class with both inputs, without sound, without skeleton")
-    page.code(ablation.STUDY.table(answers["ablation"]))
-    page.row(
+    bars = picture(out / "ablation.png", "Accuracy of every class with both inputs, without sound, without skeleton")
+    matrices = row_of_pictures(
         [
             (out / f"ablation-{condition.replace(' ', '-')}.png", f"Confusion matrix, {condition}")
             for condition in answers["ablation"]["conditions"]
         ]
     )
+    return [
+        ("Bad microphones, rooms and views", [robustness, code(ROBUSTNESS.table(answers["robustness"]))]),
+        ("The worth of each input", [bars, code(ABLATION.table(answers["ablation"])), matrices]),
+    ]
 
 
-def _block_table(page: Page, times: dict[str, list[LayerTime]], noise: dict[str, Any] | None) -> None:
+def _block_table(times: dict[str, list[LayerTime]], noise: dict[str, Any] | None) -> str:
     shares = {name: block_shares(layers) for name, layers in times.items()}
     noises = {block["name"]: block for block in noise["blocks"]} if noise else {}
     rows = []
@@ -156,20 +166,21 @@ def _block_table(page: Page, times: dict[str, list[LayerTime]], noise: dict[str,
             block = noises.get(name)
             row.append(f"{block['logits_snr_db']:.1f} dB ({block['share']:.1%})" if block else "")
         rows.append(row)
-    header = ["block", *(f"time, {name}" for name in times)]
-    header += ["logits' SNR (share of the noise)"] if noise else []
-    page.table(header, rows, "Blocks of the fused model, slowest in INT8 first")
+    header = ["block", *(f"time, {name}" for name in times), *(["logits' SNR (share of the noise)"] if noise else [])]
+    return html_table(header, rows, "Blocks of the fused model, slowest in INT8 first")
 
 
-def _pruning_section(page: Page) -> None:
+def _pruning_section() -> tuple[str, list[str]]:
     """The committed pruning curve of the demo, with its provenance."""
     document = json.loads((RESULTS / "pruning.json").read_text(encoding="utf-8"))
     cpu, date = document["provenance"]["machine"]["cpu"], document["provenance"]["date"][:10]
-    page.section("Smaller and smaller")
-    page.picture(RESULTS / "pruning.png", "Accuracy against MACs, file size and latency for several shares of pruning")
-    page.code(pruning.STUDY.table(document))
-    page.text(f"Measured on {cpu}, {date}; not measured again for this page.")
     log(f"the pruning curve is that of {date}")
+    content = [
+        picture(RESULTS / "pruning.png", "Accuracy against MACs, file size and latency for several shares of pruning"),
+        code(PRUNING.table(document)),
+        paragraph(f"Measured on {cpu}, {date}; not measured again for this page."),
+    ]
+    return "Smaller and smaller", content
 
 
 def block_shares(layers: Sequence[LayerTime]) -> dict[str, tuple[float, float]]:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from recordings.synthetic.generate import HELD_OUT_SEED
 from recordings.workers import WorkerPool, run_here
 from runtime.answers import Answers, Model, ask, one_by_one
 from runtime.artifact import Artifact
+from runtime.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def _misaligned(seconds: float) -> str:
     return f"sound {abs(seconds):g} s {'late' if seconds > 0 else 'early'}"
 
 
-# The order numbers the random streams (`ConditionMaker`): add new kinds at the end.
+# The order numbers the random streams (`read_under_conditions`): add new kinds at the end.
 KINDS = {
     "clean": Kind(INPUTS, lambda recording, _, rng: recording, "clean".format),
     "noise": Kind(("audio",), add_noise, "noise, SNR {:g} dB".format, "dB", (40, 30, 20, 10, 0)),
@@ -104,37 +106,28 @@ CLEAN = Condition("clean")
 ALL_CONDITIONS = tuple(Condition(name, severity) for name, kind in KINDS.items() for severity in kind.severities)
 
 
-@dataclass(frozen=True)
-class ConditionMaker:
-    """The job of a worker: reads a recording, and preprocesses it as it is under each condition.
+def read_under_conditions(
+    ref: RecordingRef, *, spec: PreprocessSpec, conditions: Sequence[Condition], seed: int
+) -> Arrays:
+    """The job of a worker: reads a recording and preprocesses the tensors that each condition changes.
 
     Conditions of a kind draw from equal generators, so that they differ in severity alone.
+
+    Returns:
+        float32 [1, ...], by `Condition.key`.
     """
-
-    spec: PreprocessSpec
-    conditions: tuple[Condition, ...]
-    seed: int
-
-    def __call__(self, ref: RecordingRef) -> Arrays:
-        """The tensors that a condition changes, by `Condition.key`."""
-        try:
-            recording = read_recording(ref, sample_rate_hz=self.spec.audio.sample_rate_hz)
-        except OSError as error:
-            raise DataError(f"{ref.name} cannot be read: {error}") from error
-        arrays: Arrays = {}
-        for condition in self.conditions:
-            kind = KINDS[condition.kind]
-            rng = recording_rng(self.seed, list(KINDS).index(condition.kind), ref.name)
-            corrupted = kind.apply(recording, condition.severity, rng)
-            for name, tensor in corrupted.tensors(self.spec, kind.changes).items():
-                arrays[condition.key(name)] = tensor
-        return arrays
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the arrays of a call."""
-        shapes = {"skeleton": (1, *self.spec.skeleton.shape), "audio": (1, *self.spec.audio.shape)}
-        return {c.key(name): shapes[name] for c in self.conditions for name in KINDS[c.kind].changes}
+    try:
+        recording = read_recording(ref, sample_rate_hz=spec.audio.sample_rate_hz)
+    except OSError as error:
+        raise DataError(f"{ref.name} cannot be read: {error}") from error
+    arrays: Arrays = {}
+    for condition in conditions:
+        kind = KINDS[condition.kind]
+        rng = recording_rng(seed, list(KINDS).index(condition.kind), ref.name)
+        corrupted = kind.apply(recording, condition.severity, rng)
+        for name, tensor in corrupted.tensors(spec, kind.changes).items():
+            arrays[condition.key(name)] = tensor
+    return arrays
 
 
 @dataclass(frozen=True)
@@ -168,8 +161,7 @@ def ask_under_conditions(
         DataError: a recording or a model file cannot be used (with --on-error skip: no recording can).
         MissingComponentError: a runtime is not installed, a worker died or there is too little shared memory.
     """
-    codes, spec = artifacts[0].manifest.codes, artifacts[0].manifest.spec
-    refs = DataSource.of(options).held_out(codes, options.recordings)
+    refs = DataSource.of(options).held_out(artifacts[0].manifest.codes, options.recordings)
     models = {
         (artifact.name, condition): condition.model(runner)
         for artifact in artifacts
@@ -177,7 +169,7 @@ def ask_under_conditions(
         for condition in conditions
     }
     skipped: dict[str, str] = {}
-    batches = _batches(options, refs, codes, ConditionMaker(spec, tuple(conditions), options.seed), skipped)
+    batches = _batches(options, refs, artifacts[0].manifest, conditions, skipped)
     answers = ask(models, batches, title=title, recordings=len(refs))
     if skipped:
         warn(f"{len(skipped)} recording(s) were left out; the first: {next(iter(skipped.values()))}")
@@ -195,15 +187,18 @@ def ask_under_conditions(
 def _batches(
     options: argparse.Namespace,
     refs: Sequence[RecordingRef],
-    codes: Sequence[str],
-    job: ConditionMaker,
+    manifest: Manifest,
+    conditions: Sequence[Condition],
     skipped: dict[str, str],
 ) -> Iterator[ConditionBatch]:
     """One batch for each recording that can be used; the reasons of the others go to `skipped`."""
-    labels = class_indices(refs, codes)
+    labels, spec = class_indices(refs, manifest.codes), manifest.spec
+    job = partial(read_under_conditions, spec=spec, conditions=tuple(conditions), seed=options.seed)
     with contextlib.ExitStack() as stack:
         if options.workers:
-            workers = WorkerPool(job, job.shapes, workers=options.workers, prefetch=options.workers + 1)
+            one = {"skeleton": (1, *spec.skeleton.shape), "audio": (1, *spec.audio.shape)}
+            shapes = {c.key(name): one[name] for c in conditions for name in KINDS[c.kind].changes}
+            workers = WorkerPool(job, shapes, workers=options.workers, prefetch=options.workers + 1)
             results = stack.enter_context(workers).imap(refs)
         else:
             results = run_here(job, refs)

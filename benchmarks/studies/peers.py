@@ -28,8 +28,8 @@ from runtime.runners import open_model
 from ..measure.latency import PACKAGES
 from ..measure.statistics import ratio_of_medians, summarize
 from .conditions import CLEAN, ask_under_conditions
+from .paper_tables import CALIBRATION, DEMO, RECORDINGS
 from .study import Study, claim_folder, score_of, timed
-from .table1 import CALIBRATION, DEMO, RECORDINGS
 
 # Name and words of `python -m export`; of each format, the first is ours in float.
 EXPORTS = (
@@ -163,4 +163,4 @@ def peers_text(document: dict[str, Any]) -> str:
     return "\n".join([format_table(header, rows, title=title), *failed])
 
 
-STUDY = Study("peers", measure_peers, peers_text)
+PEERS = Study("peers", measure_peers, peers_text)

@@ -29,7 +29,7 @@ from runtime.manifest import TensorInfo
 from runtime.native import Har, NativeLibrary, manifest_text
 from runtime.runners import quantize
 
-from ..measure.worker import THREAD_VARIABLES
+from ..measure.runner import THREAD_VARIABLES
 from .study import Study
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -318,4 +318,6 @@ def _librosa(waveform: FloatArray, spec: LogMelSpec) -> Group:
     }
 
 
-STUDY = Study("preprocessing", measure_preprocessing, preprocessing_table, packages=("numpy", "librosa", "scipy"))
+PREPROCESSING = Study(
+    "preprocessing", measure_preprocessing, preprocessing_table, packages=("numpy", "librosa", "scipy")
+)

@@ -21,8 +21,8 @@ from runtime.manifest import file_sha256
 
 from ..measure.runner import Contender, time_in_turn
 from ..measure.statistics import timing_entry
+from .paper_tables import CALIBRATION, DEMO, RECORDINGS
 from .study import Study, claim_folder, score_of, write_result
-from .table1 import CALIBRATION, DEMO, RECORDINGS
 
 PRECISIONS = {"float32": (), "INT8": ("--int8",)}
 PACKAGES = ("numpy", "tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert")
@@ -148,4 +148,4 @@ def draw_pruning(document: dict[str, Any], path: Path) -> None:
     save_png(figure, path.with_suffix(".png"))
 
 
-STUDY = Study("pruning", measure_pruning, pruning_table, packages=PACKAGES, draw=draw_pruning)
+PRUNING = Study("pruning", measure_pruning, pruning_table, packages=PACKAGES, draw=draw_pruning)

@@ -142,15 +142,7 @@ PHONE = Device("a phone", "SM8650", "v75", 57, "14", (), (), 80, 27.5, False, 0)
 
 def test_records_of_unlike_machines_and_devices_are_refused(compare):
     base = record(measurement("a", 1.0, seed=1))
-    changes = {
-        "cpu": "another CPU",
-        "cores": 2,
-        "architecture": "x86_64",
-        "system": "Linux 6.2",
-        "memory_bytes": 4_000_000_000,
-        "instructions": None,
-    }
-    for name, value in changes.items():
+    for name, value in {"cpu": "another CPU", "instructions": None}.items():
         machine = replace(MACHINE, **{name: value})
         code, out, err = compare(base, replace(base, environment=replace(base.environment, machine=machine)))
         assert (code, out) == (4, "")

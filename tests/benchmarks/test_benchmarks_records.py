@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.measure.records import (
@@ -86,6 +86,7 @@ RECORD = Record(
 )
 
 
+@settings(max_examples=30)
 @given(values_of(Record))
 def test_a_record_is_read_as_it_was_written(record):
     assert Record.from_dict(record.to_dict()) == record

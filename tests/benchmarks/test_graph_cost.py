@@ -48,49 +48,37 @@ def write_both(model: keras.Model, folder: Path) -> dict[str, Path]:
     return paths
 
 
-@pytest.fixture(scope="module")
-def resnet50(tmp_path_factory):
-    model = keras.applications.ResNet50(weights=None, input_tensor=keras.Input(IMAGE[1:], batch_size=1))
-    return write_both(model, tmp_path_factory.mktemp("resnet50"))
-
-
-@pytest.fixture(scope="module")
-def convnext_tiny(tmp_path_factory):
-    with convertible_layers():
-        model = keras.applications.ConvNeXtTiny(
-            weights=None, include_preprocessing=False, input_tensor=keras.Input(IMAGE[1:], batch_size=1)
-        )
-    return write_both(model, tmp_path_factory.mktemp("convnext"))
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("file_format", ["tflite", "onnx"])
-def test_resnet50_is_the_published_one(resnet50, file_format):
+def test_resnet50_is_the_published_one(tmp_path):
     """25,557,032 parameters as published (He et al. 2015, in torchvision and keras), 3.86 GMAC with early strides.
 
     Of those, two for each of the 26,560 channels are the batch norms'. Folding leaves one, the convolution's bias.
     """
-    cost = graph_cost(resnet50[file_format])
-    assert cost.parameters == 25_557_032 - 26_560
-    assert cost.macs == pytest.approx(3.858e9, abs=0.5e6)
+    model = keras.applications.ResNet50(weights=None, input_tensor=keras.Input(IMAGE[1:], batch_size=1))
     configured = resnet_cost(resnet(50, stride_on="1x1"), IMAGE[1:3], 3, classes=1000)
-    assert (cost.parameters, cost.macs) == (configured.deployed_parameters, configured.macs)
+    for path in write_both(model, tmp_path).values():
+        cost = graph_cost(path)
+        assert cost.parameters == 25_557_032 - 26_560
+        assert cost.macs == pytest.approx(3.858e9, abs=0.5e6)
+        assert (cost.parameters, cost.macs) == (configured.deployed_parameters, configured.macs)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file_format", ["tflite", "onnx"])
-def test_convnext_tiny_is_the_published_one(convnext_tiny, file_format):
+def test_convnext_tiny_is_the_published_one(tmp_path):
     """28,589,128 parameters and 4.456 GMAC (Liu et al. 2022, in torchvision).
 
     TFLite's converter multiplies LayerScale into the dense layer before it: 6,624 factors, one for each channel of the
     18 blocks.
     """
-    cost = graph_cost(convnext_tiny[file_format])
-    scales = sum(96 * 2**stage * blocks for stage, blocks in enumerate((3, 3, 9, 3)))
-    assert scales == 6_624
-    assert cost.parameters == 28_589_128 - (scales if file_format == "tflite" else 0)
-    assert cost.macs == pytest.approx(4.456e9, abs=0.5e6)
-    assert cost.macs == convnext_cost(convnext(), IMAGE[1:3], 3, classes=1000).macs
+    with convertible_layers():
+        model = keras.applications.ConvNeXtTiny(
+            weights=None, include_preprocessing=False, input_tensor=keras.Input(IMAGE[1:], batch_size=1)
+        )
+    for file_format, path in write_both(model, tmp_path).items():
+        cost = graph_cost(path)
+        assert cost.parameters == 28_589_128 - (6_624 if file_format == "tflite" else 0)
+        assert cost.macs == pytest.approx(4.456e9, abs=0.5e6)
+        assert cost.macs == convnext_cost(convnext(), IMAGE[1:3], 3, classes=1000).macs
 
 
 # --- files of the recogniser
@@ -114,29 +102,23 @@ def check(config: Any, target: str, path: Path) -> None:
     assert (counted.parameters, counted.macs) == (configured.deployed_parameters, configured.macs)
 
 
-# Four files stay in the quick tests; others read them too.
-FILES = [
+# Two files stay in the quick tests; others read them too.
+QUICK = [("xnnpack", INT8, "layer"), ("x86", "float32", "layer")]
+SLOW = [
     ("xnnpack", "float32", "layer"),
-    ("xnnpack", INT8, "layer"),
-    ("x86", "float32", "layer"),
-    ("x86", INT8, "batch"),
-    *(
-        pytest.param(*file, marks=pytest.mark.slow)
-        for file in (
-            ("xnnpack", "float32", "batch"),
-            ("xnnpack", INT8, "batch"),
-            ("x86", "float32", "batch"),
-            ("x86", INT8, "layer"),
-            ("xnnpack", "weight_only_wf16_afp32", "layer"),
-            ("xnnpack", "dynamic_wi8_afp32", "batch"),
-            ("x86", "weight_only_wi8_afp32", "batch"),
-            ("x86", "dynamic_wi8_afp32", "layer"),
-        )
-    ),
+    ("xnnpack", INT8, "batch"),
+    ("x86", "float32", "batch"),
+    ("x86", INT8, "layer"),
+    ("xnnpack", "weight_only_wf16_afp32", "layer"),
+    ("xnnpack", "dynamic_wi8_afp32", "batch"),
+    ("x86", "weight_only_wi8_afp32", "batch"),
+    ("x86", "dynamic_wi8_afp32", "layer"),
 ]
 
 
-@pytest.mark.parametrize(("target", "recipe", "norm"), FILES)
+@pytest.mark.parametrize(
+    ("target", "recipe", "norm"), [*QUICK, *(pytest.param(*file, marks=pytest.mark.slow) for file in SLOW)]
+)
 def test_file_costs_what_its_configuration_says(model_file, target, recipe, norm):
     check(TINY[norm], target, model_file(target, recipe, norm))
 
@@ -152,12 +134,12 @@ def test_any_widths_and_sizes_cost_what_the_configuration_says(tmp_path, config)
 def test_layers_of_both_formats_have_the_names_and_costs_of_the_configuration(model_file):
     """Layer by layer where the deploy form keeps layers as they are; ONNX has each convolution and its ReLU apart."""
     wanted = {layer.name: (layer.deployed, layer.macs) for layer in model_cost(TINY["layer"]).part("visual").layers}
-    for target in ("xnnpack", "x86"):
-        path = model_file(target, "float32", "layer")
+    for file, bytes_each in zip(QUICK, (1, 4), strict=True):
+        path = model_file(*file)
         layers = [layer for layer in graph_cost(path).layers if layer.macs and layer.name.startswith("visual/")]
         assert {layer.name: (layer.parameters, layer.macs) for layer in layers} == wanted
         outputs = {layer.name: layer.activation_bytes for layer in layers}
-        assert outputs["visual/stem"] == 20 * 20 * 4 * 4  # half of 40 pixels, four channels of four bytes
+        assert outputs["visual/stem"] == 20 * 20 * 4 * bytes_each  # half of 40 pixels, four channels
 
 
 # --- single operations
@@ -263,7 +245,7 @@ def test_largest_sum_of_activations_alive_at_once():
     assert peak_bytes(chain([10, 40, 20], [([0, -1], [1, 2])], (2,))) == 10 + 40 + 20
 
 
-@pytest.mark.parametrize("recipe", ["float32", INT8])
+@pytest.mark.parametrize("recipe", [pytest.param("float32", marks=pytest.mark.slow), INT8])
 def test_activations_alive_at_once_in_a_real_file(model_file, recipe):
     """Against a simulation that frees what is not needed any more, on the graph as LiteRT lists it."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType

@@ -8,9 +8,9 @@ import re
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.studies import accuracy, npu
+from benchmarks.studies import accuracy
 
-PLACED = {"npu_ops": 186, "total_ops": 186, "partitions": 1, "fallback": [], "profile": {}, "full": True}
+PLACED = {"npu_ops": 186, "total_ops": 186, "partitions": 1}
 
 
 def exported(recipe: str, *formats: str) -> dict:
@@ -36,11 +36,10 @@ def side(correct: int, **more) -> dict:
 
 
 def compared(recipe: str) -> dict:
-    drop = {"points": 25.0, "interval_points": [-10.0, 60.0]}
     return {
         "recipe": recipe,
-        "cpu": side(4, drop={**drop, "points": 0.0}, agreement=1.0, snr_db=26.5),
-        "hexagon": {"comparison": {"int8": side(3), "drop": drop, "agreement": 0.75, "snr_db": 27.9}},
+        "cpu": side(4, agreement=1.0, snr_db=26.5),
+        "hexagon": {"comparison": {"int8": side(3), "agreement": 0.75, "snr_db": 27.9}},
         "hexagon_against_cpu": {"agreement": 0.75, "snr_db": 26.54},
     }
 
@@ -55,18 +54,12 @@ def called(monkeypatch):
         if words[0] == "npu":
             return exported(words[words.index("--recipe") + 1], "onnx")
         if words[0] == "check":
-            end = words.index("--backend")
-            count = end - words.index("--int8") - 1
-            return {
-                "float": side(4),
-                "soc": "SM8650",
-                "recordings": 4,
-                "models": [compared(f"recipe{i}") for i in range(count)],
-            }
+            count = words.index("--backend") - words.index("--int8") - 1
+            models = [compared(f"recipe{i}") for i in range(count)]
+            return {"float": side(4), "soc": "SM8650", "recordings": 4, "models": models}
         return {}
 
-    for module in (npu, accuracy):
-        monkeypatch.setattr(module, "run_command", call)
+    monkeypatch.setattr(accuracy, "run_command", call)
     return calls
 
 
@@ -89,7 +82,7 @@ def test_every_recipe_is_compiled_and_all_are_compared_together(called, tmp_path
     )
     assert "/somewhere" not in out.read_text()
     assert str(tmp_path) not in out.read_text()
-    assert capsys.readouterr().out.rstrip() == npu.npu_text(document)
+    assert capsys.readouterr().out.rstrip() == accuracy.npu_text(document)
 
 
 def test_random_weights_are_judged_by_their_logits_alone(called, tmp_path):
@@ -98,7 +91,7 @@ def test_random_weights_are_judged_by_their_logits_alone(called, tmp_path):
     assert called[0][called[0].index("--init") :][:2] == ("--init", "random")
     document = json.loads(out.read_text())
     assert document["random_weights"]
-    table = npu.fidelity_table(document)
+    table = accuracy.fidelity_table(document)
     assert "random weights" in table
     assert "75.0" not in table
     assert "27.9 dB" in table
@@ -110,11 +103,11 @@ def test_tables():
         "fidelity": {"float": side(4), "soc": "SM8650", "recordings": 4, "models": [compared("static_wi8_ai8")]},
         "random_weights": False,
     }
-    placed = rows(npu.npu_placement_table(document))
+    placed = rows(accuracy.npu_placement_table(document))
     assert placed[2] == ["static_wi8_ai8, ONNX", "SM8475", "186 of 186", "1", "SM8475, v68", "1.43 MB"]
     assert placed[3][0] == "static_wi8_ai8, TFLite"
     assert "stand-in for libQnnLpai.so" in placed[4][0]
-    fidelity = rows(npu.fidelity_table(document))
+    fidelity = rows(accuracy.fidelity_table(document))
     assert fidelity[0] == ["Hexagon's emulator (8 Gen 3, SM8650) on 4 recordings"]
     assert fidelity[4] == ["static_wi8_ai8, CPU", "100.0 % [51.0, 100.0]", "100.0 %", "26.5 dB"]
     assert fidelity[5] == ["static_wi8_ai8, NPU", "75.0 % [30.1, 95.4]", "75.0 %", "27.9 dB", "75.0 %, 26.5 dB"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -62,10 +63,12 @@ def test_a_library_that_does_not_exist_is_missing(capsys):
 
 
 def test_a_wrong_implementation_is_seen_before_the_clock_starts(tmp_path, monkeypatch, capsys):
+    wrong = mock.MagicMock()
+    wrong.return_value.__enter__.return_value.ask = {"differences": {("heatmaps", "float32"): 0.1}}.__getitem__
     monkeypatch.setattr(preprocessing, "DEFAULT_LIBRARY", tmp_path / "none.so")
-    monkeypatch.setitem(preprocessing.LIMITS, ("heatmaps", "float32"), 0.0)
+    monkeypatch.setattr(preprocessing, "Server", wrong)
     assert main(["preprocessing", "--preset", "nano", "--out", str(tmp_path / "p.json")]) == 1
-    assert "heatmaps in float32 differs from NumPy by" in capsys.readouterr().err
+    assert "heatmaps in float32 differs from NumPy by 0.1" in capsys.readouterr().err
     assert not (tmp_path / "p.json").exists()
 
 

@@ -17,7 +17,7 @@ from kit.tiny import tiny_config, tiny_spec
 
 from benchmarks.__main__ import main
 from benchmarks.report import report
-from benchmarks.studies import peers, table1
+from benchmarks.studies import paper_tables, peers
 from model.checkpoint import RANDOM, Checkpoint, load_checkpoint, save_checkpoint
 from model.config import labels_of
 from model.cost import model_cost, resnet_cost
@@ -54,7 +54,7 @@ def study(tmp_path_factory, recordings_folder):
     config = tiny_nano(recordings_folder)
     save_checkpoint(folder / "original.npz", Checkpoint(config, random_weights(config, 4), {}))
     with pytest.MonkeyPatch.context() as patch:
-        for module in (table1, report, peers):
+        for module in (paper_tables, report, peers):
             patch.setattr(module, "run_command", call_here)
         words = ["--criterion", "magnitude", "--uniform", "--macs", "0.7", "--multiple", "1"]
         call_here(
@@ -138,7 +138,7 @@ def test_untrained_files_have_fewer_biases_than_their_manifest(tmp_path, recordi
     words = ["--checkpoint", f"{tmp_path}/random.npz", "--recordings", "4", "--data", str(recordings_folder)]
     call_here("export", "tflite", *words, "--out", f"{tmp_path}/random")
     artifact = Artifact.open(tmp_path / "random")
-    manifest, cost = artifact.manifest, table1.checked_cost(artifact)
+    manifest, cost = artifact.manifest, paper_tables.checked_cost(artifact)
     assert not manifest.verification["judged_by_class"]
     assert cost.macs == manifest.cost["fused"]["macs"]
     assert cost.parameters < manifest.cost["fused"]["deployed_parameters"]

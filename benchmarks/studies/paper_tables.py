@@ -1,6 +1,8 @@
-"""`python -m benchmarks table1`: cost, size, memory and time of every stream and precision beside the paper's Table 1.
+"""`python -m benchmarks table1` and `table2`: the paper's Tables 1 and 2 beside measurements of artifacts.
 
-Parameters and multiply-accumulates are counted from each file's own graph and must equal those of the configuration.
+Table 1: cost, size, memory and time of every stream and precision. Parameters and multiply-accumulates are counted from
+each file's own graph and must equal those of the configuration. Table 2: accuracy of single streams (ResNets of three
+depths and ConvNeXt, `python -m export tflite --stream`) and of the fused model, all on the same recordings.
 """
 
 from __future__ import annotations
@@ -8,25 +10,28 @@ from __future__ import annotations
 import argparse
 import textwrap
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from console.child import run_command
 from console.options import forward
 from console.program import log
 from console.table import format_table
 from preprocess.errors import DataError, UsageError
-from runtime.artifact import Artifact
+from runtime.artifact import Artifact, open_artifacts
 from runtime.manifest import MANIFEST_NAME, Manifest, file_sha256
-from runtime.paper import PAPER_TABLE_1
+from runtime.paper import PAPER_DATA_SETS, PAPER_TABLE_1, PAPER_TABLE_2
 
 from ..graph.file_cost import GraphCost, graph_cost
 from ..measure.latency import PACKAGES
 from ..measure.statistics import ratio_of_medians, summarize
-from .study import Study, claim_folder, timed
+from .conditions import CLEAN, ask_under_conditions
+from .study import Study, claim_folder, score_of, timed
 
 STREAMS = ("visual", "audio", "fused")
 PRECISIONS = ("float32", "INT8", "pruned INT8")
 RUNTIME = "litert"
+# Title, header and rows: text.
+Table: TypeAlias = tuple[str, tuple[str, ...], list[list[str]]]
 # What ships: the demo, and the demo pruned to half of its MACs and trained again.
 _DEMOS = Path(__file__).resolve().parents[2] / "model" / "demo"
 DEMO, PRUNED_DEMO = _DEMOS / "nano.npz", _DEMOS / "nano-pruned.npz"
@@ -43,15 +48,10 @@ NOTES = (
     "peak RAM: beyond the interpreter with the runtime loaded; mapped: with the weights in a mapped file",
     "faster: than the same stream in float32, in the same rounds",
 )
+_OTHER_RECORDINGS = (
+    "The recordings are not the paper's: rows compare with each other, not with the columns of the paper."
+)
 _COLUMNS = 100  # of a line of text
-
-
-class Table(NamedTuple):
-    """A table: cells are text."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: list[list[str]]
 
 
 def make_artifacts(options: argparse.Namespace) -> dict[tuple[str, str], Artifact]:
@@ -203,7 +203,7 @@ def cost_table(document: dict[str, Any]) -> Table:
             for row in document["rows"]
             if row["stream"] == stream
         ]
-    return Table("Cost", ("model", "parameters", "MACs", "MACs, 3 channels", "file", "arena"), rows)
+    return ("Cost", ("model", "parameters", "MACs", "MACs, 3 channels", "file", "arena"), rows)
 
 
 def measured_table(document: dict[str, Any]) -> Table:
@@ -232,14 +232,15 @@ def measured_table(document: dict[str, Any]) -> Table:
     record = document["record"]
     machine, threads = record["environment"]["machine"], record["measurements"][0]["subject"]["threads"]
     title = f"On {machine['cpu']}, LiteRT, threads: {threads}, median of {record['rounds']} rounds"
-    return Table(title, ("model", "peak RAM", "mapped", "latency", "FPS", "faster", accuracy_of), rows)
+    return (title, ("model", "peak RAM", "mapped", "latency", "FPS", "faster", accuracy_of), rows)
 
 
 def table1_text(document: dict[str, Any]) -> str:
     """Two sentences, the two tables and their notes."""
-    tables = [format_table(t.header, t.rows, title=t.title) for t in (cost_table(document), measured_table(document))]
+    tables = [cost_table(document), measured_table(document)]
+    texts = [format_table(header, rows, title=title) for title, header, rows in tables]
     notes = "\n".join(textwrap.fill(note, _COLUMNS) for note in NOTES)
-    return "\n\n".join([textwrap.fill(lead(document), _COLUMNS), *tables, notes])
+    return "\n\n".join([textwrap.fill(lead(document), _COLUMNS), *texts, notes])
 
 
 def lead(document: dict[str, Any]) -> str:
@@ -258,4 +259,43 @@ def lead(document: dict[str, Any]) -> str:
     return text
 
 
-STUDY = Study("table1", measure_table1, table1_text)
+def measure_table2(options: argparse.Namespace) -> dict[str, Any]:
+    """Asks every artifact. Raises as `open_artifacts` and `ask_under_conditions`."""
+    artifacts = open_artifacts(options.artifacts)
+    answers, data = ask_under_conditions(options, artifacts, [CLEAN], title="table 2")
+    rows = [
+        {
+            **artifact.to_dict(),
+            "preset": artifact.manifest.preset,
+            "stream": artifact.manifest.stream,
+            "network": network_of(artifact.manifest),
+            **answers.score((artifact.name, CLEAN)).to_dict(),
+        }
+        for artifact in artifacts
+    ]
+    return {**data, "rows": rows}
+
+
+def network_of(manifest: Manifest) -> str:
+    """The name of the network in the paper's Table 2."""
+    return manifest.backbones.get(manifest.stream, manifest.stream)
+
+
+def table2_text(document: dict[str, Any]) -> str:
+    """The table: measured accuracies, and those of the paper."""
+    header = ["network", "artifact", "accuracy [95 %]"]
+    header += [f"paper {name.removeprefix('NTU ').removesuffix(' Daily')}" for name in PAPER_DATA_SETS]
+    rows = []
+    for row in document["rows"]:
+        quoted = PAPER_TABLE_2.get(row["network"])
+        paper = [f"{value:.1f} %" for value in quoted] if quoted else [""] * len(PAPER_DATA_SETS)
+        rows.append([row["network"], f"{row['name']} ({row['recipe']})", str(score_of(row)), *paper])
+    title = (
+        f"Accuracy on {document['recordings']} recordings ({document['data']}); of the paper on MSR Daily, NTU X-Sub, "
+        "NTU X-View"
+    )
+    return f"{textwrap.fill(title, _COLUMNS)}\n{format_table(header, rows)}\n{_OTHER_RECORDINGS}"
+
+
+TABLE_2 = Study("table2", measure_table2, table2_text)
+TABLE_1 = Study("table1", measure_table1, table1_text)
