@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.measure.records import Measurement, Record
+from benchmarks.measure.records import DeviceRun, Record
 from benchmarks.measure.statistics import summarize
 from console.program import show, show_json, warn
 from console.table import format_table
@@ -51,7 +51,8 @@ def devices_command(options: argparse.Namespace) -> None:
                 facts = read_facts(device)
                 state = read_state(device, facts.thermal_source)
                 rows.append(_listed_row(serial, facts, state))
-                document |= _document(facts, state)
+                temperature = {"sensor": state.sensor, "celsius": state.celsius, "source": facts.thermal_source}
+                document |= asdict(facts.device) | {"machine": asdict(facts.machine), "temperature": temperature}
             except PocketHarError as error:
                 problems.append(str(error))
                 document["remedy"] = str(error)
@@ -68,15 +69,6 @@ def devices_command(options: argparse.Namespace) -> None:
         show_json({"devices": documents})
     else:
         show(format_table(_LISTED, rows))
-
-
-def _document(facts: Facts, state: State) -> dict[str, Any]:
-    """Plain JSON types."""
-    return {
-        **asdict(facts.device),
-        "machine": asdict(facts.machine),
-        "temperature": {"sensor": state.sensor, "celsius": state.celsius, "source": facts.thermal_source},
-    }
 
 
 def _listed_row(serial: str, facts: Facts, state: State) -> list[str]:
@@ -101,38 +93,31 @@ def _listed_row(serial: str, facts: Facts, state: State) -> list[str]:
 def device_table(records: Sequence[Record], manifest: Manifest) -> str:
     """The paper's row for the stream, if it has one, then a row for every device."""
     rows = []
-    paper = PAPER_TABLE_1.get(manifest.stream)
-    if paper:
-        rows.append(
-            [
-                f"{manifest.stream}, paper",
-                "",
-                f"{paper.parameters / 1e6:.1f} M",
-                f"{paper.macs / 1e9:.1f} G",
-                f"{paper.size_bytes / 1e6:.1f} MB",
-                f"{paper.peak_bytes / 1e6:.0f} MB",
-                "",
-                f"{paper.latency_ms:.0f} ms",
-                "",
-                f"{1e3 / paper.latency_ms:.0f}",
-                "",
-                "",
-            ]
-        )
-    rows += [_measured_row(record, measurement, manifest) for record in records for measurement in record.measurements]
-    first = records[0].measurements[0]
-    assert first.device_run is not None
-    title = f"{first.device_run.tool}, {first.device_run.protocol} run, threads: {first.subject.threads}"
+    if paper := PAPER_TABLE_1.get(manifest.stream):
+        parameters, macs = f"{paper.parameters / 1e6:.1f} M", f"{paper.macs / 1e9:.1f} G"
+        size, peak = f"{paper.size_bytes / 1e6:.1f} MB", f"{paper.peak_bytes / 1e6:.0f} MB"
+        latency, fps = f"{paper.latency_ms:.0f} ms", f"{1e3 / paper.latency_ms:.0f}"
+        rows.append([f"{manifest.stream}, paper", "", parameters, macs, size, peak, "", latency, "", fps, "", ""])
+    rows += [_measured_row(record, manifest) for record in records]
+    run, threads = device_run_of(records[0]), records[0].measurements[0].subject.threads
+    title = f"{run.tool}, {run.protocol} run, threads: {threads}"
     return "\n".join([format_table(_MEASURED, rows, title=title), _NOTES])
 
 
-def _measured_row(record: Record, measurement: Measurement, manifest: Manifest) -> list[str]:
-    subject, run = measurement.subject, measurement.device_run
+def device_run_of(record: Record) -> DeviceRun:
+    """The run of a record that `python -m android_bench` made, which has one measurement."""
+    (measurement,) = record.measurements
+    assert measurement.device_run is not None
+    return measurement.device_run
+
+
+def _measured_row(record: Record, manifest: Manifest) -> list[str]:
+    (measurement,) = record.measurements
+    subject, run = measurement.subject, device_run_of(record)
     cost = manifest.cost.get(manifest.stream, {})
     inference = summarize(measurement.inference.samples_ms)
-    has_p90 = run is not None and run.sample == "inference"
     preprocessing = summarize(measurement.preprocessing.samples_ms) if measurement.preprocessing else None
-    delegated = f"{run.delegated_ops} of {run.total_ops}" if run and run.delegated_ops is not None else ""
+    delegated = f"{run.delegated_ops} of {run.total_ops}" if run.delegated_ops is not None else ""
     device = record.device.model if record.device else record.environment.machine.cpu
     return [
         f"{subject.stream}, {subject.recipe}",
@@ -143,23 +128,22 @@ def _measured_row(record: Record, measurement: Measurement, manifest: Manifest) 
         f"{measurement.memory.peak_bytes / 1e6:.0f} MB" if measurement.memory else "",
         f"{preprocessing.median_ms:.2f} ms" if preprocessing else "",
         f"{inference.median_ms:.2f} ms",
-        f"{inference.p90_ms:.2f} ms" if has_p90 else "",
+        f"{inference.p90_ms:.2f} ms" if run.sample == "inference" else "",
         f"{inference.fps:.0f}",
         delegated,
-        "yes" if run and run.valid else "no",
+        "yes" if run.valid else "no",
     ]
 
 
 def curve_table(record: Record) -> str:
     """A row for every process of a sustained run, about a minute each, against the first."""
-    (measurement,) = record.measurements
-    assert measurement.device_run is not None
+    device_run = device_run_of(record)
     rows: list[list[str]] = []
     first = None
-    for run in measurement.device_run.runs:
+    for run in device_run.runs:
         typical = run.inference.median_ms or run.inference.mean_ms or 0.0
         first = first or typical
-        during = [r.frequencies_khz for r in measurement.device_run.readings if run.start_s <= r.time_s <= run.end_s]
+        during = [r.frequencies_khz for r in device_run.readings if run.start_s <= r.time_s <= run.end_s]
         fastest = [max(khz) for khz in during if khz]
         rows.append(
             [
@@ -170,5 +154,5 @@ def curve_table(record: Record) -> str:
                 f"{sum(fastest) / len(fastest) / 1e6:.2f} GHz" if any(fastest) else "",
             ]
         )
-    header = ["until", "inference", "against the first", measurement.device_run.sensor or "temperature", "fastest core"]
+    header = ["until", "inference", "against the first", device_run.sensor or "temperature", "fastest core"]
     return format_table(header, rows, title=f"{record.device.model if record.device else ''}, sustained")

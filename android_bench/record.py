@@ -21,10 +21,9 @@ from runtime.metrics import snr_db
 
 from .device.connection import Connection, LocalConnection
 from .device.facts import Facts, fastest_cores, read_facts
-from .device.watch import COOL_WITHIN_C, State, Watch, cool_down, read_state
+from .device.watch import COOL_WITHIN_C, State, cool_down, read_state, watching
 from .device.workspace import DeviceFile, Workspace, workspace
 from .tools.binaries import find_binary, require_chip
-from .tools.har_run import agreeing
 from .tools.tool import Request, Tool, ToolResult
 
 CLOCK_WITHIN_S = 3.0  # `date` counts whole seconds, and adb takes its time
@@ -37,17 +36,14 @@ def measure_on(
     """Measures, and leaves the device as it was.
 
     Args:
-        device: connected.
-        tool: that measures.
-        request: what to measure; with `profile` another process times every operation.
+        device, tool, request: with `request.profile` another process times every operation.
         tool_path: see `find_binary`.
         keep: leaves the files on the device.
-        command: that repeats the record.
+        command: for repeating the record.
 
     Raises:
-        DeviceLost, CommandTimeout, DataError: as the functions of `Connection`.
+        DeviceLost, CommandTimeout, DataError: as the functions of `Connection`, `workspace` and `Tool`.
         MissingComponentError: the tool or one of its libraries is missing.
-        DataError: the tool failed, or its output is not understood.
         UsageError: the file is compiled for another chip.
     """
     facts = read_facts(device)
@@ -56,16 +52,13 @@ def measure_on(
         tool,
         tool_path,
         architecture=facts.machine.architecture,
-        android=facts.android,
+        android=facts.device.android is not None,
         here=isinstance(device, LocalConnection),
     )
     request = replace(request, libraries=tuple(library.name for library in libraries))
     tool.command(request, runs=1)  # raises for a missing library before anything is copied
-    files = [
-        DeviceFile(program, tool.name, program=True),
-        *(DeviceFile(library, library.name) for library in libraries),
-        *tool.files(request),
-    ]
+    beside = [DeviceFile(library, library.name) for library in libraries]
+    files = [DeviceFile(program, tool.name, program=True), *beside, *tool.files(request)]
     with workspace(device, files, keep=keep) as place:
         series = Series(place, tool, request, facts)
         series.run()
@@ -100,6 +93,9 @@ class Series:
         self._check_start(first, math.inf)
         if first.sensor is None:
             self._warnings.append("the device reports no temperature: whether it was cool is not known")
+        percent = self._facts.device.battery_percent
+        if percent is not None and percent < _LOW_BATTERY_PERCENT:
+            self._warnings.append(f"the battery was at {percent} %, where phones save power; charge it and run again")
         limit_c = math.inf if first.celsius is None else first.celsius + COOL_WITHIN_C
         request = replace(self._request, profile=False)
         runs = self._choose_runs(request)
@@ -119,10 +115,8 @@ class Series:
         schedule = request.schedule
         if not self._tool.counts_runs_only:
             return schedule.fewest_runs
-        result, _ = self._process(20, request)
-        mean_ms = result.inference.mean_ms
-        assert mean_ms is not None
-        return max(schedule.fewest_runs, math.ceil(1.1 * 1e3 * schedule.fewest_s / mean_ms))
+        typical_ms = self._process(20, request)[0].typical_ms
+        return max(schedule.fewest_runs, math.ceil(1.1 * 1e3 * schedule.fewest_s / typical_ms))
 
     def _process(self, runs: int, request: Request) -> tuple[ToolResult, tuple[str, str, int]]:
         """One process: its result, and its standard output, standard error and exit code."""
@@ -146,16 +140,15 @@ class Series:
         before = read_state(device, source)
         start_s = time.monotonic()
         interval_s = request.schedule.reading_interval_s
-        with Watch(device, source, start_s=series_start_s, interval_s=interval_s) as watch:
+        with watching(device, source, start_s=series_start_s, interval_s=interval_s) as (readings, failures):
             result, (stdout, stderr, code) = self._process(runs, request)
             end_s = time.monotonic()
         after = read_state(device, source)
         self._check_clock(before, after, result, end_s - start_s)
-        if watch.failure:
-            self._warnings.append(f"process {len(self._runs) + 1}: readings stopped: {watch.failure}")
+        self._warnings += [f"process {len(self._runs) + 1}: readings stopped: {why}" for why in failures]
         span = round(start_s - series_start_s, 3), round(end_s - series_start_s, 3)
         self._results.append(result)
-        self._readings += watch.readings
+        self._readings += readings
         self._runs.append(ToolRun(*span, result.inference, before.celsius, after.celsius, stdout, stderr, code))
         warm = f", {after.celsius:.1f} °C" if after.celsius is not None else ""
         log(f"{device.address}: {format_duration(span[1])}, {result.typical_ms:.2f} ms{warm}")
@@ -203,7 +196,6 @@ class Series:
     def record(self, command: str) -> Record:
         """The record of all processes."""
         first, request = self._results[0], self._request
-        golden = self._check_answers()
         sample, samples_ms = samples_of(self._results)
         preprocessing = tuple(time_ms for result in self._results for time_ms in result.preprocessing_ms)
         peaks = [result.memory_bytes for result in self._results if result.memory_bytes is not None]
@@ -212,7 +204,7 @@ class Series:
             "warm-up runs": str(request.schedule.warmup_runs),
             "memory": first.memory_of,
             "power": "not measured",
-            **golden,
+            **self._check_answers(),
             **({"profile": self._profile} if self._profile else {}),
         }
         device_run = DeviceRun(
@@ -242,8 +234,7 @@ class Series:
         )
         origin = replace(environment(command, packages=("numpy",)), machine=self._facts.machine)
         inferences = sum(result.inference.count for result in self._results)
-        warnings = (*self._warnings, *_battery_warnings(self._facts.device.battery_percent))
-        return Record(origin, 0, inferences, (measurement,), warnings, self._facts.device)
+        return Record(origin, 0, inferences, (measurement,), tuple(self._warnings), self._facts.device)
 
     def _check_answers(self) -> dict[str, str]:
         """Compares the device's answers with the golden ones; a difference speaks against the measurement."""
@@ -254,13 +245,12 @@ class Series:
         if set(answers) != set(golden):
             self._against.append(f"the device answered on {len(answers)} recordings, the artifact has {len(golden)}")
         common = sorted(answers.keys() & golden.keys())
-        wrong = [name for name in common if not agreeing(answers[name], golden[name])]
-        if wrong:
+        alike = [name for name in common if len(answers[name]) == len(golden[name])]
+        same_class = {name for name in alike if np.argmax(answers[name]) == np.argmax(golden[name])}
+        if wrong := [name for name in common if name not in same_class]:
             self._against.append(f"the device gives another class than the artifact on {', '.join(wrong)}")
         snrs = [
-            snr_db(np.array(golden[name]), np.array(answers[name]))
-            for name in common
-            if len(answers[name]) == len(golden[name]) and answers[name] != golden[name]
+            snr_db(np.array(golden[name]), np.array(answers[name])) for name in alike if answers[name] != golden[name]
         ]
         lowest = f", logits' SNR {min(snrs):.1f} dB or more" if snrs else ""
         return {"answers": f"{len(answers) - len(wrong)} of {len(golden)} classes as on export{lowest}"}
@@ -290,9 +280,3 @@ def golden_logits(folder: Path, manifest: Manifest) -> Mapping[str, tuple[float,
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise DataError(f"{folder / name} is missing or damaged: {error}; export the artifact again") from error
     return logits
-
-
-def _battery_warnings(percent: int | None) -> list[str]:
-    if percent is None or percent >= _LOW_BATTERY_PERCENT:
-        return []
-    return [f"the battery was at {percent} %, where phones save power; charge it and run again"]

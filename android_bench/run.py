@@ -6,8 +6,7 @@ Devices are measured one after another: an interrupt then ends one run, and this
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
+import contextlib
 
 from benchmarks.measure.records import Record, write_record
 from console.options import command_line
@@ -16,9 +15,8 @@ from preprocess.errors import AnswerIsNo, PocketHarError, UsageError
 from runtime.manifest import read_artifact
 
 from .device.adb import AdbConnection
-from .device.connection import Connection, LocalConnection
-from .device.ssh import SshConnection
-from .device_table import curve_table, device_table
+from .device.connection import Connection, LocalConnection, SshConnection
+from .device_table import curve_table, device_run_of, device_table
 from .protocol import OFFICIAL, QUICK, sustained
 from .record import measure_on
 from .tools.benchmark_model import BenchmarkModel
@@ -53,43 +51,39 @@ def run_on_devices(options: argparse.Namespace) -> None:
     )
     records: list[Record] = []
     failures: list[PocketHarError] = []
-    for number, address in enumerate(addresses):
+    several = len(addresses) > 1
+    for number, address in enumerate(addresses, 1):
         try:
-            record = _measure(address, tool, request, options)
+            with contextlib.closing(connect(address)) as device:
+                record = measure_on(
+                    device, tool, request, tool_path=options.tool_path, keep=options.keep, command=command_line(options)
+                )
         except PocketHarError as error:
             failures.append(error)
-            if len(addresses) > 1:
+            if several:
                 warn(f"{address}: {error}")
             continue
         records.append(record)
-        for warning in (*_doubts(record), *record.warnings):
+        label, reasons = record.measurements[0].subject.label, device_run_of(record).reasons_against
+        for warning in (*(f"the measurement of {label} does not count: {why}" for why in reasons), *record.warnings):
             warn(warning)
-        if options.out:
-            path = numbered(options.out, number, len(addresses))
+        if path := options.out:
+            path = path.with_name(f"{path.stem}-{number}{path.suffix}") if several else path
             write_record(record, path)
             log(f"{address}: wrote {path}")
     if options.json and records:
         documents = [record.to_dict() for record in records]
-        show_json(documents[0] if len(addresses) == 1 else {"records": documents})
+        show_json({"records": documents} if several else documents[0])
     elif records:
         show(device_table(records, manifest))
         for record in records if schedule.duration_s else ():
             show(f"\n{curve_table(record)}")
     if failures:
-        several = len(addresses) > 1
         count = f"{len(failures)} of {len(addresses)} devices were not measured, the first: " if several else ""
         raise type(failures[0])(f"{count}{failures[0]}")
-    _refuse_invalid(records, official=options.official)
-
-
-def _measure(address: str, tool: Tool, request: Request, options: argparse.Namespace) -> Record:
-    device = connect(address)
-    try:
-        return measure_on(
-            device, tool, request, tool_path=options.tool_path, keep=options.keep, command=command_line(options)
-        )
-    finally:
-        device.close()
+    for record in records if options.official else ():
+        if reasons := device_run_of(record).reasons_against:
+            raise AnswerIsNo(f"no official figure: {reasons[0]}")
 
 
 def connect(address: str) -> Connection:
@@ -128,22 +122,3 @@ def find_tool(name: str | None, file_format: str, accelerator: str) -> Tool:
         supported = " and ".join(chosen.accelerators)
         raise UsageError(f"--accelerator is {accelerator}, but {chosen.name} supports {supported} only")
     return chosen
-
-
-def numbered(path: Path, number: int, count: int) -> Path:
-    """FILE for one device; for several FILE-1, FILE-2 … in the order of the command line, before the suffix."""
-    return path if count == 1 else path.with_name(f"{path.stem}-{number + 1}{path.suffix}")
-
-
-def _doubts(record: Record) -> list[str]:
-    (measurement,) = record.measurements
-    assert measurement.device_run is not None
-    label = measurement.subject.label
-    return [f"the measurement of {label} does not count: {why}" for why in measurement.device_run.reasons_against]
-
-
-def _refuse_invalid(records: Sequence[Record], *, official: bool) -> None:
-    for record in records if official else ():
-        run = record.measurements[0].device_run
-        if run is not None and run.reasons_against:
-            raise AnswerIsNo(f"no official figure: {run.reasons_against[0]}")

@@ -7,25 +7,33 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from preprocess.errors import DataError, MissingComponentError, UsageError
+from preprocess.errors import MissingComponentError, UsageError
 
-from .connection import FOLDER, CommandTimeout, DeviceLost, Outcome, marked, quote, run_client, unmarked
+from .connection import (
+    FOLDER,
+    CommandTimeout,
+    Connection,
+    DeviceLost,
+    Outcome,
+    copy_error,
+    marked,
+    quote,
+    run_client,
+    unmarked,
+)
 
-ROOT = f"/data/local/tmp/{FOLDER}"
 _SERVER_TIMEOUT_S = 20.0  # starting the adb server takes a few seconds
 _ALLOW = (
     "unlock the phone, tick `Always allow from this computer` and tap `Allow`; where it does not ask, revoke USB "
     "debugging authorisations in the developer options and plug it in again"
 )
-REMEDIES = {
+_REMEDIES = {
     "unauthorized": _ALLOW,
     "authorizing": _ALLOW,
     "offline": "unplug it and plug it in again, or run `adb reconnect offline`",
     "no permissions": "install the udev rules (`apt install android-sdk-platform-tools-common`), unplug it and plug it "
     "in again",
-    "recovery": "start Android on it",
-    "sideload": "start Android on it",
-    "bootloader": "start Android on it",
+    **dict.fromkeys(("recovery", "sideload", "bootloader"), "start Android on it"),
 }
 _LOST = re.compile(
     r"device '?[^']*'? ?not found|no devices/emulators found|device offline|device unauthorized|device still "
@@ -37,9 +45,7 @@ _LOST = re.compile(
 
 def remedy(state: str) -> str | None:
     """Advice for a device in a state that adb lists; None for `device`, which can be used."""
-    if state == "device":
-        return None
-    return REMEDIES.get(state, "unplug it and plug it in again")
+    return None if state == "device" else _REMEDIES.get(state, "unplug it and plug it in again")
 
 
 def parse_devices(text: str) -> dict[str, str]:
@@ -70,13 +76,13 @@ def _adb(words: Sequence[str], *, timeout_s: float) -> Outcome:
     return run_client(["adb", *words], timeout_s=timeout_s, what=f"adb {words[2 if words[0] == '-s' else 0]}")
 
 
-class AdbConnection:
+class AdbConnection(Connection):
     """A phone by its serial number."""
 
     def __init__(self, serial: str) -> None:
         self.serial = serial
         self.address = f"adb://{serial}"
-        self.root = ROOT
+        self.root = f"/data/local/tmp/{FOLDER}"
 
     @classmethod
     def find(cls, serial: str) -> AdbConnection:
@@ -103,8 +109,7 @@ class AdbConnection:
 
     def run(self, script: str, *, timeout_s: float) -> Outcome:
         text, mark = marked(script)
-        outcome = self._call(["shell", text], timeout_s=timeout_s)
-        return unmarked(outcome, mark, self.address)
+        return unmarked(self._call(["shell", text], timeout_s=timeout_s), mark, self.address)
 
     def push(self, source: Path, remote: str, *, timeout_s: float) -> None:
         self._move(["push", str(source), remote], f"{source.name} could not be copied to the device", timeout_s)
@@ -120,30 +125,21 @@ class AdbConnection:
         except (MissingComponentError, CommandTimeout):
             return False
 
-    def close(self) -> None:
-        """No temporary files."""
-
     def _move(self, words: Sequence[str], problem: str, timeout_s: float) -> None:
         outcome = self._call(words, timeout_s=timeout_s)
         if outcome.exit_code:
             message = outcome.stderr + outcome.stdout
-            if "No space left" in message:
-                raise DataError(f"{problem}: its storage is full; free some space on it and run again")
-            if self._lost(outcome):
+            # Messages of a broken connection vary, so the list of devices decides.
+            lost = _LOST.search(outcome.stderr) or list_devices().get(self.serial) != "device"
+            if lost and "No space left" not in message:
                 raise self._gone(message)
-            raise DataError(f"{problem}: {quote(message)}")
+            raise copy_error(problem, message)
 
     def _call(self, words: Sequence[str], *, timeout_s: float) -> Outcome:
         outcome = _adb(["-s", self.serial, *words], timeout_s=timeout_s)
         if outcome.exit_code and words[0] == "shell" and _LOST.search(outcome.stderr):
             raise self._gone(outcome.stderr)
         return outcome
-
-    def _lost(self, outcome: Outcome) -> bool:
-        """Whether the connection broke during a copy. Messages vary, so the list of devices decides."""
-        if _LOST.search(outcome.stderr):
-            return True
-        return list_devices().get(self.serial) != "device"
 
     def _gone(self, message: str) -> DeviceLost:
         return DeviceLost(f"{self.address} went away: {quote(message)}; connect it and run again")

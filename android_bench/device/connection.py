@@ -1,4 +1,4 @@
-"""A connection to a device: one small interface for a phone over adb, a board over ssh, and this machine.
+"""A connection to a device: one interface for a phone over adb (`adb.py`), a board over ssh, and this machine.
 
 The design follows Arm's devlib: a connection runs a command with separate streams and an exit code, and moves files.
 """
@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from preprocess.errors import DataError, MissingComponentError
+from preprocess.errors import DataError, MissingComponentError, UsageError
 
 FOLDER = "pocket-har"
+_SSH_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5")
+_PROBE_TIMEOUT_S = 20.0
 
 
 class DeviceLost(MissingComponentError):
@@ -75,9 +77,10 @@ class Connection(Protocol):
 
     def close(self) -> None:
         """Removes the temporary files of this object."""
+        return
 
 
-class LocalConnection:
+class LocalConnection(Connection):
     """This machine, in a private folder."""
 
     def __init__(self) -> None:
@@ -105,6 +108,60 @@ class LocalConnection:
             shutil.copyfile(source, destination)
         except OSError as error:
             raise DataError(f"{source} could not be copied to {destination}: {error.strerror}") from error
+
+
+class SshConnection(Connection):
+    """A board by `USER@HOST` or `USER@HOST:PORT`. A key must be set up: `ssh` and `scp` ask for no password."""
+
+    def __init__(self, destination: str) -> None:
+        for program in ("ssh", "scp"):
+            if shutil.which(program) is None:
+                raise MissingComponentError(f"{program} is not installed; run `apt install openssh-client`")
+        self.address = f"ssh://{destination}"
+        self.root = f"/tmp/{FOLDER}"
+        self._host, colon, self._port = destination.partition(":")
+        if colon and not self._port.isdigit():
+            raise UsageError(f"--target is {self.address!r}; write ssh://USER@HOST or ssh://USER@HOST:PORT")
+
+    def run(self, script: str, *, timeout_s: float) -> Outcome:
+        text, mark = marked(script)
+        # The login shell may be any shell; the marks are written for sh.
+        words = ["ssh", *_SSH_OPTIONS, *(["-p", self._port] if self._port else []), self._host]
+        outcome = run_client(
+            [*words, f"sh -c {shlex.quote(text)}"], timeout_s=timeout_s, what=f"command on {self.address}"
+        )
+        if mark not in outcome.stdout and outcome.exit_code == 255:
+            raise self._gone(outcome)
+        return unmarked(outcome, mark, self.address)
+
+    def push(self, source: Path, remote: str, *, timeout_s: float) -> None:
+        problem = f"{source.name} could not be copied to the board"
+        self._copy(str(source), f"{self._host}:{remote}", problem, timeout_s)
+
+    def pull(self, remote: str, local: Path, *, timeout_s: float) -> None:
+        problem = f"{remote} could not be copied from the board"
+        self._copy(f"{self._host}:{remote}", str(local), problem, timeout_s)
+
+    def reconnect(self) -> bool:
+        try:
+            return self.run("true", timeout_s=_PROBE_TIMEOUT_S).exit_code == 0
+        except (DeviceLost, CommandTimeout):
+            return False
+
+    def _copy(self, source: str, destination: str, problem: str, timeout_s: float) -> None:
+        port = ["-P", self._port] if self._port else []
+        words = ["scp", "-q", *_SSH_OPTIONS, *port, source, destination]
+        outcome = run_client(words, timeout_s=timeout_s, what=f"scp with {self.address}")
+        if outcome.exit_code:
+            if "No space left" not in outcome.stderr and not self.reconnect():
+                raise self._gone(outcome)
+            raise copy_error(problem, outcome.stderr)
+
+    def _gone(self, outcome: Outcome) -> DeviceLost:
+        return DeviceLost(
+            f"{self.address} cannot be reached: {quote(outcome.stderr)}; try `ssh {self._host} true`, which must "
+            "not ask for a password (`ssh-copy-id` sets up a key)"
+        )
 
 
 def run_client(words: Sequence[str], *, timeout_s: float, what: str) -> Outcome:
@@ -150,6 +207,13 @@ def unmarked(outcome: Outcome, mark: str, address: str) -> Outcome:
             f"{address} went away while a command ran and its output is cut off{reason}; connect it and run again"
         )
     return Outcome(stdout, outcome.stderr, int(code))
+
+
+def copy_error(problem: str, message: str) -> DataError:
+    """The error of a copy that the device refused."""
+    if "No space left" in message:
+        return DataError(f"{problem}: its storage is full; free some space on it and run again")
+    return DataError(f"{problem}: {quote(message)}")
 
 
 def quote(text: str, limit: int = 160) -> str:

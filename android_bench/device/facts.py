@@ -32,15 +32,6 @@ _SECTIONS = {
 
 
 @dataclass(frozen=True)
-class Battery:
-    """`dumpsys battery`: per cent, °C (None if not reported), and whether it is being charged."""
-
-    percent: int
-    celsius: float | None
-    charging: bool
-
-
-@dataclass(frozen=True)
 class Core:
     """A processor core: its number, highest frequency in kHz (0 if not reported) and governor."""
 
@@ -56,7 +47,6 @@ class Facts:
     Attributes:
         device, machine: for the record.
         cores: of the processor.
-        android: whether it runs Android.
         can_pin: whether it has `taskset`.
         thermal_source: command that reports temperatures, `thermalservice` or `zones`; None without sensors.
     """
@@ -64,7 +54,6 @@ class Facts:
     device: Device
     machine: Machine
     cores: tuple[Core, ...]
-    android: bool
     can_pin: bool
     thermal_source: str | None
 
@@ -94,23 +83,25 @@ def facts_of(sections: Mapping[str, str]) -> Facts:
     if len(kernel) != 2:
         raise DataError(f"`uname -r; uname -m` on the device says {quote(sections.get('kernel', ''))}; is it a Linux?")
     android = properties.get("ro.build.version.release")
-    soc, battery = soc_name(properties), parse_battery(sections.get("battery", ""))
+    percent, celsius, charging = parse_battery(sections.get("battery", ""))
+    soc = soc_name(properties)
     chip = snapdragon(soc)
     thermal_status, temperatures = parse_thermalservice(sections.get("thermal", ""))
     zones = parse_thermal_zones(sections.get("zones", ""))
     source = "thermalservice" if watched(temperatures) else "zones" if watched(zones) else None
+    maker_and_model = (properties.get(f"ro.product.{key}") for key in ("manufacturer", "model"))
     name = soc or cpu.get("model name") or cpu.get("Hardware") or cpu.get("Model") or "unknown"
     device = Device(
-        model=model_name(properties) or cpu.get("Model") or name,
+        model=" ".join(filter(None, maker_and_model)) or cpu.get("Model") or name,
         soc=soc,
         hexagon=chip.hexagon if chip else None,
         soc_model=chip.soc_model if chip else None,
         android=android,
         clusters=tuple(f"{mask}: {khz // 1000} MHz" for mask, khz in clusters(cores) if khz),
         governors=tuple(sorted({core.governor for core in cores if core.governor})),
-        battery_percent=battery.percent if battery else None,
-        battery_c=battery.celsius if battery else None,
-        charging=battery.charging if battery else None,
+        battery_percent=percent,
+        battery_c=celsius,
+        charging=charging,
         thermal_status=thermal_status,
     )
     features = (cpu.get("Features") or cpu.get("flags") or "").split()
@@ -122,7 +113,7 @@ def facts_of(sections: Mapping[str, str]) -> Facts:
         memory_bytes=memory_bytes(sections.get("meminfo", "")),
         instructions=tuple(name for name in INSTRUCTIONS if name in features) if features else None,
     )
-    return Facts(device, machine, cores, bool(android), bool(sections.get("taskset", "").strip()), source)
+    return Facts(device, machine, cores, bool(sections.get("taskset", "").strip()), source)
 
 
 def parse_getprop(text: str) -> dict[str, str]:
@@ -146,17 +137,17 @@ def memory_bytes(meminfo: str) -> int | None:
     return int(line[1]) * 1024 if line else None
 
 
-def parse_battery(text: str) -> Battery | None:
-    """The battery from `dumpsys battery`; None without one."""
+def parse_battery(text: str) -> tuple[int | None, float | None, bool | None]:
+    """Per cent, °C, and whether the battery is being charged, from `dumpsys battery`; None without one."""
     values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-    level, scale = _integer(values.get("level")), _integer(values.get("scale")) or 100
-    if level is None or values.get("present") == "false":
-        return None
-    tenths = _integer(values.get("temperature"))
+    numbers = {name: int(value) for name, value in values.items() if re.fullmatch(r"-?\d+", value)}
+    if "level" not in numbers or values.get("present") == "false":
+        return None, None, None
     powered = any(values.get(f"{source} powered") == "true" for source in ("AC", "USB", "Wireless", "Dock"))
     # Android's BatteryManager: 2 is charging, 5 full.
-    charging = powered or values.get("status") in ("2", "5")
-    return Battery(round(100 * level / scale), tenths / 10 if tenths is not None else None, charging)
+    charging = powered or numbers.get("status") in (2, 5)
+    celsius = numbers["temperature"] / 10 if "temperature" in numbers else None
+    return round(100 * numbers["level"] / (numbers.get("scale") or 100)), celsius, charging
 
 
 def parse_cores(text: str) -> tuple[Core, ...]:
@@ -185,13 +176,3 @@ def fastest_cores(cores: Sequence[Core], threads: int) -> str | None:
 def core_mask(numbers: Sequence[int]) -> str:
     """Mask for `taskset`: hexadecimal without prefix."""
     return f"{sum(1 << number for number in numbers):02x}"
-
-
-def model_name(properties: Mapping[str, str]) -> str | None:
-    """Maker and model, or None."""
-    words = [properties.get(f"ro.product.{key}", "") for key in ("manufacturer", "model")]
-    return " ".join(word for word in words if word) or None
-
-
-def _integer(text: str | None) -> int | None:
-    return int(text) if text and re.fullmatch(r"-?\d+", text) else None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.measure.records import Reading
@@ -70,11 +71,7 @@ class State:
 
 
 def read_state(device: Connection, source: str | None) -> State:
-    """Temperature, frequencies and clock.
-
-    Args:
-        device: to read from.
-        source: of temperatures, `thermalservice` or `zones`; None without sensors.
+    """Temperature by `thermalservice` or `zones` (None without sensors), frequencies and clock.
 
     Raises:
         DeviceLost, CommandTimeout: as `Connection.run`.
@@ -130,11 +127,10 @@ def parse_thermal_zones(text: str) -> list[tuple[str, float]]:
     """Kind and °C of the sensors, from lines `TYPE VALUE` of /sys/class/thermal/thermal_zone*/{type,temp}."""
     temperatures = []
     for line in text.splitlines():
-        name, _, value = line.strip().rpartition(" ")
-        if name and re.fullmatch(r"-?\d+", value):
-            celsius = zone_celsius(int(value))
-            if celsius is not None:
-                temperatures.append((_zone_kind(name.lower()), celsius))
+        name, _, value = line.strip().lower().rpartition(" ")
+        if name and re.fullmatch(r"-?\d+", value) and (celsius := zone_celsius(int(value))) is not None:
+            kinds = (kind for kind, parts in _ZONE_NAMES.items() if any(part in name for part in parts))
+            temperatures.append((next(kinds, "other"), celsius))
     return temperatures
 
 
@@ -149,49 +145,42 @@ def _plausible(celsius: float) -> bool:
     return _LOWEST_C < celsius < _HIGHEST_C
 
 
-def _zone_kind(name: str) -> str:
-    kinds = (kind for kind, parts in _ZONE_NAMES.items() if any(part in name for part in parts))
-    return next(kinds, "other")
-
-
 def watched(temperatures: Sequence[tuple[str, float]]) -> tuple[str, float] | None:
     """The kind of sensor that decides whether a device is cool, and its highest °C; None without such a sensor."""
-    for wanted in _WATCHED:
-        values = [celsius for kind, celsius in temperatures if kind == wanted]
-        if values:
-            return wanted, max(values)
-    return None
+    highest = dict(sorted(temperatures))
+    return next(((kind, highest[kind]) for kind in _WATCHED if kind in highest), None)
 
 
-class Watch:
-    """Takes readings in a thread while the block runs; `failure` says why they stopped early."""
+@contextlib.contextmanager
+def watching(
+    device: Connection, source: str | None, *, start_s: float, interval_s: float
+) -> Iterator[tuple[list[Reading], list[str]]]:
+    """Takes readings in a thread while the block runs, with times since `start_s` of the monotonic clock.
 
-    def __init__(self, device: Connection, source: str | None, *, start_s: float, interval_s: float) -> None:
-        self.readings: list[Reading] = []
-        self.failure: str | None = None
-        self._device, self._source, self._start_s, self._interval_s = device, source, start_s, interval_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._take, daemon=True)
+    Yields the readings and, if they stopped early, the reason; both are complete after the block.
+    """
+    readings: list[Reading] = []
+    failures: list[str] = []
+    stop = threading.Event()
 
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _take(self) -> None:
+    def take() -> None:
         # The first one after half an interval, so that it shows more than the loading of the model.
-        while not self._stop.wait(self._interval_s if self.readings else self._interval_s / 2):
+        while not stop.wait(interval_s if readings else interval_s / 2):
             try:
-                state = read_state(self._device, self._source)
+                state = read_state(device, source)
             except PocketHarError as error:
                 # If the device is lost, the call of the tool raises.
-                self.failure = str(error)
+                failures.append(str(error))
                 return
-            elapsed_s = round(state.host_s - self._start_s, 3)
-            self.readings.append(Reading(elapsed_s, state.celsius, state.frequencies_khz))
+            readings.append(Reading(round(state.host_s - start_s, 3), state.celsius, state.frequencies_khz))
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    try:
+        yield readings, failures
+    finally:
+        stop.set()
+        thread.join()
 
 
 def cool_down(device: Connection, source: str | None, limit_c: float) -> State:

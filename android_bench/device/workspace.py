@@ -72,12 +72,7 @@ def workspace(device: Connection, files: Sequence[DeviceFile], *, keep: bool = F
     """The folder with the files in it; removed at the end, also after an error or an interrupt.
 
     Its name is the hash of its contents. A kept folder is renamed to it; folders that an earlier run failed to remove
-    are removed first.
-
-    Args:
-        device: to copy to.
-        files: with unique names.
-        keep: leaves the folder for the next run, which copies only changed files.
+    are removed first. `keep` leaves the folder for the next run, which copies only changed files.
 
     Raises:
         DeviceLost, CommandTimeout, DataError: as the functions of `Connection`.
@@ -149,10 +144,9 @@ def _copy(device: Connection, folder: str, files: Sequence[DeviceFile], hashes: 
             log(f"{device.address}: copying {file.name} ({size / 1e6:.2f} MB)")
             remote = f"{folder}/{file.name}"
             device.push(file.local, f"{remote}.part", timeout_s=_COMMAND_TIMEOUT_S + size / _SLOWEST_BYTES_PER_S)
-            end = (
-                f"chmod {'755' if file.program else '644'} {shlex.quote(remote)}.part && mv {shlex.quote(remote)}.part"
-            )
-            outcome = device.run(f"{end} {shlex.quote(remote)}", timeout_s=_COMMAND_TIMEOUT_S)
+            final, mode = shlex.quote(remote), "755" if file.program else "644"
+            script = f"chmod {mode} {final}.part && mv {final}.part {final}"
+            outcome = device.run(script, timeout_s=_COMMAND_TIMEOUT_S)
             if outcome.exit_code:
                 raise DataError(f"{file.name} could not be put in place on {device.address}: {quote(outcome.stderr)}")
 
@@ -168,10 +162,7 @@ def _leave(device: Connection, folder: str, *, keep: bool) -> None:
             device.run(script, timeout_s=_COMMAND_TIMEOUT_S)
             return
         except (DeviceLost, CommandTimeout):
-            while not device.reconnect():
-                if time.monotonic() >= end:
-                    warn(f"{folder} is still on {device.address}, which does not answer; the next run removes it")
-                    return
+            while not device.reconnect() and time.monotonic() < end:
                 time.sleep(0.5)
         if time.monotonic() >= end:
             warn(f"{folder} is still on {device.address}, which does not answer; the next run removes it")

@@ -12,11 +12,10 @@ from benchmarks.measure.records import Aggregate
 from preprocess.errors import DataError, MissingComponentError
 
 from ..device.connection import Outcome, quote
-from ..device.workspace import DeviceFile
 from .binaries import DISPATCH, require_libraries
-from .tool import NUMBER, Request, ToolResult, require_success, require_times
+from .tool import NUMBER, Request, Tool, ToolResult, require_success, require_times
 
-QNN = "libQnnTFLiteDelegate.so"
+_QNN = "libQnnTFLiteDelegate.so"
 _TIMINGS = re.compile(
     rf"Inference timings in us: Init: ({NUMBER}), First inference: ({NUMBER}), Warmup \(avg\): ({NUMBER}), "
     rf"Inference \(avg\): ({NUMBER})\s*$",
@@ -24,11 +23,12 @@ _TIMINGS = re.compile(
 )
 # At the start of a line: the profiler's follow "Timings (microseconds):" on its line.
 _COUNT = re.compile(rf"^(?:INFO: )?count=\d+(?: [a-z0-9]+={NUMBER})+\s*$", re.MULTILINE)
-_MEMORY = (
-    re.compile(rf"Memory footprint delta from the start of the tool \(MB\): init={NUMBER} overall=({NUMBER})"),
-    re.compile(rf"Peak memory footprint \(MB\): init={NUMBER} overall=({NUMBER})"),
-)
-_WHOLE_MEMORY = re.compile(rf"Overall peak memory footprint \(MB\) via periodic monitoring: ({NUMBER})")
+_BEYOND = "beyond the tool's start"
+_MEMORY = {
+    re.compile(rf"Memory footprint delta from the start of the tool \(MB\): init={NUMBER} overall=({NUMBER})"): _BEYOND,
+    re.compile(rf"Peak memory footprint \(MB\): init={NUMBER} overall=({NUMBER})"): _BEYOND,
+    re.compile(rf"Overall peak memory footprint \(MB\) via periodic monitoring: ({NUMBER})"): "whole process",
+}
 _REPLACING = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate \(([^)]*)\)")
 _APPLIED = re.compile(r"Explicitly applied (\w+) delegate, and the model graph will be (completely|partially) executed")
 _NOT_APPLIED = re.compile(r"Though (\w+) delegate is explicitly applied, the model graph will not be\s+executed")
@@ -36,21 +36,12 @@ _TYPES = "Summary by node type"
 _ROW = re.compile(rf"^\s*([A-Za-z_][\w./ -]*?)\s+(\d+)\s+({NUMBER})\s+{NUMBER}%\s+{NUMBER}%\s+{NUMBER}\s+\d+\s*$")
 
 
-class BenchmarkModel:
+class BenchmarkModel(Tool):
     """See `Tool`."""
 
     name = "benchmark_model"
-    formats: tuple[str, ...] = ("tflite",)
-    accelerators: tuple[str, ...] = ("cpu", "gpu", "npu")
-    is_ours = False
     reports_samples = False
-    counts_runs_only = False
-    result_file: str | None = None
     remedy = "download it for your device from https://ai.google.dev/edge/litert/models/measurement"
-
-    def files(self, request: Request) -> list[DeviceFile]:
-        model = request.manifest.model_file
-        return [DeviceFile(request.folder / model, model)]
 
     def command(self, request: Request, *, runs: int) -> list[str]:
         schedule = request.schedule
@@ -67,7 +58,7 @@ class BenchmarkModel:
         if request.accelerator == "gpu":
             words += ["--use_gpu=true", "--gpu_backend=cl"]
         if request.accelerator == "npu":
-            words += compiled_words(request) if request.manifest.npu else npu_words(request.libraries)
+            words += _npu_words(request)
         return words + (["--enable_op_profiling=true"] if request.profile else [])
 
     def parse(self, outcome: Outcome, request: Request, *, result_file: str = "") -> ToolResult:
@@ -95,21 +86,18 @@ class BenchmarkModel:
         )
 
 
-def npu_words(libraries: tuple[str, ...]) -> list[str]:
-    """Options for Qualcomm's delegate; raises MissingComponentError if it is not beside the tool."""
-    if QNN not in libraries:
+def _npu_words(request: Request) -> list[str]:
+    """Options for Qualcomm's NPU; raises MissingComponentError if a library is not beside the tool."""
+    if request.manifest.npu:
+        # Compiled ahead of time. LiteRT's benchmark_model has these options, TensorFlow's does not.
+        require_libraries(request.manifest.npu["soc"], request.libraries, more=(DISPATCH,))
+        return ["--use_npu=true", "--dispatch_library_path=."]
+    if _QNN not in request.libraries:
         raise MissingComponentError(
-            f"--accelerator npu needs {QNN} and the libQnn* files it loads beside the tool; take them from Qualcomm's "
+            f"--accelerator npu needs {_QNN} and the libQnn* files it loads beside the tool; take them from Qualcomm's "
             "AI Engine Direct SDK and name their folder with --tool-path"
         )
-    return [f"--external_delegate_path=./{QNN}", "--external_delegate_options=backend_type:htp"]
-
-
-def compiled_words(request: Request) -> list[str]:
-    """Options for a file compiled ahead of time. LiteRT's benchmark_model has them, TensorFlow's does not."""
-    assert request.manifest.npu is not None
-    require_libraries(request.manifest.npu["soc"], request.libraries, more=(DISPATCH,))
-    return ["--use_npu=true", "--dispatch_library_path=."]
+    return [f"--external_delegate_path=./{_QNN}", "--external_delegate_options=backend_type:htp"]
 
 
 def _aggregate(text: str) -> Aggregate:
@@ -117,9 +105,7 @@ def _aggregate(text: str) -> Aggregate:
     timings, counts = _TIMINGS.findall(text), _COUNT.findall(text)
     if not timings or not counts:
         raise DataError(f"benchmark_model gave no result, its output is cut off or of another kind: {quote(text)}")
-    values = {
-        key: float(value) for key, _, value in (word.partition("=") for word in counts[-1].split() if "=" in word)
-    }
+    values = {key: float(value) for key, value in re.findall(r"(\w+)=(\S+)", counts[-1])}
     mean = float(timings[-1][3]) / 1e3
     single = values["count"] == 1
     wanted = {"count", "curr"} if single else {"count", "avg", "min", "max"}
@@ -164,8 +150,7 @@ def _delegation(text: str, requested: str) -> tuple[str, int | None, int | None]
 
 
 def _memory(text: str) -> tuple[int | None, str]:
-    patterns = (*((pattern, "beyond the tool's start") for pattern in _MEMORY), (_WHOLE_MEMORY, "whole process"))
-    for pattern, what in patterns:
+    for pattern, what in _MEMORY.items():
         megabytes = pattern.findall(text)
         # Builds for systems without this figure print 0.
         if megabytes and float(megabytes[-1]) > 0:

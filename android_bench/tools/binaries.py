@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -89,17 +89,13 @@ def elf_machine(path: Path) -> int | None:
 
 
 def build_har_run(architecture: str, *, android: bool) -> Path:
-    """Builds `har_run` in the project's cache folder; unchanged sources are not built again.
-
-    Args:
-        architecture: of the device, as `uname -m` prints it.
-        android: whether it runs Android; this needs the NDK's compiler.
+    """Builds `har_run` for an architecture (`uname -m`) in the cache folder; unchanged sources are not built again.
 
     Raises:
         MissingComponentError: the sources, CMake or a compiler for the device are missing.
         DataError: the build failed.
     """
-    options = _options(architecture, android=android, environment=os.environ)
+    options = _options(architecture, android=android)
     if not (SOURCE / "CMakeLists.txt").is_file():
         raise MissingComponentError(f"{SOURCE} has no sources; install the project with `pip install -e .`")
     # CMake binds a folder to the sources and the compiler of its first use.
@@ -114,25 +110,21 @@ def build_har_run(architecture: str, *, android: bool) -> Path:
     return folder / "har_run"
 
 
-def _options(architecture: str, *, android: bool, environment: Mapping[str, str]) -> list[str]:
+def _options(architecture: str, *, android: bool) -> list[str]:
     """CMake's options for the compiler."""
     if shutil.which("cmake") is None:
         raise MissingComponentError(
             "har_run is built with CMake; run `apt install cmake`, or name one with --tool-path"
         )
     if android:
-        ndk = next((environment[name] for name in _NDK_VARIABLES if environment.get(name)), None)
+        ndk = next(filter(None, map(os.environ.get, _NDK_VARIABLES)), None)
         if ndk is None or architecture not in _ABIS:
             raise MissingComponentError(
                 f"har_run for Android on {architecture} needs Google's NDK; name its folder in ANDROID_NDK_HOME, or a "
                 "built har_run with --tool-path"
             )
-        toolchain = Path(ndk, "build/cmake/android.toolchain.cmake")
-        return [
-            f"-DCMAKE_TOOLCHAIN_FILE={toolchain}",
-            f"-DANDROID_ABI={_ABIS[architecture]}",
-            "-DANDROID_PLATFORM=android-26",
-        ]
+        toolchain = f"-DCMAKE_TOOLCHAIN_FILE={ndk}/build/cmake/android.toolchain.cmake"
+        return [toolchain, f"-DANDROID_ABI={_ABIS[architecture]}", "-DANDROID_PLATFORM=android-26"]
     if architecture == platform.machine():
         compiler, package, options = "g++", "g++", []
     elif architecture == "aarch64":
@@ -143,7 +135,7 @@ def _options(architecture: str, *, android: bool, environment: Mapping[str, str]
             f"har_run cannot be built here for {architecture}; build it there as android_bench/native/README.md says, "
             "and name it with --tool-path"
         )
-    if shutil.which(compiler) is None and (options or not environment.get("CXX")):
+    if shutil.which(compiler) is None and (options or not os.environ.get("CXX")):
         raise MissingComponentError(
             f"har_run for {architecture} needs the compiler {compiler}; run `apt install {package}`, or name a har_run "
             "with --tool-path"
@@ -171,10 +163,9 @@ def litert_of_this_machine(architecture: str, *, android: bool) -> Path | None:
 
 
 def litert_version(library_id: str) -> str:
-    """The release of a library, which is known for that of the installed wheel; else the argument.
+    """The release of the installed wheel's library; for another one the argument.
 
-    Args:
-        library_id: as har_run prints it, such as `libLiteRt.so 0123456789ab`, the start of the SHA-256 of its file.
+    `library_id` is as har_run prints it: `libLiteRt.so 0123456789ab`, the start of the SHA-256 of its file.
     """
     library = litert_of_this_machine(platform.machine(), android=False)
     if library and library_id == f"{LITERT} {file_sha256(library)[:12]}":

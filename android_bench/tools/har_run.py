@@ -6,32 +6,26 @@ Its standard output consists of JSON lines; docs/har_run.md describes them.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
 from typing import Any
 
+from console.strict_json import decode
 from preprocess.errors import DataError
 
 from ..device.connection import Outcome, quote
 from ..device.workspace import DeviceFile
 from .binaries import DISPATCH, litert_version, require_libraries
-from .tool import Request, ToolResult, aggregate, require_success, require_times
+from .tool import Request, Tool, ToolResult, aggregate, require_success, require_times
 
 SCHEMA = 1
 ARTIFACT = "artifact"
 EVENTS = ("start", "prediction", "result", "error")
 
 
-class HarRun:
+class HarRun(Tool):
     """See `Tool`."""
 
     name = "har_run"
-    formats: tuple[str, ...] = ("tflite",)
-    accelerators: tuple[str, ...] = ("cpu", "gpu", "npu")
     is_ours = True
-    reports_samples = True
-    counts_runs_only = False
-    result_file: str | None = None
     remedy = "build it for the device as docs/phone.md says, or use --tool benchmark_model"
 
     def files(self, request: Request) -> list[DeviceFile]:
@@ -62,22 +56,29 @@ class HarRun:
             require_success(self.name, outcome)
             raise
         if any(event["event"] == "error" for event in events):
-            raise DataError(f"har_run failed: {text_of(events[-1], 'message')}")
+            raise DataError(f"har_run failed: {_field(events[-1], 'message', str)}")
         require_success(self.name, outcome)
         if [event["event"] for event in events[:1] + events[-1:]] != ["start", "result"]:
             raise DataError(f"har_run gave no result, its output is cut off: {quote(outcome.stdout)}")
         start, result = events[0], events[-1]
-        if text_of(start, "model_sha256") != request.manifest.sha256:
-            raise DataError(f"har_run read another model ({text_of(start, 'model_sha256'):.16}…); run again")
-        samples, preprocessing = (_samples(result, part) for part in ("inference", "preprocessing"))
+        sha256 = _field(start, "model_sha256", str)
+        if sha256 != request.manifest.sha256:
+            raise DataError(f"har_run read another model ({sha256:.16}…); run again")
+        samples, preprocessing = (
+            _field(_field(result, part, dict[str, Any]), "samples_ms", tuple[float, ...])
+            for part in ("inference", "preprocessing")
+        )
         if preprocessing:
             require_times(preprocessing)
-        accelerator = text_of(result, "accelerator")
-        delegated, total = (_whole(result, name, optional=True) for name in ("delegated_ops", "total_ops"))
-        _require_accelerator(accelerator, request.accelerator, delegated)
-        before, peak = (_whole(result, f"vm_hwm_{name}") for name in ("start_bytes", "bytes"))
-        assert before is not None
-        assert peak is not None
+        accelerator = _field(result, "accelerator", str)
+        delegated, total = (_field(result, name, int | None) for name in ("delegated_ops", "total_ops"))
+        requested = request.accelerator
+        allowed = (requested,) if requested == "cpu" else (requested, f"{requested}+cpu")
+        if accelerator not in allowed or (requested != "cpu" and not delegated):
+            raise DataError(
+                f"{requested} was requested, but the model ran on {accelerator} with {delegated} operations delegated"
+            )
+        before, peak = (_field(result, f"vm_hwm_{name}", int) for name in ("start_bytes", "bytes"))
         if not 0 < before <= peak:
             raise DataError(
                 f"har_run says vm_hwm_bytes {peak} and vm_hwm_start_bytes {before}; the first is the larger"
@@ -91,9 +92,11 @@ class HarRun:
             total_ops=total,
             memory_bytes=peak - before,
             memory_of="beyond the runtime loaded and no model",
-            runtime=f"{self.name}/{text_of(start, 'runtime')}",
-            runtime_version=litert_version(text_of(start, "runtime_version")),
-            logits={text_of(event, "recording"): _numbers(event, "logits") for event in events[1:-1]},
+            runtime=f"{self.name}/{_field(start, 'runtime', str)}",
+            runtime_version=litert_version(_field(start, "runtime_version", str)),
+            logits={
+                _field(event, "recording", str): _field(event, "logits", tuple[float, ...]) for event in events[1:-1]
+            },
         )
 
 
@@ -123,53 +126,8 @@ def parse_events(stdout: str) -> list[dict[str, Any]]:
     return events
 
 
-def _require_accelerator(accelerator: str, requested: str, delegated: int | None) -> None:
-    allowed = (requested,) if requested == "cpu" else (requested, f"{requested}+cpu")
-    if accelerator not in allowed or (requested != "cpu" and not delegated):
-        raise DataError(
-            f"{requested} was requested, but the model ran on {accelerator} with {delegated} operations delegated"
-        )
-
-
-def text_of(event: dict[str, Any], name: str) -> str:
-    """A text field. Raises DataError if it is not text."""
-    value = event.get(name)
-    if not isinstance(value, str):
-        raise _wrong(event, name, value, "text")
-    return value
-
-
-def _samples(event: dict[str, Any], part: str) -> tuple[float, ...]:
-    inner = event.get(part)
-    if not isinstance(inner, dict):
-        raise _wrong(event, part, inner, "an object with samples_ms")
-    return _numbers({"event": f"{event['event']}.{part}", **inner}, "samples_ms")
-
-
-def _numbers(event: dict[str, Any], name: str) -> tuple[float, ...]:
-    values = event.get(name)
-    if not isinstance(values, list) or not all(map(_is_number, values)):
-        raise _wrong(event, name, values, "a list of finite numbers")
-    return tuple(map(float, values))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole(event: dict[str, Any], name: str, *, optional: bool = False) -> int | None:
-    value = event.get(name)
-    if value is None and optional and name in event:
-        return None
-    if type(value) is not int or value < 0:
-        raise _wrong(event, name, value, f"a whole number{' or null' if optional else ''}")
-    return value
-
-
-def _wrong(event: dict[str, Any], name: str, value: Any, expected: str) -> DataError:
-    return DataError(f"har_run says {event['event']}.{name} is {value!r:.60}; it must be {expected}")
-
-
-def agreeing(logits: Sequence[float], golden: Sequence[float]) -> bool:
-    """Whether the device chooses the same class as the file did when it was exported."""
-    return len(logits) == len(golden) and logits.index(max(logits)) == golden.index(max(golden))
+def _field(event: dict[str, Any], name: str, kind: Any) -> Any:
+    """A field of an event as `kind`. Raises DataError if it is missing or of another type."""
+    if name not in event:
+        raise DataError(f"har_run gave no {name} in {quote(json.dumps(event))}")
+    return decode(kind, event[name], f"har_run's {name}")

@@ -7,9 +7,8 @@ import re
 from preprocess.errors import DataError
 
 from ..device.connection import Outcome, quote
-from ..device.workspace import DeviceFile
 from .binaries import require_libraries
-from .tool import NUMBER, Request, ToolResult, aggregate, require_success
+from .tool import NUMBER, Request, Tool, ToolResult, aggregate, require_success
 
 _TIMES = "times.csv"
 _QNN, _PLUGIN = "QNNExecutionProvider", "libonnxruntime_providers_qnn.so"
@@ -19,21 +18,15 @@ _REQUESTS = re.compile(r"^Total inference requests: (\d+)\s*$", re.MULTILINE)
 _PEAK = re.compile(r"^Peak working set size: ?(\d+)(?: bytes)?\s*$", re.MULTILINE)
 
 
-class OnnxruntimePerfTest:
+class OnnxruntimePerfTest(Tool):
     """See `Tool`."""
 
     name = "onnxruntime_perf_test"
-    formats: tuple[str, ...] = ("onnx",)
-    accelerators: tuple[str, ...] = ("cpu", "npu")
-    is_ours = False
-    reports_samples = True
+    formats = ("onnx",)
+    accelerators = ("cpu", "npu")
     counts_runs_only = True
-    result_file: str | None = _TIMES
+    result_file = _TIMES
     remedy = "build it: `./build.sh --android --config Release` in https://github.com/microsoft/onnxruntime"
-
-    def files(self, request: Request) -> list[DeviceFile]:
-        model = request.manifest.model_file
-        return [DeviceFile(request.folder / model, model)]
 
     def command(self, request: Request, *, runs: int) -> list[str]:
         words = ["-m", "times", "-r", str(runs), "-x", str(request.threads), "-I", "-s"]

@@ -103,16 +103,18 @@ class Tool(Protocol):
     """
 
     name: str
-    formats: tuple[str, ...]
-    accelerators: tuple[str, ...]
+    formats: tuple[str, ...] = ("tflite",)
+    accelerators: tuple[str, ...] = ("cpu", "gpu", "npu")
     remedy: str
-    is_ours: bool
-    reports_samples: bool
-    counts_runs_only: bool
-    result_file: str | None
+    is_ours: bool = False
+    reports_samples: bool = True
+    counts_runs_only: bool = False
+    result_file: str | None = None
 
     def files(self, request: Request) -> list[DeviceFile]:
         """The files to copy to the device, without the program and its libraries."""
+        model = request.manifest.model_file
+        return [DeviceFile(request.folder / model, model)]
 
     def command(self, request: Request, *, runs: int) -> list[str]:
         """The program's arguments, in the folder with its files.
@@ -122,12 +124,7 @@ class Tool(Protocol):
         """
 
     def parse(self, outcome: Outcome, request: Request, *, result_file: str = "") -> ToolResult:
-        """Parses the output.
-
-        Args:
-            outcome: of the process.
-            request: that it ran for.
-            result_file: text of the file that it wrote.
+        """Parses the output of a process, and the text of the file that it wrote.
 
         Raises:
             DataError: the tool failed, ran on another accelerator, or printed something unknown.

@@ -19,12 +19,12 @@ from android_bench.device.connection import (
     DeviceLost,
     LocalConnection,
     Outcome,
+    SshConnection,
     marked,
     quote,
     run_client,
     unmarked,
 )
-from android_bench.device.ssh import SshConnection
 from android_bench.device.workspace import DeviceFile, workspace
 from android_bench.run import connect
 from android_bench.tools.benchmark_model import BenchmarkModel
