@@ -12,15 +12,14 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from preprocess.errors import DataError, PocketHarError
 
-from .program import log
+from .program import load, log
 
 _ROOT = str(Path(__file__).resolve().parents[1])
 _END_S = 10.0
@@ -60,7 +59,8 @@ def run_function(function: str, *arguments: Any, what: str, timeout_s: float | N
         except subprocess.TimeoutExpired as error:
             raise DataError(f"{what} was stopped after {timeout_s:g} s") from error
         if not result.exists():
-            raise DataError(f"{what} failed: {_reason(child)}")
+            reason = child.stderr.strip().splitlines()[-1:] or [f"it ended {how_it_ended(child.returncode)}"]
+            raise DataError(f"{what} failed: {reason[0]}")
         document = json.loads(result.read_text(encoding="utf-8"))
     if "error" in document:
         raise DataError(f"{what} failed: {document['error']}")
@@ -70,13 +70,8 @@ def run_function(function: str, *arguments: Any, what: str, timeout_s: float | N
 def run_command(package: str, *words: str, may_answer_no: bool = False) -> Any:
     """Runs `python -m package words… --json` and returns the JSON it prints; its standard error passes through.
 
-    Args:
-        package: `export`, `quantize`, …
-        words: its arguments.
-        may_answer_no: exit code 1 is accepted.
-
     Raises:
-        DataError: the command ended with another exit code.
+        DataError: its exit code is not 0 (or 1 with `may_answer_no`).
     """
     log(shlex.join(["python", "-m", package, *words]))
     result = subprocess.run(
@@ -120,7 +115,8 @@ class Server:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        """Ends the process: the closed connection asks for it, and a process that does not end is killed."""
+        self._end()
 
     @property
     def pid(self) -> int:
@@ -157,10 +153,6 @@ class Server:
     def _ended(self) -> DataError:
         return DataError(f"{self._what} ended {how_it_ended(self._process.wait())}")
 
-    def close(self) -> None:
-        """Ends the process: the closed connection asks for it, and a process that does not end is killed."""
-        self._end()
-
 
 def _end(connection: Connection, process: subprocess.Popen[bytes]) -> None:
     connection.close()
@@ -175,10 +167,7 @@ def how_it_ended(code: int) -> str:
     """`with exit code 3` or `by signal SIGKILL`."""
     if code >= 0:
         return f"with exit code {code}"
-    try:
-        return f"by signal {signal.Signals(-code).name}"
-    except ValueError:
-        return f"by signal {-code}"
+    return f"by signal {signal.Signals(-code).name if -code in set(signal.Signals) else -code}"
 
 
 def _environment() -> dict[str, str]:
@@ -186,22 +175,11 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([_ROOT, *(path for path in sys.path if path)])}
 
 
-def _reason(child: subprocess.CompletedProcess[str]) -> str:
-    last = child.stderr.strip().splitlines()[-1:]
-    return last[0] if last else f"it ended {how_it_ended(child.returncode)}"
-
-
-def _find(function: str) -> Callable[..., Any]:
-    module, _, name = function.partition(":")
-    attribute: Callable[..., Any] = getattr(import_module(module), name)
-    return attribute
-
-
 def _run() -> None:
     """The process of `run_function`. Libraries write on standard output, so the result goes to a file."""
     function, arguments, path = sys.argv[1:]
     try:
-        document = {"result": _find(function)(*json.loads(arguments))}
+        document = {"result": load(function)(*json.loads(arguments))}
     except Exception as error:  # the parent reports it; libraries' errors have no base in common
         document = {"error": " ".join(str(error).split()) or type(error).__name__}
     temporary = Path(path).with_suffix(".tmp")
@@ -215,7 +193,7 @@ def _serve(handle: int) -> None:
     with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
         try:
             function, arguments = connection.recv()
-            answer = _find(function)(*arguments)
+            answer = load(function)(*arguments)
             connection.send(None)
             while True:
                 connection.send(answer(connection.recv()))

@@ -66,11 +66,7 @@ def save_png(figure: Any, path: Path, *, dpi: int = 110) -> None:
 def draw_confusion_matrix(counts: npt.NDArray[np.int64], names: Sequence[str], path: Path, *, title: str) -> None:
     """Writes a confusion matrix, in per cent of each true class, as a PNG.
 
-    Args:
-        counts: [classes, classes], rows are the true classes (`runtime.metrics.confusion_matrix`).
-        names: of the classes.
-        path: the file, replaced if it exists.
-        title: above the picture.
+    `counts` is [classes, classes], with the true classes as rows (`runtime.metrics.confusion_matrix`).
     """
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = max(5.0, 0.42 * len(names) + 2.5)

@@ -32,10 +32,6 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see `{self.prog} --help`)")
 
 
-def _no_options(parser: argparse.ArgumentParser) -> None:
-    """Options of a command that has none."""
-
-
 @dataclass(frozen=True)
 class Command:
     """A sub-command of a program.
@@ -51,7 +47,7 @@ class Command:
     name: str
     help: str
     handler: str
-    options: Callable[[argparse.ArgumentParser], None] = _no_options
+    options: Callable[[argparse.ArgumentParser], None] | None = None
     description: str = ""
 
 
@@ -61,10 +57,11 @@ def make_program(package: str, description: str, commands: Sequence[Command]) ->
     parsers = program.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for command in commands:
         parser = parsers.add_parser(command.name, help=command.help, description=command.description or command.help)
-        command.options(parser)
+        if command.options:
+            command.options(parser)
         add_common_options(parser)
         # The parser travels with the options: `console.options.command_line` reads it.
-        parser.set_defaults(handler=_handler(command.handler), parser=parser)
+        parser.set_defaults(handler=lambda options, name=command.handler: load(name)(options), parser=parser)
     return program
 
 
@@ -75,13 +72,11 @@ def _program_name(package: str) -> str:
     return "pocket-har" if package == "pocket_har" else f"pocket-har {package}"
 
 
-def _handler(name: str) -> Callable[[argparse.Namespace], None]:
-    module, _, function = name.partition(":")
-
-    def run(options: argparse.Namespace) -> None:
-        getattr(import_module(module), function)(options)
-
-    return run
+def load(function: str) -> Callable[..., Any]:
+    """A function by its name `package.module:function`."""
+    module, _, name = function.partition(":")
+    attribute: Callable[..., Any] = getattr(import_module(module), name)
+    return attribute
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -157,9 +152,8 @@ def _silence_native_libraries() -> None:
     logging.disable(logging.WARNING)
     sys.stderr.flush()
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
 
 
 @contextlib.contextmanager
@@ -205,7 +199,7 @@ def show_json(document: Any) -> None:
 
 def paint(text: str, colour: str, stream: Any) -> str:
     """`text` in a colour where the stream is a terminal and NO_COLOR is not set."""
-    codes = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+    codes = {"red": "31", "yellow": "33"}
     if os.environ.get("NO_COLOR") or not stream.isatty():
         return text
     return f"\033[{codes[colour]}m{text}\033[0m"

@@ -49,8 +49,7 @@ def decode(kind: Any, value: Any, where: str, *, complete: bool = False) -> Any:
     `int`, `str`, `bool` and `Any`.
 
     Args:
-        kind: the type.
-        value: what `json.loads` returned.
+        kind, value: the type, and the result of `json.loads`.
         where: the place in the document, for messages.
         complete: fields with a default must be there too.
 
@@ -102,10 +101,8 @@ def refuse_non_finite(value: Any, where: str) -> None:
 def _decode_dataclass(kind: Any, value: Any, where: str, complete: bool) -> Any:
     _require(isinstance(value, dict), value, where, "an object")
     known = {item.name for item in fields(kind)}
-    optional = {
-        item.name for item in fields(kind) if item.default is not MISSING or item.default_factory is not MISSING
-    }
-    needed = known if complete else known - optional
+    with_default = {item.name for item in fields(kind) if (item.default, item.default_factory) != (MISSING, MISSING)}
+    needed = known if complete else known - with_default
     for problem, odd in (("missing", needed - value.keys()), ("unknown", value.keys() - known)):
         if odd:
             raise DataError(f"{where} has the {problem} field {min(odd)!r}; make it again with this release")
