@@ -154,12 +154,13 @@ def assert_measured(document, manifest) -> None:
     (measurement,) = document["measurements"]
     assert measurement["subject"]["sha256"] == manifest.sha256
     assert measurement["subject"]["runtime"] == "har_run/litert"
+    assert measurement["subject"]["runtime_version"].startswith("2.")
+    assert len(measurement["preprocessing"]["samples_ms"]) == len(measurement["inference"]["samples_ms"]) >= 40
     assert measurement["conditions"]["answers"].startswith(
         f"{len(manifest.golden)} of {len(manifest.golden)} classes as on"
     )
     assert measurement["device_run"]["reasons_against"] == []
     assert 0.8 < measurement["device_run"]["delegated_ops"] / measurement["device_run"]["total_ops"] < 1
-    assert measurement["preprocessing"]["samples_ms"]
     assert 1e6 < measurement["memory"]["peak_bytes"] < 100e6
 
 

@@ -6,19 +6,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import pytest
-from kit.android_fixtures import (  # noqa: F401
-    DATA,
-    PLACE,
-    SHORT,
-    adb_server,
-    artifact,
-    connect,
-    fake_log,
-    fake_tool,
-    left_on,
-    needs_adb,
-)
+from kit.android_fixtures import DATA, PLACE, SHORT, fake_log, fake_tool, left_on, needs_adb
 from kit.fakes import describe
 
 from android_bench.__main__ import main
@@ -26,71 +14,40 @@ from benchmarks.measure.records import read_record
 from runtime.manifest import read_artifact
 
 pytestmark = needs_adb
+ONCE = replace(SHORT, processes=1)
 ORT_SCRIPT = """#!/bin/sh
 {check}
 while [ "$1" != -r ]; do shift; done; runs=$2
 for i in $(seq 0 $((runs - 1))); do echo "m,0.008,271122432,11,$i"; done >> times.csv
-sleep 0.2
+sleep 0.1
 echo "Total inference requests: $runs"
 echo "Average inference time cost: 8.01 ms"
 echo "Peak working set size: 271122432 bytes"
 """
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    monkeypatch.setattr("android_bench.run.QUICK", SHORT)
-
-
-@pytest.fixture
-def measure(connect, artifact, tmp_path, capsys):  # noqa: F811
-    """Runs the fake benchmark_model on phones; gives the exit code and both streams."""
-
-    def run(*words: str, phones=(), log: str | None = None, before: str = "sleep 0.15"):
-        tool = fake_tool(tmp_path / "benchmark_model", log or fake_log(), before=before)
-        targets = [f"adb://{phone.serial}" for phone in phones or [connect()]]
-        fixed = ["--artifact", str(artifact), "--tool", "benchmark_model", "--tool-path", str(tool)]
-        code = main(["run", "--target", *targets, *fixed, *words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-def test_devices_shows_facts_and_temperature(connect, capsys):  # noqa: F811
+def test_devices_shows_facts_and_temperature(connect, capsys):
     phone = connect()
     assert main(["devices", "--json"]) == 0
     (listed,) = json.loads(capsys.readouterr().out)["devices"]
-    assert listed == {
-        "serial": phone.serial,
-        "state": "device",
-        "remedy": None,
-        "model": "Acme Phone 9",
-        "soc": "SM8650",
-        "hexagon": "v75",
-        "soc_model": 57,
-        "android": "14",
-        "clusters": ["03: 2265 MHz", "7c: 3187 MHz", "80: 3302 MHz"],
-        "governors": ["walt"],
-        "battery_percent": 84,
-        "battery_c": 28.7,
-        "charging": True,
-        "thermal_status": 0,
-        "machine": listed["machine"],
-        # The skin's, from the block of the hardware; the cached one says 37 °C.
-        "temperature": {"sensor": "skin", "celsius": 28.348001, "source": "thermalservice"},
-    }
+    model = {"model": "Acme Phone 9", "soc": "SM8650", "hexagon": "v75", "soc_model": 57, "android": "14"}
+    cores = {"clusters": ["03: 2265 MHz", "7c: 3187 MHz", "80: 3302 MHz"], "governors": ["walt"]}
+    battery = {"battery_percent": 84, "battery_c": 28.7, "charging": True, "thermal_status": 0}
+    # The skin's, from the block of the hardware; the cached one says 37 °C.
+    temperature = {"sensor": "skin", "celsius": 28.348001, "source": "thermalservice"}
+    state = {"serial": phone.serial, "state": "device", "remedy": None, "machine": listed["machine"]}
+    assert listed == {**state, **model, **cores, **battery, "temperature": temperature}
     assert listed["machine"]["memory_bytes"] == 11587420 * 1024
     assert listed["machine"]["instructions"] == ["asimddp", "i8mm"]
     assert main(["devices"]) == 0
     assert "Acme Phone 9  SM8650      v75       14" in capsys.readouterr().out
 
 
-def test_a_run_leaves_a_record_and_nothing_on_the_phone(measure, connect, artifact, tmp_path):  # noqa: F811
+def test_a_run_leaves_a_record_and_nothing_on_the_phone(measure, connect, artifact, tmp_path, capsys):
     phone = connect()
-    out = tmp_path / "out" / "a.json"
-    before = 'echo "$@" > ../../arguments; sleep 0.15'
-    code, text, _ = measure("--threads", "4", "--out", str(out), phones=[phone], before=before)
+    out, faster = tmp_path / "out" / "a.json", tmp_path / "b.json"
+    before = 'echo "$@" > ../../arguments; sleep 0.1'
+    code, text, _ = measure("--threads", "4", "--out", str(out), on=[phone.address], before=before)
     assert code == 0
     assert all(part in text for part in ("fused, paper", "55 ms", "Acme Phone 9, cpu", "8.00 ms", "49 of 49"))
     assert left_on(phone) == ["data/local/tmp/arguments"]
@@ -118,23 +75,18 @@ def test_a_run_leaves_a_record_and_nothing_on_the_phone(measure, connect, artifa
         "--tool-path benchmark_model"
     )
     assert phone.serial not in out.read_text()
-
-
-def test_two_records_are_compared(measure, connect, tmp_path, capsys):  # noqa: F811
-    phone = connect()
-    paths = [str(tmp_path / f"{name}.json") for name in "ab"]
-    for path, mean_us in zip(paths, (8000, 6000), strict=True):
-        assert measure("--out", path, phones=[phone], log=fake_log(mean_us=mean_us))[0] == 0
-    assert main(["compare", *paths]) == 0
+    assert measure("--out", str(faster), on=[phone.address], log=fake_log(mean_us=6000))[0] == 0
+    assert main(["compare", str(out), str(faster)]) == 0
     assert "0.75× [0.75, 0.75] faster, but noisy" in capsys.readouterr().out  # two processes are too few
 
 
-def test_only_changed_files_are_copied(measure, connect):  # noqa: F811
+def test_only_changed_files_are_copied(measure, connect, monkeypatch):
+    monkeypatch.setattr("android_bench.run.QUICK", ONCE)
     phone = connect()
 
     def pushed(*words: str, **changes) -> list[str]:
         phone.pushed.clear()
-        assert measure(*words, phones=[phone], **changes)[0] == 0
+        assert measure(*words, on=[phone.address], **changes)[0] == 0
         return sorted(name.rsplit("/", 1)[1].removesuffix(".part") for name in phone.pushed)
 
     assert pushed("--keep") == ["benchmark_model", "model.tflite"]
@@ -152,56 +104,49 @@ def test_only_changed_files_are_copied(measure, connect):  # noqa: F811
     assert left_on(phone) == []
 
 
-def test_two_devices_one_after_another(measure, connect, artifact, tmp_path, capsys):  # noqa: F811
+def test_devices_one_after_another_also_if_one_fails(measure, connect, artifact, tmp_path, capsys):
     phones = [connect(), connect()]
-    code, text, _ = measure("--out", str(tmp_path / "r.json"), "--json", phones=phones)
-    assert (code, len(json.loads(text)["records"])) == (0, 2)
-    assert [read_record(tmp_path / f"r-{i}.json").device.model for i in (1, 2)] == ["Acme Phone 9"] * 2
+    addresses = [phone.address for phone in phones]
+    code, text, err = measure(
+        "--out", str(tmp_path / "r.json"), "--json", on=[addresses[0], "adb://gone", addresses[1]]
+    )
+    assert (code, len(json.loads(text)["records"])) == (3, 2)
+    assert "1 of 3 devices were not measured, the first: device 'gone' is not connected" in err
+    records = sorted(tmp_path.glob("*.json"))
+    assert [path.name for path in records] == ["r-1.json", "r-3.json"]
+    assert [read_record(path).device.model for path in records] == ["Acme Phone 9"] * 2
     assert [left_on(phone) for phone in phones] == [[], []]
     assert main(["run", "--target", "adb://", "--artifact", str(artifact)]) == 2
     assert "several devices are connected" in capsys.readouterr().err
-    code, _, err = measure(phones=[phones[0], phones[0]])
+    code, _, err = measure(on=addresses[:1] * 2)
     assert code == 2
     assert "twice; name every device once" in err
 
 
-def test_the_others_are_measured_if_a_device_fails(measure, connect, tmp_path):  # noqa: F811
-    class Gone:
-        serial = "gone"
-
-    code, text, err = measure("--out", str(tmp_path / "r.json"), phones=[Gone, connect()])
-    assert code == 3
-    assert "Acme Phone 9" in text
-    assert "1 of 2 devices were not measured, the first: device 'gone' is not connected" in err
-    assert [path.name for path in tmp_path.glob("*.json")] == ["r-2.json"]
-
-
-def onnx_artifact(folder, **changes):
+def onnx_artifact(folder, *, soc: str | None = None):
     folder.mkdir()
     (folder / "model.onnx").write_text("0")
-    return describe(folder / "model.onnx", name=folder.name, **changes)
-
-
-def compiled_artifact(folder, soc: str):
     placement = {"npu_ops": 186, "total_ops": 186, "partitions": 1, "fallback": [], "profile": {}, "full": True}
-    return onnx_artifact(folder, npu={"soc": soc, "placement": placement})
+    return describe(folder / "model.onnx", name=folder.name, npu={"soc": soc, "placement": placement} if soc else None)
 
 
-def test_onnxruntime_perf_test_and_its_file(connect, tmp_path, capsys):  # noqa: F811
+def test_onnxruntime_perf_test_and_its_file(connect, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("android_bench.run.QUICK", ONCE)
     phone = connect()
     tool = tmp_path / "onnxruntime_perf_test"
     tool.write_text(ORT_SCRIPT.format(check=""))
-    options = ["run", "--target", f"adb://{phone.serial}", "--tool-path", str(tool)]
+    options = ["run", "--target", phone.address, "--tool-path", str(tool)]
     assert main([*options, "--artifact", str(onnx_artifact(tmp_path / "onnx")), "--json"]) == 0
     (measurement,) = json.loads(capsys.readouterr().out)["measurements"]
-    assert measurement["inference"]["samples_ms"] == [8.0] * 40
+    assert measurement["inference"]["samples_ms"] == [8.0] * 20
     assert measurement["memory"]["peak_bytes"] == 271122432
     assert measurement["device_run"]["sample"] == "inference"
     assert "times.csv:\nm,0.008" in measurement["device_run"]["runs"][0]["stdout"]
     assert left_on(phone) == []
 
 
-def test_a_compiled_file_goes_to_its_chip_with_its_libraries(connect, tmp_path, capsys):  # noqa: F811
+def test_a_compiled_file_goes_to_its_chip_with_its_libraries(connect, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("android_bench.run.QUICK", ONCE)
     phone = connect()
     tools = tmp_path / "tools"
     tools.mkdir()
@@ -211,8 +156,8 @@ def test_a_compiled_file_goes_to_its_chip_with_its_libraries(connect, tmp_path, 
     paths = 'test "$ADSP_LIBRARY_PATH" = "$PWD" && test "$LD_LIBRARY_PATH" = "$PWD"'
     check = f"{paths} && cat libQnnHtpV75Skel.so > /dev/null || exit 9"
     (tools / "onnxruntime_perf_test").write_text(ORT_SCRIPT.format(check=check))
-    compiled = compiled_artifact(tmp_path / "compiled", "SM8650")
-    options = ["run", "--target", f"adb://{phone.serial}", "--tool-path", str(tools), "--json"]
+    compiled = onnx_artifact(tmp_path / "compiled", soc="SM8650")
+    options = ["run", "--target", phone.address, "--tool-path", str(tools), "--json"]
     on_npu = [*options, "--accelerator", "npu", "--artifact"]
     assert main([*on_npu, str(compiled)]) == 0
     (measurement,) = json.loads(capsys.readouterr().out)["measurements"]
@@ -220,7 +165,7 @@ def test_a_compiled_file_goes_to_its_chip_with_its_libraries(connect, tmp_path, 
     assert (measurement["subject"]["accelerator"], run["delegated_ops"], run["total_ops"]) == ("npu", 186, 186)
     assert "session.disable_cpu_ep_fallback|1" in run["tool_command"]
     assert left_on(phone) == []
-    assert main([*on_npu, str(compiled_artifact(tmp_path / "other", "SM8750"))]) == 2
+    assert main([*on_npu, str(onnx_artifact(tmp_path / "other", soc="SM8750"))]) == 2
     assert "other is compiled for SM8750, but the device has SM8650" in capsys.readouterr().err
     assert main([*options, "--artifact", str(compiled)]) == 2
     assert "is compiled for SM8650's NPU; use --accelerator npu, not cpu" in capsys.readouterr().err
@@ -229,61 +174,53 @@ def test_a_compiled_file_goes_to_its_chip_with_its_libraries(connect, tmp_path, 
     assert "needs libQnnHtpV75Skel.so beside the tool" in capsys.readouterr().err
 
 
-def test_answers_of_har_run_are_compared_with_the_golden_ones(connect, artifact, tmp_path, capsys):  # noqa: F811
+def test_answers_of_har_run_are_compared_with_the_golden_ones(connect, artifact, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("android_bench.run.QUICK", ONCE)
     manifest, _ = read_artifact(artifact)
     (artifact / "golden").mkdir()
     np.savez(artifact / "golden/S1.npz", logits=np.array([[0.0, 2.0, 1.0]]))
     np.savez(artifact / "golden/S2.npz", logits=np.array([[3.0, 2.0, 1.0]]))
     describe(artifact / "model.tflite", golden=("golden/S1.npz", "golden/S2.npz"))
     logits = [0.1, 1.9, 1.0]
-    result = {
-        "accelerator": "cpu",
-        "delegated_ops": 3,
-        "total_ops": 4,
-        "preprocessing": {"samples_ms": [2.0] * 20},
-        "inference": {"samples_ms": [7.0] * 20},
-        "vm_hwm_bytes": 50_000_000,
-        "vm_hwm_start_bytes": 10_000_000,
-    }
+    samples = {"preprocessing": {"samples_ms": [2.0] * 20}, "inference": {"samples_ms": [7.0] * 20}}
+    result = {"accelerator": "cpu", "delegated_ops": 3, "total_ops": 4, **samples}
+    memory = {"vm_hwm_bytes": 50_000_000, "vm_hwm_start_bytes": 10_000_000}
     events = [
         {"event": "start", "schema": 1, "runtime": "litert", "runtime_version": "2.1", "model_sha256": manifest.sha256},
         *({"event": "prediction", "recording": name, "logits": logits} for name in ("S1", "S2")),
-        {"event": "result", **result},
+        {"event": "result", **result, **memory},
     ]
     tool = fake_tool(tmp_path / "har_run", "\n".join(map(json.dumps, events)))
-    options = ["run", "--target", f"adb://{connect().serial}", "--artifact", str(artifact), "--tool-path", str(tool)]
+    options = ["run", "--target", connect().address, "--artifact", str(artifact), "--tool-path", str(tool)]
     assert main([*options, "--json"]) == 0
     captured = capsys.readouterr()
     (measurement,) = json.loads(captured.out)["measurements"]
     subject = measurement["subject"]
     assert (subject["runtime"], subject["runtime_version"]) == ("har_run/litert", "2.1")
-    assert measurement["inference"]["samples_ms"] == [7.0] * 40
-    assert measurement["preprocessing"]["samples_ms"] == [2.0] * 40
+    assert measurement["inference"]["samples_ms"] == [7.0] * 20
+    assert measurement["preprocessing"]["samples_ms"] == [2.0] * 20
     assert measurement["memory"]["peak_bytes"] == 40_000_000
     assert measurement["conditions"]["answers"].startswith("1 of 2 classes as on export, logits' SNR 2.2 dB")
     assert measurement["device_run"]["reasons_against"] == ["the device gives another class than the artifact on S2"]
     assert "does not count: the device gives another class" in captured.err
 
 
-def test_a_profile_comes_from_another_process(measure, connect):  # noqa: F811
-    phone = connect()
-    log = f"{fake_log()}\n{(DATA / 'benchmark_model_nnapi_profile_mi11.log').read_text()}"
-    before = 'echo "$@" >> ../../arguments; sleep 0.15'
-    code, text, _ = measure("--profile", "--json", phones=[phone], log=log, before=before)
-    assert code == 0
-    (measurement,) = json.loads(text)["measurements"]
-    profile = "TfLiteNnapiDelegate ×3: 149.483 ms; STRIDED_SLICE ×6: 8.347 ms; "
-    assert measurement["conditions"]["profile"].startswith(profile)
-    assert "profiling" not in measurement["device_run"]["tool_command"]
-    arguments = (phone.root / "data/local/tmp/arguments").read_text().splitlines()
-    assert ["--enable_op_profiling=true" in line for line in arguments] == [False, False, True]
-
-
-def test_a_sustained_run_shows_its_curve(measure, monkeypatch):
-    schedule = replace(SHORT, name="sustained", processes=3, duration_s=60.0)
+def test_a_sustained_run_shows_its_curve_and_a_profile_comes_from_another_process(
+    measure, connect, tmp_path, monkeypatch
+):
+    schedule = replace(SHORT, name="sustained", duration_s=60.0)
     monkeypatch.setattr("android_bench.run.sustained", lambda text: schedule)
-    code, text, _ = measure("--sustained", "30m")
+    phone, out = connect(), tmp_path / "a.json"
+    log = f"{fake_log()}\n{(DATA / 'benchmark_model_nnapi_profile_mi11.log').read_text()}"
+    words = ["--sustained", "30m", "--profile", "--out", str(out)]
+    code, text, _ = measure(*words, on=[phone.address], log=log, before='echo "$@" >> ../../arguments; sleep 0.1')
     assert code == 0
     curve = text.split("Acme Phone 9, sustained\n")[1].splitlines()
-    assert len(curve) == 5
+    assert len(curve) == 4
     assert curve[2].split() == ["0.0", "min", "8.00", "ms", "1.00×", "28.3", "°C", "1.80", "GHz"]
+    (measurement,) = read_record(out).measurements
+    profile = "TfLiteNnapiDelegate ×3: 149.483 ms; STRIDED_SLICE ×6: 8.347 ms; "
+    assert measurement.conditions["profile"].startswith(profile)
+    assert "profiling" not in measurement.device_run.tool_command
+    arguments = (phone.root / "data/local/tmp/arguments").read_text().splitlines()
+    assert ["--enable_op_profiling=true" in line for line in arguments] == [False, False, True]

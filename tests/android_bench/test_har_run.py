@@ -9,13 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit.android_fixtures import SHORT
 from kit.har_program import har_run, litert, run_har
-from kit.native import ROOT, build_for_arm
+from kit.native import build_for_arm
 from kit.native import run as run_program
 from kit.tiny_artifact import CLASSES, SPEC, WEIGHTS, expected_logits, raw_recording, write_artifact, write_tflite
 
-from android_bench.__main__ import main
 from preprocess import skeleton_to_heatmaps, waveform_to_logmel
 from runtime.manifest import file_sha256
 
@@ -59,33 +57,18 @@ def test_the_lines_of_a_run(intact):
     assert 0 < result["vm_hwm_start_bytes"] <= result["vm_hwm_bytes"] < 200e6
 
 
-def test_the_demo_that_ships_answers_as_its_golden_recordings():
-    """Other kernels than the exporter's may round an input differently: logits agree within two steps."""
-    demo = ROOT / "pocket_har" / "demo"
-    step = json.loads((demo / "manifest.json").read_text())["outputs"][0]["scale"]
-    logits = run_har(demo).logits
-    for path in (demo / "golden").glob("*.npz"):
-        with np.load(path) as golden:
-            np.testing.assert_allclose(logits[path.stem], golden["logits"].ravel(), rtol=0, atol=2.01 * step)
-
-
 def test_arrays_that_are_not_read_do_not_count_as_memory(intact, artifact):
     """Golden recordings also hold the tensors, which are far larger."""
-    np.savez(artifact / "golden/S0.npz", **raw_recording(0), skeleton=np.ones(10_000_000, np.float32))
+    save(artifact, skeleton=(10_000_000,))
     before, after = (run_har(folder).result["vm_hwm_start_bytes"] for folder in (intact, artifact))
     assert after < before + 5e6
 
 
-@pytest.mark.parametrize(
-    "words", [("--min-seconds", "0.2", "--min-runs", "1"), ("--max-seconds", "0.2", "--min-runs", "1000000")]
-)
-def test_runs_respect_the_limits_of_time(intact, words):
-    result = run_har(intact, *words).result
-    spent_s = sum(sum(result[part]["samples_ms"]) for part in ("preprocessing", "inference")) / 1e3
-    assert 0.1 < spent_s < 1.0  # another program may use the processor for a while
-
-
-def test_at_least_one_run_is_measured(intact):
+def test_runs_respect_the_limits_of_time(intact):
+    for words in (("--min-seconds", "0.2", "--min-runs", "1"), ("--max-seconds", "0.2", "--min-runs", "1000000")):
+        result = run_har(intact, *words).result
+        spent_s = sum(sum(result[part]["samples_ms"]) for part in ("preprocessing", "inference")) / 1e3
+        assert 0.1 < spent_s < 1.0  # another program may use the processor for a while
     assert len(run_har(intact, "--max-seconds", "0").result["inference"]["samples_ms"]) == 1
 
 
@@ -123,12 +106,10 @@ def test_a_stream_predicts_every_half_second(intact):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--threads", "0"], "--threads is '0'; use a whole number from 1 to 64"),
-        (["--threads", "2.5"], "--threads is '2.5'; use a whole number"),
-        (["--min-runs", "many"], "--min-runs is 'many'; use a whole number from 1"),
+        (["--threads", "2.5"], "--threads is '2.5'; use a whole number from 1 to 64"),
+        (["--min-runs", "0"], "--min-runs is '0'; use a whole number from 1"),
         (["--warmup-runs", "-1"], "--warmup-runs is '-1'; use a whole number from 0"),
         (["--min-seconds", "nan"], "--min-seconds is 'nan'; use a number from 0"),
-        (["--max-seconds", ""], "--max-seconds is ''; use a number from 0"),
         (["--stream", "0"], "--stream is '0'; use a number from 1 to 3600"),
         (["--accelerator", "tpu"], "--accelerator is 'tpu'; use cpu, gpu or npu"),
         (["--library", ""], "--library is ''; name a file"),
@@ -141,12 +122,8 @@ def test_wrong_options(words, message):
     run = run_har("artifact", *words)
     assert run.code == 2
     assert message in run.error
-
-
-def test_help_goes_to_standard_error():
-    run = run_har("artifact", "--help")
-    assert (run.code, run.events) == (0, ())
-    assert run.stderr.startswith("usage: har_run [--artifact DIR]")
+    usage = run_har("artifact", "--help")
+    assert (usage.code, usage.events, usage.stderr[:14]) == (0, (), "usage: har_run")
 
 
 def cut(path: Path) -> None:
@@ -159,18 +136,10 @@ def cut_model(artifact: Path) -> None:
     change_manifest(artifact, sha256=file_sha256(artifact / "model.tflite"))
 
 
-def save(artifact: Path, dtype: str = "f4", **shapes: tuple[int, ...]) -> None:
-    """Replaces arrays of a recording by zeros."""
-    arrays = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
-    np.savez(artifact / "golden/S0.npz", **(raw_recording(0) | arrays))
-
-
-def save_nan(artifact: Path) -> None:
-    np.savez(artifact / "golden/S0.npz", **(raw_recording(0) | {"waveform": np.full(9000, np.nan, np.float32)}))
-
-
-def compress(artifact: Path) -> None:
-    np.savez_compressed(artifact / "golden/S0.npz", **raw_recording(0))
+def save(artifact: Path, dtype: str = "f4", value: float = 0, write=np.savez, **shapes: tuple[int, ...]) -> None:
+    """Replaces arrays of a recording by a constant."""
+    arrays = {name: np.full(shape, value, dtype) for name, shape in shapes.items()}
+    write(artifact / "golden/S0.npz", **(raw_recording(0) | arrays))
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], int, str]] = {
@@ -183,16 +152,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "another model": (lambda a: cut(a / "model.tflite"), 4, "is not the file that the manifest describes"),
     "a damaged model": (cut_model, 4, "is no TFLite model that LiteRT reads"),
     "a cut recording": (lambda a: cut(a / "golden/S1.npz"), 4, "S1.npz: the file is no ZIP archive"),
-    "compressed": (compress, 4, "S0.npz: array 'joints' is compressed; har_run reads stored arrays; export"),
+    "compressed": (lambda a: save(a, write=np.savez_compressed), 4, "S0.npz: array 'joints' is compressed; har_run"),
     "scalars": (lambda a: save(a, joints=(), confidence=()), 4, "S0.npz: joints are () and confidence is ()"),
-    "other joints": (
-        lambda a: save(a, joints=(4, 1, 9, 3), confidence=(4, 1, 9)),
-        4,
-        "S0.npz: a body has 9 joints; the layouts have 25 and 20",
-    ),
+    "other joints": (lambda a: save(a, joints=(4, 1, 9, 3), confidence=(4, 1, 9)), 4, "S0.npz: a body has 9 joints"),
     "two channels": (lambda a: save(a, waveform=(5, 2)), 4, "waveform is (5, 2); use (samples,)"),
     "integers": (lambda a: save(a, "i2", waveform=(5,)), 4, "has the type '<i2'; har_run reads float32"),
-    "sound that is not finite": (save_nan, 4, "S0: waveform sample 0 is nan"),
+    "sound that is not finite": (lambda a: save(a, value=np.nan, waveform=(9000,)), 4, "S0: waveform sample 0 is nan"),
 }
 
 
@@ -211,7 +176,7 @@ def test_the_manifest_must_describe_the_model(artifact):
     change_manifest(artifact, inputs=[{**inputs[0], "dtype": "int8", "scale": 1.0}, inputs[1]])
     run = run_har(artifact)
     assert run.code == 4
-    assert "the model's tensor 'skeleton' has 126976 bytes and type 1, which is not what the manifest says" in run.error
+    assert "the model's tensor 'skeleton' has 126976 bytes and type 1" in run.error
     change_manifest(artifact, inputs=inputs[:1])
     assert "the model has 2 inputs, which is not what the manifest says" in run_har(artifact).error
 
@@ -219,22 +184,20 @@ def test_the_manifest_must_describe_the_model(artifact):
 def test_the_search_for_the_library(intact, tmp_path):
     alone = shutil.copy(har_run(), tmp_path / "har_run")
 
-    def error_of(**options) -> str | None:
-        run = run_har(intact, program=[alone], **({"library": None} | options))
+    def error_of(library: str | None = None, **environment: str) -> str:
+        run = run_har(intact, program=[alone], library=library, environment=environment)
         assert run.code == (3 if run.events[-1]["event"] == "error" else 0)
-        return run.error if run.code else None
+        return run.error if run.code else ""
 
     missing = error_of()
     assert missing.startswith("LiteRT's library cannot be loaded: libLiteRt.so: cannot open shared object file")
     assert missing.endswith("put it beside har_run or name it with --library")
-    assert error_of(environment={"LD_LIBRARY_PATH": str(litert().parent)}) is None
-    assert error_of(environment={"HAR_LITERT_LIBRARY": str(litert())}) is None
+    assert error_of(LD_LIBRARY_PATH=str(litert().parent)) == error_of(HAR_LITERT_LIBRARY=str(litert())) == ""
     # A named library has no fallback.
     shutil.copy(litert(), tmp_path / "libLiteRt.so")
-    assert error_of() is None
-    assert "/nowhere.so: cannot open shared object file" in error_of(library="/nowhere.so")
-    named = error_of(environment={"HAR_LITERT_LIBRARY": "libm.so.6"})
-    assert "./libm.so.6: cannot open shared object file" in named
+    assert error_of() == ""
+    assert "/nowhere.so: cannot open shared object file" in error_of("/nowhere.so")
+    assert "./libm.so.6: cannot open shared object file" in error_of(HAR_LITERT_LIBRARY="libm.so.6")
     (tmp_path / "libLiteRt.so").write_text("no library")
     assert "cannot be loaded" in error_of()
 
@@ -266,17 +229,3 @@ def test_on_arm_a_missing_library_is_one_line(intact):
     assert run.error.startswith("LiteRT's library cannot be loaded: libLiteRt.so: cannot open shared object file")
     assert run_har(intact, program=emulated).code == 3  # this machine's library is for another processor
     assert run_har(intact, "--threads", "0", program=emulated, library=None).code == 2
-
-
-def test_android_bench_runs_it_on_this_machine(intact, tmp_path, monkeypatch, capsys):
-    """`python -m android_bench run --target local://` without the build in the cache folder."""
-    monkeypatch.setattr("android_bench.run.QUICK", SHORT)
-    monkeypatch.setattr("android_bench.tools.binaries.build_har_run", lambda architecture, *, android: har_run())
-    assert main(["run", "--target", "local://", "--artifact", str(intact), "--threads", "1", "--json"]) == 0
-    (measurement,) = json.loads(capsys.readouterr().out)["measurements"]
-    assert measurement["subject"]["runtime"] == "har_run/litert"
-    assert measurement["subject"]["runtime_version"].startswith("2.")
-    assert measurement["device_run"]["tool"] == "har_run"
-    assert measurement["device_run"]["sample"] == "inference"
-    assert len(measurement["inference"]["samples_ms"]) >= 40
-    assert len(measurement["preprocessing"]["samples_ms"]) == len(measurement["inference"]["samples_ms"])

@@ -145,11 +145,7 @@ def test_a_refused_push_changes_nothing() -> None:
     bad[1, 3] = 1.01
     three = np.zeros((3, 25, 3)), np.ones((3, 25))
     refusals = [
-        (
-            lambda: stream.push_frame(2, joints, confidence),
-            WRONG_USE,
-            "frame index is 2; it must be above the last one, 2",
-        ),
+        (lambda: stream.push_frame(2, joints, confidence), WRONG_USE, "index is 2; it must be above the last one, 2"),
         (lambda: stream.push_frame(9, joints, bad), BAD_DATA, "confidence 1.01 lies outside"),
         (lambda: stream.push_frame(9, *three), WRONG_USE, "bodies is 3; the stream was"),
         (lambda: stream.push_audio(np.array([0.0, np.nan])), BAD_DATA, "waveform sample 1 is nan"),
@@ -164,18 +160,18 @@ def test_a_refused_push_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window_frames", "bodies", "layout", "message"),
+    ("arguments", "layout", "message"),
     [
-        (0, 1, None, "window_frames is 0; use at least 1"),
-        (10, 0, None, "bodies is 0; use 1 to 16"),
-        (10, 17, None, "bodies is 17; use 1 to 16"),
-        (2**31 - 1, 16, None, "window_frames is 2147483647; use fewer"),
-        (10, 1, "coco", "layout is 'coco'; use one of ntu25, msr20"),
+        ((0, 1), None, "window_frames is 0; use at least 1"),
+        ((10, 0), None, "bodies is 0; use 1 to 16"),
+        ((10, 17), None, "bodies is 17; use 1 to 16"),
+        ((2**31 - 1, 16), None, "window_frames is 2147483647; use fewer"),
+        ((10, 1), "coco", "layout is 'coco'; use one of ntu25, msr20"),
     ],
 )
-def test_impossible_streams_are_refused(window_frames: int, bodies: int, layout: str | None, message: str) -> None:
+def test_impossible_streams_are_refused(arguments: tuple[int, int], layout: str | None, message: str) -> None:
     with pytest.raises(HarError, match=message):
-        har(SMALL).stream(window_frames, bodies, layout=layout)
+        har(SMALL).stream(*arguments, layout=layout)
 
 
 def test_overflow_is_reported_while_it_is_in_the_window() -> None:

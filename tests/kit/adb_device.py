@@ -43,6 +43,7 @@ class AdbDevice:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.serial = f"127.0.0.1:{self.port}"
+        self.address = f"adb://{self.serial}"
         self._connections: list[_Connection] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -77,6 +78,7 @@ class AdbDevice:
 class _Connection:
     def __init__(self, device: AdbDevice, sock: socket.socket) -> None:
         self.device, self._socket, self._lock = device, sock, threading.Lock()
+        self._input = sock.makefile("rb")
         self._streams: dict[int, _Stream] = {}
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -93,12 +95,9 @@ class _Connection:
             stream.close()
 
     def _read(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            part = self._socket.recv(count - len(data))
-            if not part:
-                raise Unplugged
-            data += part
+        data = self._input.read(count)
+        if len(data) < count:
+            raise Unplugged
         return data
 
     def _serve(self) -> None:
@@ -169,16 +168,9 @@ class _Stream:
     def _shell(self, command: str) -> None:
         device = self._device
         environment = {"PATH": f"{device.root}/bin:{os.environ['PATH']}", "HOME": str(device.root)}
-        process = subprocess.Popen(
-            ["sh", "-c", device.path(command)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            cwd=device.root,
-        )
-        assert process.stdout
-        assert process.stderr
+        streams = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE) | {"stdin": subprocess.DEVNULL}
+        words = ["sh", "-c", device.path(command)]
+        process = subprocess.Popen(words, env=environment, cwd=device.root, **streams)
         if device.unplug_at and device.unplug_at in command:
             device.unplug_at = None
             time.sleep(0.2)
@@ -216,16 +208,14 @@ class _Stream:
                 return
             asked = self._read(length).decode()
             if command == b"STAT":
-                self._stat(Path(self._device.path(asked)))
+                path = Path(self._device.path(asked))
+                status = path.stat() if path.exists() else None
+                numbers = (status.st_mode, status.st_size, int(status.st_mtime)) if status else (0, 0, 0)
+                self._write(struct.pack("<4sIII", b"STAT", *numbers))
             elif command == b"SEND":
                 self._receive_file(asked)
             elif command == b"RECV":
                 self._send_file(Path(self._device.path(asked)))
-
-    def _stat(self, path: Path) -> None:
-        status = path.stat() if path.exists() else None
-        numbers = (status.st_mode, status.st_size, int(status.st_mtime)) if status else (0, 0, 0)
-        self._write(struct.pack("<4sIII", b"STAT", *numbers))
 
     def _receive_file(self, asked: str) -> None:
         device, (name, mode) = self._device, asked.rsplit(",", 1)
@@ -253,13 +243,13 @@ class _Stream:
 
     def _send_file(self, path: Path) -> None:
         if not path.is_file():
-            return self._fail("open failed: No such file or directory")
+            self._fail("open failed: No such file or directory")
+            return
         data = path.read_bytes()
         for start in range(0, len(data), 60_000):
             part = data[start : start + 60_000]
             self._write(struct.pack("<4sI", b"DATA", len(part)) + part)
         self._write(struct.pack("<4sI", b"DONE", 0))
-        return None
 
     def _fail(self, reason: str) -> None:
         self._write(struct.pack("<4sI", b"FAIL", len(reason)) + reason.encode())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,7 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any]:
-        assert self.code == 0, self.events
-        assert self.events[-1]["event"] == "result"
+        assert (self.code, self.events[-1]["event"]) == (0, "result"), self.events
         return self.events[-1]
 
     @property
@@ -52,33 +50,21 @@ def litert() -> Path:
     return library
 
 
-def strict(text: str) -> dict[str, Any]:
-    """A JSON line by RFC 8259, without NaN."""
-
-    def no_constant(name: str) -> None:
-        raise AssertionError(f"{name} is no JSON")
-
-    return json.loads(text, parse_constant=no_constant)
+def refuse_constant(name: str) -> None:
+    """NaN and infinities, which Python's parser accepts, are no JSON by RFC 8259."""
+    raise AssertionError(f"{name} is no JSON")
 
 
-def run_har(
-    artifact: Path | str,
-    *words: str,
-    program: Sequence[str | Path] = (),
-    library: Path | str | None = "",
-    environment: dict[str, str] | None = None,
-    quick: bool = True,
-) -> Run:
+def run_har(artifact: Any, *words: str, program: Any = (), library: Any = "", environment: Any = None) -> Run:
     """Runs har_run with this machine's library, unless another is named; None passes no --library."""
     command = [*map(os.fspath, program or [har_run()]), "--artifact", os.fspath(artifact)]
     if library is not None:
         command += ["--library", os.fspath(library or litert())]
-    if quick:
-        command += ["--warmup-runs", "1", "--min-runs", "3", "--min-seconds", "0"]
+    command += ["--warmup-runs", "1", "--min-runs", "3", "--min-seconds", "0"]
     variables = {k: v for k, v in os.environ.items() if k not in ("HAR_LITERT_LIBRARY", "LD_LIBRARY_PATH")}
     result = subprocess.run(
         [*command, *words], capture_output=True, env=variables | (environment or {}), check=False, timeout=300
     )
     assert not result.stdout or result.stdout.endswith(b"\n")
-    events = tuple(map(strict, result.stdout.decode().splitlines()))
+    events = tuple(json.loads(line, parse_constant=refuse_constant) for line in result.stdout.decode().splitlines())
     return Run(events, result.returncode, result.stderr.decode(errors="replace"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,7 @@ def require_program(name: str, package: str) -> None:
 
 @cache
 def build(name: str, targets: tuple[str, ...], *options: str) -> Path:
-    """Configures the build `name` and builds targets, once per session; workers wait for each other. Skips without a
-    compiler.
-    """
+    """The folder with built targets, once per session; workers wait for each other. Skips without a compiler."""
     require_program("cmake", "cmake")
     require_program("g++", "g++")
     folder = BUILD_FOLDER / name
@@ -66,25 +64,15 @@ def build_for_arm(target: str) -> list[str | Path]:
 
 
 def run(command: list[Any], **options: Any) -> str:
-    result = subprocess.run(
-        [os.fspath(part) for part in command], capture_output=True, text=True, check=False, **options
-    )
+    result = subprocess.run(list(map(os.fspath, command)), capture_output=True, text=True, check=False, **options)
     assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
     return result.stdout
 
 
-def manifest_json(
-    spec: PreprocessSpec,
-    *,
-    int8: dict[str, tuple[float, int]] | None = None,
-    inputs: tuple[str, ...] = ("skeleton", "audio"),
-) -> str:
+def manifest_json(spec: PreprocessSpec, *, int8: Any = None, inputs: Sequence[str] = ("skeleton", "audio")) -> str:
     """A manifest as the exporter writes it; `int8` gives the inputs of that type their scale and zero point."""
-    shapes = {"skeleton": spec.skeleton.shape, "audio": spec.audio.shape}
-    tensors = []
-    for name in inputs:
-        quantized = (int8 or {}).get(name)
-        tensors.append(TensorInfo(name, (1, *shapes[name]), *(("int8", *quantized) if quantized else ("float32",))))
+    types = {name: ("int8", *numbers) for name, numbers in (int8 or {}).items()}
+    tensors = [TensorInfo(name, (1, *getattr(spec, name).shape), *types.get(name, ("float32",))) for name in inputs]
     return make_manifest(
         spec=spec,
         labels=(Label("A001", "drink water"), Label("A003", "sich kämmen 🪥")),
@@ -96,7 +84,7 @@ def manifest_json(
 @cache
 def library(*options: str) -> NativeLibrary:
     """The shared library, built with the options."""
-    name = "default" if not options else "".join(ch for ch in "-".join(options) if ch.isalnum())
+    name = "default" if not options else "".join(filter(str.isalnum, "-".join(options)))
     return NativeLibrary(build(name, ("har_shared",), *options) / "libpocket_har.so")
 
 
@@ -168,6 +156,5 @@ def spec_of(skeleton: HeatmapSpec | None = None, audio: LogMelSpec | None = None
 
 def nano() -> PreprocessSpec:
     """The nano preset with the standardisation of a trained model."""
-    data = json.loads(PreprocessSpec.preset("nano").to_json())
-    data["audio"] |= {"mean": [-39.4, -0.23, -0.004], "std": [24.7, 1.4, 0.7]}
-    return PreprocessSpec.from_dict(data)
+    spec = PreprocessSpec.preset("nano")
+    return replace(spec, audio=replace(spec.audio, mean=(-39.4, -0.23, -0.004), std=(24.7, 1.4, 0.7)))
