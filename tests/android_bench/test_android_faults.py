@@ -168,9 +168,7 @@ def test_an_interrupt_leaves_nothing(connect, artifact, tmp_path):
     command = [sys.executable, "-m", "android_bench", *words, "--tool-path", str(tool), "--out", str(out)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     running = phone.root / "data/local/tmp/running"
-    for _ in range(600):
-        if running.exists() or process.poll() is not None:
-            break
+    while not running.exists() and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

@@ -15,8 +15,9 @@ from runtime.manifest import read_artifact
 
 pytestmark = needs_adb
 ONCE = replace(SHORT, processes=1)
+# Prints times only if the libraries and their paths are there.
 ORT_SCRIPT = """#!/bin/sh
-{check}
+test "$ADSP_LIBRARY_PATH" = "$PWD" && test "$LD_LIBRARY_PATH" = "$PWD" && cat libQnnHtpV75Skel.so > /dev/null || exit 9
 while [ "$1" != -r ]; do shift; done; runs=$2
 for i in $(seq 0 $((runs - 1))); do echo "m,0.008,271122432,11,$i"; done >> times.csv
 sleep 0.1
@@ -123,26 +124,11 @@ def test_devices_one_after_another_also_if_one_fails(measure, connect, artifact,
     assert "twice; name every device once" in err
 
 
-def onnx_artifact(folder, *, soc: str | None = None):
+def compiled_artifact(folder, soc: str):
     folder.mkdir()
     (folder / "model.onnx").write_text("0")
     placement = {"npu_ops": 186, "total_ops": 186, "partitions": 1, "fallback": [], "profile": {}, "full": True}
-    return describe(folder / "model.onnx", name=folder.name, npu={"soc": soc, "placement": placement} if soc else None)
-
-
-def test_onnxruntime_perf_test_and_its_file(connect, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("android_bench.run.QUICK", ONCE)
-    phone = connect()
-    tool = tmp_path / "onnxruntime_perf_test"
-    tool.write_text(ORT_SCRIPT.format(check=""))
-    options = ["run", "--target", phone.address, "--tool-path", str(tool)]
-    assert main([*options, "--artifact", str(onnx_artifact(tmp_path / "onnx")), "--json"]) == 0
-    (measurement,) = json.loads(capsys.readouterr().out)["measurements"]
-    assert measurement["inference"]["samples_ms"] == [8.0] * 20
-    assert measurement["memory"]["peak_bytes"] == 271122432
-    assert measurement["device_run"]["sample"] == "inference"
-    assert "times.csv:\nm,0.008" in measurement["device_run"]["runs"][0]["stdout"]
-    assert left_on(phone) == []
+    return describe(folder / "model.onnx", name=folder.name, npu={"soc": soc, "placement": placement})
 
 
 def test_a_compiled_file_goes_to_its_chip_with_its_libraries(connect, tmp_path, capsys, monkeypatch):
@@ -152,11 +138,8 @@ def test_a_compiled_file_goes_to_its_chip_with_its_libraries(connect, tmp_path, 
     tools.mkdir()
     for name in ("libQnnHtp.so", "libQnnSystem.so", "libQnnHtpV75Stub.so", "libQnnHtpV75Skel.so"):
         (tools / name).write_text(name)
-    # The script, in the place of the tool, prints times only if its libraries and their paths are there.
-    paths = 'test "$ADSP_LIBRARY_PATH" = "$PWD" && test "$LD_LIBRARY_PATH" = "$PWD"'
-    check = f"{paths} && cat libQnnHtpV75Skel.so > /dev/null || exit 9"
-    (tools / "onnxruntime_perf_test").write_text(ORT_SCRIPT.format(check=check))
-    compiled = onnx_artifact(tmp_path / "compiled", soc="SM8650")
+    (tools / "onnxruntime_perf_test").write_text(ORT_SCRIPT)
+    compiled = compiled_artifact(tmp_path / "compiled", "SM8650")
     options = ["run", "--target", phone.address, "--tool-path", str(tools), "--json"]
     on_npu = [*options, "--accelerator", "npu", "--artifact"]
     assert main([*on_npu, str(compiled)]) == 0
@@ -164,8 +147,11 @@ def test_a_compiled_file_goes_to_its_chip_with_its_libraries(connect, tmp_path, 
     run = measurement["device_run"]
     assert (measurement["subject"]["accelerator"], run["delegated_ops"], run["total_ops"]) == ("npu", 186, 186)
     assert "session.disable_cpu_ep_fallback|1" in run["tool_command"]
+    assert measurement["inference"]["samples_ms"] == [8.0] * 20
+    assert (run["sample"], measurement["memory"]["peak_bytes"]) == ("inference", 271122432)
+    assert "times.csv:\nm,0.008" in run["runs"][0]["stdout"]
     assert left_on(phone) == []
-    assert main([*on_npu, str(onnx_artifact(tmp_path / "other", soc="SM8750"))]) == 2
+    assert main([*on_npu, str(compiled_artifact(tmp_path / "other", "SM8750"))]) == 2
     assert "other is compiled for SM8750, but the device has SM8650" in capsys.readouterr().err
     assert main([*options, "--artifact", str(compiled)]) == 2
     assert "is compiled for SM8650's NPU; use --accelerator npu, not cpu" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import selectors
 import signal
 import socket
@@ -70,9 +71,7 @@ class AdbDevice:
 
     def path(self, text: str) -> str:
         """Paths of the device in a text, as paths here."""
-        for start in MAPPED:
-            text = text.replace(start, f"{self.root}{start}")
-        return text
+        return re.sub("|".join(MAPPED), lambda match: f"{self.root}{match[0]}", text)
 
 
 class _Connection:
@@ -222,12 +221,9 @@ class _Stream:
         path, received, full = Path(device.path(name)), 0, False
         device.pushed.append(name)
         with open(path, "wb") as file:
-            while True:
-                command, length = struct.unpack("<4sI", self._read(8))
-                if command == b"DONE":
-                    break
-                data = self._read(length)
-                received += length
+            while not (head := self._read(8)).startswith(b"DONE"):
+                data = self._read(int.from_bytes(head[4:], "little"))
+                received += len(data)
                 if device.unplug_push_after is not None and received > device.unplug_push_after:
                     device.unplug_push_after = None
                     device.unplug()
