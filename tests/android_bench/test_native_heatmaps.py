@@ -109,7 +109,7 @@ def recordings(draw: st.DrawFn) -> tuple[Array, Array, HeatmapSpec, SkeletonLayo
 
 
 @given(recordings())
-@settings(max_examples=150)
+@settings(max_examples=75)
 def test_equals_numpy_on_anything(recording: tuple[Array, Array, HeatmapSpec, SkeletonLayout]) -> None:
     joints, confidence, spec, layout = recording
     for options in KERNELS.values():

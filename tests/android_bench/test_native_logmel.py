@@ -66,7 +66,7 @@ def sounds(draw: st.DrawFn) -> tuple[Array, LogMelSpec]:
 
 
 @given(sounds())
-@settings(max_examples=150)
+@settings(max_examples=75)
 def test_equals_numpy_at_any_specification(sound: tuple[Array, LogMelSpec]) -> None:
     for options in KERNELS.values():
         assert_equals_numpy(har(sound[1], *options), *sound)

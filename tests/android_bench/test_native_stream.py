@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.native import (
     BAD_DATA,
@@ -59,6 +59,7 @@ def assert_sound_equals_batch(native: Har, stream: Stream, sound: Array) -> None
     frames=st.integers(9, 20),
     largest=st.sampled_from([1, 5, 300, 3000]),
 )
+@settings(max_examples=50)
 def test_sound_equals_batch_after_every_piece(seed: int, hop: int, window: int, frames: int, largest: int) -> None:
     audio = LogMelSpec(n_fft=64, window_samples=window, hop_samples=hop, frames=frames, n_mels=6)
     native = har(PreprocessSpec(skeleton=SMALL.skeleton, audio=audio))
@@ -87,6 +88,7 @@ def test_sound_equals_batch_at_the_presets(preset: str, options: tuple[str, ...]
 
 
 @given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 12), bodies=st.integers(1, 3), msr=st.booleans())
+@settings(max_examples=50)
 def test_skeleton_equals_batch_after_every_frame(seed: int, length: int, bodies: int, msr: bool) -> None:
     layout = MSR20 if msr else NTU25
     native = har(SMALL)
