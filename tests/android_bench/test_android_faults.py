@@ -135,7 +135,7 @@ def test_a_clock_that_jumps_and_a_warm_device_invalidate_the_measurement(run, co
     program(phone.root / "bin/date", f"echo . >> {phone.root}/looks; echo $(($(wc -l < {phone.root}/looks) * 60))")
     code, err, _ = run(fake_log(), phone=phone)
     assert code == 0
-    assert "does not count: the device's clock went" in err
+    assert err.count("does not count") == 2
     warm, clock = read_record(tmp_path / "out/a.json").measurements[0].device_run.reasons_against
     assert warm == "process 1 started warm: Android throttled (thermal status 2)"
     assert clock.startswith("the device's clock went ")

@@ -64,12 +64,9 @@ def test_track_yields_every_item():
     assert list(track(iter("abc"), "letters", 3)) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (7.4, "7 s"), (59.6, "1:00 min"), (185, "3:05 min"), (3599.7, "1:00 h"), (7800, "2:10 h")],
-)
-def test_durations(seconds, text):
-    assert format_duration(seconds) == text
+def test_durations():
+    texts = {0: "0 s", 7.4: "7 s", 59.6: "1:00 min", 185: "3:05 min", 3599.7: "1:00 h", 7800: "2:10 h"}
+    assert {seconds: format_duration(seconds) for seconds in texts} == texts
 
 
 @pytest.mark.parametrize(
