@@ -7,7 +7,7 @@ from typing import Any
 import tf_keras as keras
 
 from .config import CONVNEXT_EPSILON, RESNET_EPSILON, ConvNeXtBlock, ConvNeXtConfig, Norm, ResNetBlock, ResNetConfig
-from .layers import Gelu, LayerNorm, LayerScale
+from .layers import LayerNorm, LayerScale, gelu
 
 # Keras' 0.99 averages over hundreds of steps; a small data set has some tens in an epoch.
 _BATCH_NORM_MOMENTUM = 0.9
@@ -71,7 +71,7 @@ def _convnext_block(x: Any, block: ConvNeXtBlock, config: ConvNeXtConfig) -> Any
     )
     y = norm(depthwise(x), config.norm, f"{name}/norm")
     y = _conv(y, block.expanded, 1, f"{name}/expand")
-    y = Gelu(name=f"{name}/gelu")(y)
+    y = keras.layers.Activation(gelu, name=f"{name}/gelu")(y)
     y = _conv(y, block.width, 1, f"{name}/project")
     y = LayerScale(config.layer_scale_init, name=f"{name}/scale")(y)
     return keras.layers.Add(name=f"{name}/add")([x, y])

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from console.strict_json import decode
-from preprocess.errors import DataError
+from preprocess.errors import DataError, require
 from preprocess.spec import PreprocessSpec
 from recordings.actions import action_code, action_name
 from recordings.recording import Input, RecordingRef
@@ -33,18 +33,13 @@ INPUTS_OF: dict[Stream, tuple[Input, ...]] = {
 }
 
 
-def _require(condition: bool, name: str, value: object, remedy: str) -> None:
-    if not condition:
-        raise DataError(f"{name} is {value!r}; {remedy}")
-
-
 def _require_widths(name: str, widths: Iterable[int]) -> None:
     wrong = [width for width in widths if width < 1]
-    _require(not wrong, name, wrong, "use positive whole numbers")
+    require(not wrong, name, wrong, "use positive whole numbers")
 
 
 def _require_stages(name: str, blocks: list[int]) -> None:
-    _require(len(blocks) == 4 and min(blocks) > 0, name, blocks, "give four stages of at least one block")
+    require(len(blocks) == 4 and min(blocks) > 0, name, blocks, "give four stages of at least one block")
 
 
 @dataclass(frozen=True)
@@ -121,7 +116,7 @@ class ResNetConfig:
     def __post_init__(self) -> None:
         _require_stages("number of ResNet blocks by stage", [len(stage.inner) for stage in self.stages])
         kinds = {len(inner) for stage in self.stages for inner in stage.inner}
-        _require(kinds in ({1}, {2}), "ResNet inner widths", kinds, "give every block one or every block two widths")
+        require(kinds in ({1}, {2}), "ResNet inner widths", kinds, "give every block one or every block two widths")
         widths = [self.stem, *(s.residual for s in self.stages), *(w for s in self.stages for i in s.inner for w in i)]
         _require_widths("ResNet width", widths)
 
@@ -255,8 +250,8 @@ class ModelConfig:
     labels: tuple[Label, ...]
 
     def __post_init__(self) -> None:
-        _require(len(self.labels) >= 2, "number of classes", len(self.labels), "a classifier needs at least two")
-        _require(len(set(self.codes)) == self.classes, "class codes", self.codes, "every class must have its own code")
+        require(len(self.labels) >= 2, "number of classes", len(self.labels), "a classifier needs at least two")
+        require(len(set(self.codes)) == self.classes, "class codes", self.codes, "every class must have its own code")
 
     @property
     def classes(self) -> int:
@@ -266,9 +261,6 @@ class ModelConfig:
     def codes(self) -> list[str]:
         """Codes of the classes, in the order of the logits."""
         return [label.code for label in self.labels]
-
-    def with_spec(self, spec: PreprocessSpec) -> ModelConfig:
-        return replace(self, spec=spec)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives an equal configuration back."""
@@ -322,10 +314,8 @@ def resnet(depth: int, *, width: float = 1.0, stride_on: StrideOn = "3x3") -> Re
     stages = []
     for level, count in enumerate(blocks[depth]):
         inner = round(64 * 2**level * width)
-        if depth == 50:
-            stages.append(ResNetStage(4 * inner, ((inner, inner),) * count))
-        else:
-            stages.append(ResNetStage(inner, ((inner,),) * count))
+        basic = ResNetStage(inner, ((inner,),) * count)
+        stages.append(ResNetStage(4 * inner, ((inner, inner),) * count) if depth == 50 else basic)
     return ResNetConfig(stem=round(64 * width), stages=tuple(stages), stride_on=stride_on)
 
 
@@ -336,13 +326,8 @@ def convnext(
     layer_scale_init: float = 1e-6,
 ) -> ConvNeXtConfig:
     """ConvNeXt-Tiny's depths 3-3-9-3 with the given widths and fourfold expansion."""
-    stages = tuple(
-        ConvNeXtStage(width, (4 * width,) * depth) for width, depth in zip(widths, (3, 3, 9, 3), strict=True)
-    )
-    return ConvNeXtConfig(stages=stages, norm=norm, layer_scale_init=layer_scale_init)
-
-
-PRESETS = ("nano", "paper")
+    depths = zip(widths, (3, 3, 9, 3), strict=True)
+    return ConvNeXtConfig(tuple(ConvNeXtStage(w, (4 * w,) * depth) for w, depth in depths), norm, layer_scale_init)
 
 
 def preset_config(
@@ -353,22 +338,13 @@ def preset_config(
     Raises:
         DataError: no preset has that name.
     """
-    spec = PreprocessSpec.preset(name)
-    if name == "paper":
-        return ModelConfig(
-            preset=name,
-            visual=resnet(visual_depth),
-            audio=convnext(norm=audio_norm),
-            fusion=FusionConfig(audio_width=256, visual_width=256, heads=4, key_dim=64, value_dim=64),
-            spec=spec,
-            labels=labels,
-        )
+    spec, paper = PreprocessSpec.preset(name), name == "paper"
     return ModelConfig(
         preset=name,
-        visual=resnet(visual_depth, width=1 / 8),
+        visual=resnet(visual_depth, width=1 if paper else 1 / 8),
         # Trained from scratch in few steps, LayerScale has no time to grow from 1e-6.
-        audio=convnext((16, 24, 48, 96), norm=audio_norm, layer_scale_init=0.1),
-        fusion=FusionConfig(audio_width=64, visual_width=64, heads=4, key_dim=16, value_dim=16),
+        audio=convnext(norm=audio_norm) if paper else convnext((16, 24, 48, 96), norm=audio_norm, layer_scale_init=0.1),
+        fusion=FusionConfig(256, 256, 4, 64, 64) if paper else FusionConfig(64, 64, 4, 16, 16),
         spec=spec,
         labels=labels,
     )

@@ -65,13 +65,9 @@ def model_cost(config: ModelConfig, *, layer_norm: NormForm = "convolutions") ->
     kernels that take mean and variance count like the norm that they are: not at all.
     """
     skeleton, audio = config.spec.skeleton, config.spec.audio
-    return Cost(
-        (
-            *_resnet_layers(config.visual, (skeleton.size, skeleton.size), skeleton.channels, 0),
-            *_convnext_layers(config.audio, (audio.n_mels, audio.frames), 3, 0, layer_norm),
-            *_fusion_layers(config, layer_norm),
-        )
-    )
+    visual_layers = _resnet_layers(config.visual, (skeleton.size, skeleton.size), skeleton.channels, 0)
+    audio_layers = _convnext_layers(config.audio, (audio.n_mels, audio.frames), 3, 0, layer_norm)
+    return Cost((*visual_layers, *audio_layers, *_fusion_layers(config, layer_norm)))
 
 
 def cost_by_part(config: ModelConfig, stream: Stream, *, layer_norm: NormForm) -> dict[str, Cost]:
@@ -82,23 +78,23 @@ def cost_by_part(config: ModelConfig, stream: Stream, *, layer_norm: NormForm) -
     if stream == "fused":
         cost = model_cost(config, layer_norm=layer_norm)
         return {**{name: cost.part(name) for name in ("visual", "audio", "fusion")}, "fused": cost}
-    skeleton, audio = config.spec.skeleton, config.spec.audio
     if stream == "visual":
-        size = (skeleton.size, skeleton.size)
-        return {stream: resnet_cost(config.visual, size, skeleton.channels, classes=config.classes)}
-    size = (audio.n_mels, audio.frames)
-    return {stream: convnext_cost(config.audio, size, 3, classes=config.classes, layer_norm=layer_norm)}
+        rows, columns, channels = config.spec.skeleton.shape
+        return {stream: resnet_cost(config.visual, (rows, columns), channels, classes=config.classes)}
+    rows, columns, channels = config.spec.audio.shape
+    cost = convnext_cost(config.audio, (rows, columns), channels, classes=config.classes, layer_norm=layer_norm)
+    return {stream: cost}
 
 
 def resnet_cost(config: ResNetConfig, size: Size, channels: int, *, classes: int = 0) -> Cost:
-    """Cost of a ResNet over an input of `size` (rows, columns); with its classifier when `classes` is given."""
+    """Cost of a ResNet over an input of `size` (rows, columns), with a classifier of `classes` unless they are 0."""
     return Cost(tuple(_resnet_layers(config, size, channels, classes)))
 
 
 def convnext_cost(
     config: ConvNeXtConfig, size: Size, channels: int, *, classes: int = 0, layer_norm: NormForm = "convolutions"
 ) -> Cost:
-    """Cost of a ConvNeXt over an input of `size`; with its norm and classifier when `classes` is given.
+    """Cost of a ConvNeXt over an input of `size`, with norm and classifier unless `classes` is 0.
 
     `layer_norm`: see `model_cost`.
     """
@@ -121,7 +117,7 @@ def _resnet_layers(config: ResNetConfig, size: Size, channels: int, classes: int
             yield conv_bn(name, kernel, width, out, size)
             width = out
     if classes:
-        yield _dense("visual/classifier", width, classes)
+        yield _conv("visual/classifier", 1, width, classes, (1, 1))
 
 
 def _convnext_layers(
@@ -148,7 +144,7 @@ def _convnext_layers(
         yield LayerCost(f"{name}/scale", width, 0, 0)
     if classes:
         yield norm("audio/norm", width)
-        yield _dense("audio/classifier", width, classes)
+        yield _conv("audio/classifier", 1, width, classes, (1, 1))
 
 
 def _fusion_layers(config: ModelConfig, layer_norm: NormForm) -> Iterator[LayerCost]:
@@ -165,7 +161,7 @@ def _fusion_layers(config: ModelConfig, layer_norm: NormForm) -> Iterator[LayerC
     yield LayerCost("fusion/attention", 0, queries * keys * f.heads * (f.key_dim + f.value_dim), 0)
     yield _conv("fusion/output", 1, f.heads * f.value_dim, f.audio_width, audio_map)
     yield _norm("fusion/norm", f.audio_width, folded=layer_norm == "convolutions")
-    yield _dense("fusion/classifier", f.audio_width, config.classes)
+    yield _conv("fusion/classifier", 1, f.audio_width, config.classes, (1, 1))
 
 
 def _conv(name: str, kernel: int, into: int, out: int, size: Size) -> LayerCost:
@@ -175,10 +171,6 @@ def _conv(name: str, kernel: int, into: int, out: int, size: Size) -> LayerCost:
 
 def _norm(name: str, width: int, *, folded: bool) -> LayerCost:
     return LayerCost(name, 2 * width, 0, 0 if folded else 2 * width)
-
-
-def _dense(name: str, into: int, out: int) -> LayerCost:
-    return LayerCost(name, into * out + out, into * out, into * out + out)
 
 
 def _shrink(size: Size, stride: int) -> Size:

@@ -17,7 +17,7 @@ from preprocess.errors import DataError
 
 from .config import DeployForm, ModelConfig, ResNetBlock
 from .folding import BIASED_PART, PARTS, Weights
-from .layers import Gelu, Heads, JoinHeads, LayerNorm, MatMul, Rsqrt
+from .layers import Heads, JoinHeads, LayerNorm, MatMul, gelu, rsqrt
 
 Tap: TypeAlias = Callable[[Any, str], Any]
 
@@ -116,7 +116,7 @@ class _Builder:
         y = self._depthwise(x, f"{name}/depthwise")
         y = self._norm(y, f"{name}/norm")
         y = self._conv(y, expanded, 1, f"{name}/expand")
-        y = self._tap(Gelu(name=f"{name}/gelu")(y), f"{name}/gelu")
+        y = self._tap(keras.layers.Activation(gelu, name=f"{name}/gelu")(y), f"{name}/gelu")
         y = self._conv(y, x.shape[-1], 1, f"{name}/project")
         return self._tap(keras.layers.Add(name=f"{name}/add")([x, y]), name)
 
@@ -129,10 +129,9 @@ class _Builder:
                 size, padding="same", dilation_rate=dilation, use_bias=part == BIASED_PART, name=f"{name}/{part}"
             )
             y = self._tap(layer(x), f"{name}/{part}")
-            if total is None:
-                total = y
-            else:
-                total = self._tap(keras.layers.Add(name=f"{name}/{part}/add")([total, y]), f"{name}/{part}/add")
+            if total is not None:
+                y = self._tap(keras.layers.Add(name=f"{name}/{part}/add")([total, y]), f"{name}/{part}/add")
+            total = y
         return total
 
     def _norm(self, x: Any, name: str, *, affine: bool = False) -> Any:
@@ -151,11 +150,10 @@ class _Builder:
         centred = self._tap(keras.layers.Subtract(name=f"{name}/centre")([x, mean]), f"{name}/centre")
         square = self._tap(keras.layers.Multiply(name=f"{name}/square")([centred, centred]), f"{name}/square")
         variance = self._mean(square, f"{name}/variance", use_bias=True)
-        inverse = self._tap(Rsqrt(name=f"{name}/inverse")(variance), f"{name}/inverse")
+        inverse = self._tap(keras.layers.Activation(rsqrt, name=f"{name}/inverse")(variance), f"{name}/inverse")
         y = self._tap(keras.layers.Multiply(name=f"{name}/scale")([centred, inverse]), f"{name}/scale")
         if affine:
-            layer = keras.layers.DepthwiseConv2D(1, name=f"{name}/affine")
-            y = self._tap(layer(y), name)
+            y = self._tap(keras.layers.DepthwiseConv2D(1, name=f"{name}/affine")(y), name)
         return y
 
     def _mean(self, x: Any, name: str, *, use_bias: bool = False) -> Any:

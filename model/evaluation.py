@@ -74,10 +74,11 @@ def evaluate_command(options: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(options.checkpoint or DEMO_CHECKPOINT)
     config = checkpoint.config
     refs = DataSource.of(options).to_test()
+    classes = class_indices(refs, config.codes)
     model = keras_model(checkpoint.recogniser(), options.stream, drop=options.drop)
     with FeatureLoader(
         refs,
-        class_indices(refs, config.codes),
+        classes,
         config.spec,
         batch_size=_BATCH_SIZE,
         workers=options.workers,
@@ -99,11 +100,9 @@ def evaluate_command(options: argparse.Namespace) -> None:
     if options.out:
         with atomic_file(options.out / "evaluation.json") as temporary:
             temporary.write_text(json.dumps(document, indent=2, allow_nan=False), encoding="utf-8")
-        names = [label.name for label in config.labels]
-        picture_title = f"{title}\n{score(logits, truth)}"
-        draw_confusion_matrix(
-            confusion_matrix(logits, truth), names, options.out / "confusion.png", title=picture_title
-        )
+        names, picture = [label.name for label in config.labels], options.out / "confusion.png"
+        counts = confusion_matrix(logits, truth)
+        draw_confusion_matrix(counts, names, picture, title=f"{title}\n{score(logits, truth)}")
     if options.json:
         show_json(document)
     else:

@@ -15,6 +15,7 @@ from .config import CONVNEXT_EPSILON, LAYER_NORM_EPSILON, RESNET_EPSILON, Deploy
 
 Array: TypeAlias = npt.NDArray[Any]  # float32 outside of this file, float64 inside
 Weights: TypeAlias = dict[str, Array]
+_Layer: TypeAlias = tuple[Array, Array]  # kernel and bias
 
 # The 49 taps of a 7 × 7 kernel as three dilated kernels (size, dilation) of 21, 20 and 8: the rows 0 and ±2, the inner
 # five columns of the rows ±1 and ±3, and the outer columns of those. Kernels of XNNPACK have room for 25 taps or for 9,
@@ -86,8 +87,7 @@ def _convnext(config: ModelConfig, w: Weights, form: DeployForm) -> Weights:
             # Folded backwards: zeros at the border are no means.
             scale, offset = _batch_norm(w, f"{name}/norm", CONVNEXT_EPSILON)
             kernel, bias = kernel * scale[:, None], bias * scale + offset
-            out[f"{name}/expand/kernel"] = w[f"{name}/expand/kernel"]
-            out[f"{name}/expand/bias"] = w[f"{name}/expand/bias"]
+            _copy(out, w, f"{name}/expand")
         else:
             after(f"{name}/norm", f"{name}/expand")
         _depthwise(f"{name}/depthwise", kernel, bias, form, out)
@@ -103,10 +103,7 @@ def _stem(w: Weights, form: DeployForm, out: Weights, *, folded: bool) -> None:
         scale, offset = _batch_norm(w, "audio/stem/norm", CONVNEXT_EPSILON)
         kernel, bias = kernel * scale, bias * scale + offset
     elif form.layer_norm == "layer":
-        out["audio/stem/norm/gamma"], out["audio/stem/norm/beta"] = (
-            w["audio/stem/norm/gamma"],
-            w["audio/stem/norm/beta"],
-        )
+        out |= {name: w[name] for name in ("audio/stem/norm/gamma", "audio/stem/norm/beta")}
     else:
         _means("audio/stem/norm", len(bias), out)
         # No convolution follows the stem's norm alone: the residual stream begins here.
@@ -133,10 +130,9 @@ def _fusion(config: ModelConfig, w: Weights, form: DeployForm) -> Weights:
     out["fusion/output/kernel"] = w["fusion/output/kernel"][None, None]
     out["fusion/output/bias"] = w["fusion/output/bias"]
     # The mean over tokens commutes with scale and offset of the norm, so the classifier can absorb them.
-    kernel, bias = w["fusion/classifier/kernel"], w["fusion/classifier/bias"]
-    out["fusion/classifier/kernel"], out["fusion/classifier/bias"] = _layer_norm(
-        w, "fusion/norm", kernel, bias, form, out
-    )
+    classifier = w["fusion/classifier/kernel"], w["fusion/classifier/bias"]
+    classifier = _layer_norm(w, "fusion/norm", *classifier, form, out)
+    out["fusion/classifier/kernel"], out["fusion/classifier/bias"] = classifier
     return out
 
 
@@ -153,9 +149,7 @@ def _head(config: ModelConfig, w: Weights, form: DeployForm) -> Weights:
     return out
 
 
-def _layer_norm(
-    w: Weights, norm: str, kernel: Array, bias: Array, form: DeployForm, out: Weights
-) -> tuple[Array, Array]:
+def _layer_norm(w: Weights, norm: str, kernel: Array, bias: Array, form: DeployForm, out: Weights) -> _Layer:
     """Kernel and bias of the layer behind a layer norm; the norm's own weights go to `out`."""
     gamma, beta = w[f"{norm}/gamma"], w[f"{norm}/beta"]
     if form.layer_norm == "layer":
@@ -292,5 +286,5 @@ def _away_from_zero(factor: Array, least: float) -> Array:
     return apart
 
 
-def _copy(out: Weights, deploy: Weights, name: str) -> None:
-    out[f"{name}/kernel"], out[f"{name}/bias"] = deploy[f"{name}/kernel"], deploy[f"{name}/bias"]
+def _copy(out: Weights, source: Weights, name: str) -> None:
+    out[f"{name}/kernel"], out[f"{name}/bias"] = source[f"{name}/kernel"], source[f"{name}/bias"]

@@ -62,19 +62,18 @@ class LayerScale(keras.layers.Layer):  # type: ignore[misc]
         return x * self.gamma
 
 
-class Gelu(keras.layers.Layer):  # type: ignore[misc]
+@keras.utils.register_keras_serializable("pocket_har")  # type: ignore[misc]
+def gelu(x: tf.Tensor) -> tf.Tensor:
     """Exact GELU. Written with erf, since TensorFlow's own uses erfc, which tf2onnx cannot convert."""
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        if _STAND_INS.get():
-            return tf.math.erf(x)
-        return 0.5 * x * (1.0 + tf.math.erf(x * (1.0 / math.sqrt(2.0))))
+    if _STAND_INS.get():
+        return tf.math.erf(x)
+    return 0.5 * x * (1.0 + tf.math.erf(x * (1.0 / math.sqrt(2.0))))
 
 
-def _split_heads(x: tf.Tensor, heads: int) -> tf.Tensor:
-    """[B, h, w, heads·d] → [B, heads, h·w, d]."""
-    tokens = x.shape[1] * x.shape[2]
-    return tf.transpose(tf.reshape(x, (-1, tokens, heads, x.shape[3] // heads)), (0, 2, 1, 3))
+@keras.utils.register_keras_serializable("pocket_har")  # type: ignore[misc]
+def rsqrt(x: tf.Tensor) -> tf.Tensor:
+    """1 / √x."""
+    return tf.math.rsqrt(x)
 
 
 class Heads(keras.layers.Layer):  # type: ignore[misc]
@@ -85,16 +84,17 @@ class Heads(keras.layers.Layer):  # type: ignore[misc]
         self._heads = heads
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        return _split_heads(x, self._heads)
+        tokens = x.shape[1] * x.shape[2]
+        return tf.transpose(tf.reshape(x, (-1, tokens, self._heads, x.shape[3] // self._heads)), (0, 2, 1, 3))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "heads": self._heads}
 
 
 class JoinHeads(keras.layers.Layer):  # type: ignore[misc]
-    """Inverse of `Heads`: [B, heads, h·w, d] as a feature map of the given size [B, h, w, heads·d]."""
+    """Inverse of `Heads`: [B, heads, h·w, d] as [B, *size, heads·d], a feature map (h, w) or tokens (h·w,)."""
 
-    def __init__(self, size: tuple[int, int], **options: Any) -> None:
+    def __init__(self, size: tuple[int, ...], **options: Any) -> None:
         super().__init__(**options)
         self._size = size
 
@@ -117,37 +117,6 @@ class MatMul(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "transpose_b": self._transpose_b}
-
-
-class Rsqrt(keras.layers.Layer):  # type: ignore[misc]
-    """1 / √x."""
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.math.rsqrt(x)
-
-
-class Attention(keras.layers.Layer):  # type: ignore[misc]
-    """Scaled dot-product attention of several heads over feature maps (Vaswani et al., Eq. 1).
-
-    Inputs: queries [B, h, w, heads·key_dim], keys [B, h', w', heads·key_dim], values [B, h', w', heads·value_dim].
-    Output: tokens [B, h·w, heads·value_dim]. All sizes but B are static.
-    """
-
-    def __init__(self, heads: int, **options: Any) -> None:
-        super().__init__(**options)
-        self._heads = heads
-
-    def call(self, inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        query, key, value = inputs
-        tokens = query.shape[1] * query.shape[2]
-        key_dim = query.shape[3] // self._heads
-        # The scale goes to the queries: fewer numbers than the scores.
-        scores = tf.matmul(
-            _split_heads(query * key_dim**-0.5, self._heads), _split_heads(key, self._heads), transpose_b=True
-        )
-        mixed = tf.matmul(tf.nn.softmax(scores), _split_heads(value, self._heads))
-        joined = tf.transpose(mixed, (0, 2, 1, 3))
-        return tf.reshape(joined, (-1, tokens, value.shape[3]))
 
 
 class SeededDropout(keras.layers.Layer):  # type: ignore[misc]

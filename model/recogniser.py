@@ -13,7 +13,7 @@ from preprocess.errors import DataError
 
 from .backbones import convnext_features, norm, resnet_features
 from .config import FusionConfig, ModelConfig, Norm, Stream
-from .layers import Attention, LayerNorm, SeededDropout
+from .layers import Heads, JoinHeads, LayerNorm, MatMul, SeededDropout
 
 Weights = dict[str, npt.NDArray[np.float32]]
 
@@ -87,28 +87,24 @@ def build_recogniser(config: ModelConfig, *, seed: int = 0, dropout: float = 0.0
     head = keras.Model([visual_map, audio_map], logits, name="fusion")
     features = [visual_features, audio_features]
     # Layers are created in a fixed order, since each draws its weights from the seed's sequence.
-    visual = keras.Model(skeleton, visual_logits(visual_features, config.classes), name="visual_stream")
-    audio_stream_logits = audio_logits(audio_features, config.audio.norm, config.classes)
+    visual_logits = _stream_logits(visual_features, "visual", config.classes)
+    audio_logits = _stream_logits(audio_features, "audio", config.classes, config.audio.norm)
     return Recogniser(
         config=config,
-        visual=visual,
-        audio=keras.Model(audio, audio_stream_logits, name="audio_stream"),
+        visual=keras.Model(skeleton, visual_logits, name="visual_stream"),
+        audio=keras.Model(audio, audio_logits, name="audio_stream"),
         fused=keras.Model([skeleton, audio], head(features), name="recogniser"),
         features=keras.Model([skeleton, audio], features, name="features"),
         head=head,
     )
 
 
-def visual_logits(features: Any, classes: int) -> Any:
-    """The head of the visual stream alone: global average pooling and a linear classifier."""
-    pooled = keras.layers.GlobalAveragePooling2D(name="visual/pool")(features)
-    return keras.layers.Dense(classes, name="visual/classifier")(pooled)
-
-
-def audio_logits(features: Any, kind: Norm, classes: int) -> Any:
-    """The head of the audio stream alone: global average pooling, normalisation and a linear classifier."""
-    pooled = keras.layers.GlobalAveragePooling2D(name="audio/pool")(features)
-    return keras.layers.Dense(classes, name="audio/classifier")(norm(pooled, kind, "audio/norm"))
+def _stream_logits(features: Any, name: str, classes: int, kind: Norm | None = None) -> Any:
+    """The head of a single stream: global average pooling, a normalisation if `kind`, and a linear classifier."""
+    x = keras.layers.GlobalAveragePooling2D(name=f"{name}/pool")(features)
+    if kind:
+        x = norm(x, kind, f"{name}/norm")
+    return keras.layers.Dense(classes, name=f"{name}/classifier")(x)
 
 
 def fusion_logits(
@@ -124,10 +120,13 @@ def fusion_logits(
 
     a = project(audio_features, config.audio_width, "audio")
     v = project(visual_features, config.visual_width, "visual")
-    query = project(a, config.heads * config.key_dim, "query")
+    # The scale goes to the queries: fewer numbers than the scores.
+    query = project(a, config.heads * config.key_dim, "query") * config.key_dim**-0.5
     key = project(v, config.heads * config.key_dim, "key")
     value = project(v, config.heads * config.value_dim, "value")
-    mixed = Attention(config.heads, name="fusion/attention")([query, key, value])
+    query, key, value = (Heads(config.heads)(x) for x in (query, key, value))
+    shares = keras.layers.Softmax(name="fusion/softmax")(MatMul(transpose_b=True, name="fusion/scores")([query, key]))
+    mixed = JoinHeads((a.shape[1] * a.shape[2],), name="fusion/join")(MatMul(name="fusion/mixed")([shares, value]))
     mixed = keras.layers.Dense(config.audio_width, name="fusion/output")(mixed)
     mixed = SeededDropout(dropout, name="fusion/dropout")(mixed)
     tokens = keras.layers.Reshape((a.shape[1] * a.shape[2], config.audio_width), name="fusion/tokens")(a)

@@ -1,4 +1,7 @@
-"""The training of appendix B: visual alone, audio alone, then the fusion of the two frozen backbones."""
+"""The training of appendix B: visual alone, audio alone, then the fusion of the two frozen backbones.
+
+Options are checked before TensorFlow is loaded.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,10 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 from console.files import atomic_file
 from console.options import command_line
@@ -23,17 +24,18 @@ from preprocess.spec import PreprocessSpec
 from recordings.actions import class_indices
 from recordings.batches import FeatureLoader
 from recordings.calibration import audio_statistics
-from recordings.catalogue import OnError, Split
+from recordings.catalogue import OnError
 from recordings.recording import Input, RecordingRef
 from recordings.sources import DataSource
+from runtime.manifest import Label
 
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .config import INPUTS_OF, ModelConfig, labels_of, preset_config
 from .evaluation import silent_audio
-from .imagenet import imagenet_start
-from .recogniser import Weights, build_recogniser
 from .settings import STAGES, Augmentation, StageSettings, TrainingSettings, choose_settings
-from .training import Stage
+
+if TYPE_CHECKING:
+    from .recogniser import Weights
 
 CHECKPOINT_NAME = "checkpoint.npz"
 _RUN_NAME = "run.json"
@@ -41,135 +43,101 @@ _STATISTICS_RECORDINGS = 2000
 
 
 def train_command(options: argparse.Namespace) -> None:
-    """Train, or resume a training, and show the best epoch of each stage."""
+    """Train, or resume a training, and show the best epoch of each stage.
+
+    The test part of the recordings is not touched. Equal options and recordings give equal checkpoints.
+
+    Raises:
+        UsageError: `--out` holds a run and `--resume` is not set, or holds a run with other options or recordings.
+        AnswerIsNo: the loss became non-finite.
+    """
     settings = choose_settings(TrainingSettings(), options)
-    parts = DataSource.of(options).split()
-    config = preset_config(
-        options.preset,
-        labels_of([*parts.train, *parts.validation, *parts.test]),
-        visual_depth=options.visual_depth,
-        audio_norm=options.audio_norm,
-    )
-    if options.inputs:
-        config = config.with_spec(PreprocessSpec.preset(options.inputs))
-    if options.layer_scale is not None:
-        config = replace(config, audio=replace(config.audio, layer_scale_init=options.layer_scale))
-    initial = None
-    if options.init == "imagenet":
-        config, weights = imagenet_start(config)
-        initial = ("imagenet", weights)
-    elif options.init != "random":
-        initial = (os.fspath(options.init), load_checkpoint(options.init).weights)
+    split = DataSource.of(options).split()
+    config, origin, initial = _choose_model(options, labels_of([*split.train, *split.validation, *split.test]))
     log(
-        f"{len(config.labels)} classes; {len(parts.train)} recordings to train on, {len(parts.validation)} to "
-        f"validate, {len(parts.test)} left for the test ({options.protocol})"
+        f"{len(config.labels)} classes; {len(split.train)} recordings to train on, {len(split.validation)} to "
+        f"validate, {len(split.test)} left for the test ({options.protocol})"
     )
-    path = train(
-        TrainingPlan(config, settings, parts, options.seed, initial),
-        options.out,
-        command=command_line(options),
-        workers=options.workers,
-        resume=options.resume,
-        on_error=options.on_error,
-    )
-    history = load_checkpoint(path).history
+    import tensorflow as tf
+
+    from .recogniser import build_recogniser
+    from .training import Stage
+
+    tf.config.experimental.enable_op_determinism()
+    names = "\n".join(ref.name for part in (split.train, split.validation) for ref in part)
+    plan = {
+        "config": config.to_dict(),
+        "settings": asdict(settings),
+        "recordings": hashlib.sha256(names.encode()).hexdigest(),
+        "seed": options.seed,
+        "initial": origin,
+    }
+    seed_and_workers = {"seed": options.seed, "workers": options.workers}
+
+    def statistics() -> dict[str, Any]:
+        mean, std = audio_statistics(split.train, config.spec, limit=_STATISTICS_RECORDINGS, **seed_and_workers)
+        return {"mean": mean, "std": std}
+
+    run = open_run(options.out, plan, resume=options.resume, start=statistics)
+    audio = replace(config.spec.audio, mean=tuple(run["mean"]), std=tuple(run["std"]))
+    config = replace(config, spec=replace(config.spec, audio=audio))
+    recogniser = build_recogniser(config, seed=options.seed, dropout=settings.fusion.dropout)
+    if initial:
+        recogniser.set_weights(fitting_weights(recogniser.weights(), origin, initial))
+    stages: dict[str, Any] = {}
+    for name in STAGES:
+        constants: StageSettings = getattr(settings, name)
+        path, silence = options.out / f"{name}.state.npz", silent_audio(config.spec)
+        stage = Stage(recogniser, name, constants, silence=silence, seed=options.seed, state_path=path)
+        if stage.resume():
+            log(f"{name}: resumed after epoch {stage.state.epoch}")
+        inputs = INPUTS_OF["fused" if name == "fusion" else name]
+        open_loader = partial(feature_loader, inputs=inputs, on_error=options.on_error, **seed_and_workers)
+        with (
+            open_loader(split.train, config, constants, settings.augmentation) as training,
+            open_loader(split.validation, config, constants, None) as validation,
+        ):
+            stage.run(training, validation)
+        stages[name] = {"best_epoch": stage.state.best_epoch + 1, "epochs": stage.state.history}
+    history = {
+        "command": command_line(options),
+        "seed": options.seed,
+        "settings": plan["settings"],
+        "recordings": {"train": len(split.train), "validation": len(split.validation)},
+        "initial": origin,
+        "tensorflow": tf.__version__,
+        "stages": stages,
+    }
+    path = options.out / CHECKPOINT_NAME
+    save_checkpoint(path, Checkpoint(config, recogniser.weights(), history))
     if options.json:
-        show_json({"checkpoint": os.fspath(path), **history})
+        show_json({"checkpoint": os.fspath(path), **load_checkpoint(path).history})
         return
     rows = [
         [name, str(len(stage["epochs"])), str(best["epoch"]), f"{100 * best['validation_accuracy']:.1f} %"]
-        for name, stage in history["stages"].items()
+        for name, stage in stages.items()
         for best in [stage["epochs"][stage["best_epoch"] - 1]]
     ]
     show(format_table(["stage", "epochs", "best", "validation accuracy"], rows))
     show(f"\ncheckpoint: {path}")
 
 
-@dataclass(frozen=True)
-class TrainingPlan:
-    """What a run trains on and how; equal plans give equal checkpoints.
+def _choose_model(options: argparse.Namespace, labels: tuple[Label, ...]) -> tuple[ModelConfig, str, Weights | None]:
+    """The configuration, the origin of the initial weights, and those weights, None for random ones."""
+    depth, norm = options.visual_depth, options.audio_norm
+    config = preset_config(options.preset, labels, visual_depth=depth, audio_norm=norm)
+    if options.inputs:
+        config = replace(config, spec=PreprocessSpec.preset(options.inputs))
+    if options.layer_scale is not None:
+        config = replace(config, audio=replace(config.audio, layer_scale_init=options.layer_scale))
+    if options.init == "random":
+        return config, "random", None
+    if options.init == "imagenet":
+        from .imagenet import imagenet_start
 
-    Attributes:
-        config: the model; its specification's mean and std are replaced by the training set's.
-        settings: constants of the stages.
-        split: recordings; the test part is not touched.
-        seed: seeds weights, order, augmentation and dropout.
-        initial: name and weights of a start other than random; weights that do not fit stay random.
-    """
-
-    config: ModelConfig
-    settings: TrainingSettings
-    split: Split
-    seed: int
-    initial: tuple[str, Weights] | None = None
-
-    def fingerprint(self) -> dict[str, Any]:
-        """The values that must be equal for a run to be resumed."""
-        names = "\n".join(ref.name for part in (self.split.train, self.split.validation) for ref in part)
-        return {
-            "config": self.config.to_dict(),
-            "settings": asdict(self.settings),
-            "recordings": hashlib.sha256(names.encode()).hexdigest(),
-            "seed": self.seed,
-            "initial": self.initial[0] if self.initial else "random",
-        }
-
-
-def train(plan: TrainingPlan, out: Path, *, command: str, workers: int, resume: bool, on_error: OnError) -> Path:
-    """Run or resume the three stages in folder `out` and return the path of the checkpoint.
-
-    Raises:
-        UsageError: `out` holds a run and `resume` is not set, or holds a run of another plan.
-        AnswerIsNo: the loss became non-finite.
-    """
-    tf.config.experimental.enable_op_determinism()
-    spec = plan.config.spec
-
-    def statistics() -> dict[str, Any]:
-        mean, std = audio_statistics(
-            plan.split.train, spec, limit=_STATISTICS_RECORDINGS, workers=workers, seed=plan.seed
-        )
-        return {"mean": mean, "std": std}
-
-    run = open_run(out, plan.fingerprint(), resume=resume, start=statistics)
-    mean, std = tuple(run["mean"]), tuple(run["std"])
-    config = plan.config.with_spec(replace(spec, audio=replace(spec.audio, mean=mean, std=std)))
-    recogniser = build_recogniser(config, seed=plan.seed, dropout=plan.settings.fusion.dropout)
-    if plan.initial:
-        recogniser.set_weights(fitting_weights(recogniser.weights(), *plan.initial))
-    histories: dict[str, Any] = {}
-    for name in STAGES:
-        constants: StageSettings = getattr(plan.settings, name)
-        stage = Stage(
-            recogniser,
-            name,
-            constants,
-            silence=silent_audio(config.spec),
-            seed=plan.seed,
-            state_path=out / f"{name}.state.npz",
-        )
-        if stage.resume():
-            log(f"{name}: resumed after epoch {stage.state.epoch}")
-        inputs = INPUTS_OF["fused" if name == "fusion" else name]
-        open_loader = partial(feature_loader, inputs=inputs, seed=plan.seed, workers=workers, on_error=on_error)
-        with (
-            open_loader(plan.split.train, config, constants, plan.settings.augmentation) as training,
-            open_loader(plan.split.validation, config, constants, None) as validation,
-        ):
-            stage.run(training, validation)
-        histories[name] = {"best_epoch": stage.state.best_epoch + 1, "epochs": stage.state.history}
-    history = {
-        "command": command,
-        "seed": plan.seed,
-        "settings": asdict(plan.settings),
-        "recordings": {"train": len(plan.split.train), "validation": len(plan.split.validation)},
-        "initial": plan.initial[0] if plan.initial else "random",
-        "tensorflow": tf.__version__,
-        "stages": histories,
-    }
-    path = out / CHECKPOINT_NAME
-    save_checkpoint(path, Checkpoint(config, recogniser.weights(), history))
-    return path
+        config, weights = imagenet_start(config)
+        return config, "imagenet", weights
+    return config, os.fspath(options.init), load_checkpoint(options.init).weights
 
 
 def open_run(

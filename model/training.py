@@ -238,32 +238,16 @@ class Stage(Trainer):
     Args:
         recogniser: the models; the variables of the stage are trained in place.
         name: of the stage.
-        settings, silence, seed, state_path: as for `Trainer`.
+        settings: constants.
+        options: silence, seed and state_path, as for `Trainer`.
     """
 
-    def __init__(
-        self,
-        recogniser: Recogniser,
-        name: StageName,
-        settings: StageSettings,
-        *,
-        silence: npt.NDArray[np.float32],
-        seed: int,
-        state_path: Path,
-    ) -> None:
+    def __init__(self, recogniser: Recogniser, name: StageName, settings: StageSettings, **options: Any) -> None:
         self._recogniser = recogniser
         self._model = {"visual": recogniser.visual, "audio": recogniser.audio, "fusion": recogniser.head}[name]
         variables = {v.name.removesuffix(":0"): v for v in self._model.variables}
-        super().__init__(
-            name,
-            variables,
-            self._model.trainable_variables,
-            recogniser.dropout_layers(),
-            settings,
-            silence=silence,
-            seed=seed,
-            state_path=state_path,
-        )
+        trainable = self._model.trainable_variables
+        super().__init__(name, variables, trainable, recogniser.dropout_layers(), settings, **options)
 
     def _inputs(self, batch: Batch) -> list[tf.Tensor]:
         arrays = {"visual": (batch.skeleton,), "audio": (batch.audio,), "fusion": (batch.skeleton, batch.audio)}

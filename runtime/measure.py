@@ -17,7 +17,7 @@ import numpy as np
 from console.child import run_function
 
 from .manifest import TensorInfo
-from .runners import Array, Runner, open_here
+from .runners import Array, open_here
 
 MAPPED = "litert-mapped"
 _TIMEOUT_S = 900
@@ -60,10 +60,6 @@ def measure_here(path: str, runtime: str, folder: str, threads: int, warmup: int
     before = _peak_bytes()
     cache = Path(folder) / "weights.xnnpack" if runtime == MAPPED else None
     model = open_here(Path(path), runtime, threads=threads, weight_cache=cache)
-    return _run(model, before, runtime, threads, warmup, runs)
-
-
-def _run(model: Runner, before: int, runtime: str, threads: int, warmup: int, runs: int) -> dict[str, Any]:
     feed = {t.name: random_input(t) for t in model.inputs}
     inputs_bytes = sum(array.nbytes for array in feed.values())
     for _ in range(warmup):

@@ -36,12 +36,7 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         low, high = self.interval
-        return {
-            "accuracy": self.accuracy,
-            "interval95": [low, high],
-            "correct": self.correct,
-            "count": self.count,
-        }
+        return {"accuracy": self.accuracy, "interval95": [low, high], "correct": self.correct, "count": self.count}
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -121,7 +121,7 @@ class Har:
     def heatmaps(self, joints: Array, confidence: Array, out: Array, *, layout: str | None = None) -> Array:
         """joints [frames, bodies, J, 3] in metres, confidence [frames, bodies, J]; returns `out`."""
         notes, (frames, bodies) = c.c_uint32(), confidence.shape[:2]
-        recording = (joints, confidence, frames, bodies, _text(layout))
+        recording = (joints, confidence, frames, bodies, layout.encode() if layout else None)
         self._check(self._functions.har_heatmaps(self._handle, *recording, *_output(out), c.byref(notes)))
         self.notes = notes.value
         return out
@@ -132,8 +132,8 @@ class Har:
         return out
 
     def stream(self, window_frames: int, bodies: int, *, layout: str | None = None) -> HarStream:
-        create = self._functions.har_stream_create
-        return HarStream(self._functions, _create(create, self._handle, window_frames, bodies, _text(layout)))
+        arguments = self._handle, window_frames, bodies, layout.encode() if layout else None
+        return HarStream(self._functions, _create(self._functions.har_stream_create, *arguments))
 
     def _check(self, status: int) -> None:
         if status:
@@ -192,10 +192,6 @@ def _create(function: Any, *arguments: Any) -> c.c_void_p:
 
 def _output(out: Array) -> tuple[int, Array, int]:
     return _TYPES[out.dtype], out, out.nbytes
-
-
-def _text(layout: str | None) -> bytes | None:
-    return None if layout is None else layout.encode()
 
 
 def manifest_text(spec: PreprocessSpec, inputs: tuple[TensorInfo, ...]) -> str:

@@ -82,11 +82,6 @@ def soc_name(properties: Mapping[str, str]) -> str | None:
     return PLATFORMS.get(properties.get("ro.board.platform", ""))
 
 
-def snapdragon(soc: str | None) -> Snapdragon | None:
-    """The row of the table; None for a processor that is not in it."""
-    return SNAPDRAGONS.get(soc or "")
-
-
 def compiled_for(content: bytes) -> tuple[str, int]:
     """The chip of a context binary, alone or inside a model file: `SM8650`, and the version of Hexagon, 75.
 
@@ -188,20 +183,16 @@ def compile_context(source: Path, out: Path, chip: Snapdragon) -> Placement:
 
 def compile_here(source: str, out: str, soc_model: int, arch: int) -> dict[str, Any]:
     """`compile_context` in this process; returns the fields of the `Placement`."""
-    return asdict(_compile(Path(source), Path(out), {"soc_model": str(soc_model), "htp_arch": str(arch)}))
-
-
-def _compile(source: Path, out: Path, provider: dict[str, str]) -> Placement:
-    options = _options()
+    options, file = _options(), Path(out)
     # Embedded: the hash in the manifest then covers the binary.
     for key, value in {
         "ep.context_enable": "1",
-        "ep.context_file_path": os.fspath(out),
+        "ep.context_file_path": out,
         "ep.context_embed_mode": "1",
         "session.record_ep_graph_assignment_info": "1",
     }.items():
         options.add_session_config_entry(key, value)
-    session = _session(source, options, provider)
+    session = _session(Path(source), options, {"soc_model": str(soc_model), "htp_arch": str(arch)})
     nodes = [
         (part.ep_name, node.name, node.op_type)
         for part in session.get_provider_graph_assignment_info()
@@ -210,9 +201,9 @@ def _compile(source: Path, out: Path, provider: dict[str, str]) -> Placement:
     ops = [provider for provider, _, kind in nodes if kind not in _CONVERSIONS]
     fallback = tuple(f"{name} ({kind})" for provider, name, kind in nodes if provider != _NPU)
     recorded = sum(part.ep_name == _NPU for part in session.get_provider_graph_assignment_info())
-    if not out.exists():
+    if not file.exists():
         raise ValueError(f"Hexagon can run none of its {len(ops)} operations; export it with --target qnn")
-    profile, partitions = _profile(out), len(partitions_of(out))
+    profile, partitions = _profile(file), len(partitions_of(file))
     on_cpu = bool(set(profile) - {_NPU})
     # The runtime may compute a conversion of constants when it loads the file, but never an operation.
     agreed = fallback if on_cpu else len(ops) == ops.count(_NPU)
@@ -221,7 +212,7 @@ def _compile(source: Path, out: Path, provider: dict[str, str]) -> Placement:
             f"the runtime reports {recorded} pieces on the NPU and {len(fallback)} nodes on the CPU, the file has "
             f"{partitions} pieces, and an inference ran {profile}"
         )
-    return Placement(ops.count(_NPU), len(ops), partitions, fallback, profile)
+    return asdict(Placement(ops.count(_NPU), len(ops), partitions, fallback, profile))
 
 
 def _profile(path: Path) -> dict[str, int]:

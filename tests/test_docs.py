@@ -75,14 +75,18 @@ def test_commands_in_sentences_exist(page):
                     raise
 
 
+def make_targets() -> set[str]:
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "Makefile", *ROOT.glob("recipes/*.mk"))]
+    return set(re.findall(r"^(\w[\w-]*):", "\n".join(texts), re.M))
+
+
 @each_page
 def test_make_targets_exist(page):
-    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
-    assert set(re.findall(r"`make ([\w-]+)`", prose(page))) <= set(targets)
+    assert set(re.findall(r"`make ([\w-]+)`", prose(page))) <= make_targets()
 
 
 def test_commands_of_make_parse():
-    targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    targets = make_targets()
     dry = subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     lines = [words for words in commands(dry) if words[0] != "pytest"]
     assert len(lines) > len(targets)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.measure.provenance import INSTRUCTIONS
 from benchmarks.measure.records import Device, Machine
 from preprocess.errors import DataError
-from runtime.npu import snapdragon, soc_name
+from runtime.npu import SNAPDRAGONS, soc_name
 
 from .connection import Connection, quote
 from .watch import CPUS, THERMAL, TIMEOUT_S, ZONES, parse_thermal_zones, parse_thermalservice, split_sections, watched
@@ -85,7 +85,7 @@ def facts_of(sections: Mapping[str, str]) -> Facts:
     android = properties.get("ro.build.version.release")
     percent, celsius, charging = parse_battery(sections.get("battery", ""))
     soc = soc_name(properties)
-    chip = snapdragon(soc)
+    chip = SNAPDRAGONS.get(soc or "")
     thermal_status, temperatures = parse_thermalservice(sections.get("thermal", ""))
     zones = parse_thermal_zones(sections.get("zones", ""))
     source = "thermalservice" if watched(temperatures) else "zones" if watched(zones) else None

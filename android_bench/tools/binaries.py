@@ -17,7 +17,7 @@ from console.files import cache_folder
 from console.program import log
 from preprocess.errors import DataError, MissingComponentError, UsageError
 from runtime.manifest import Manifest, file_sha256
-from runtime.npu import snapdragon
+from runtime.npu import SNAPDRAGONS
 
 from ..device.connection import quote
 from .tool import Tool
@@ -198,7 +198,7 @@ def require_libraries(soc: str, present: Sequence[str], *, more: Sequence[str] =
         present: names of the libraries beside the tool.
         more: further libraries that the tool needs.
     """
-    chip = snapdragon(soc)
+    chip = SNAPDRAGONS.get(soc or "")
     of_chip = [f"libQnnHtp{chip.hexagon.upper()}{kind}.so" for kind in ("Stub", "Skel")] if chip else []
     missing = [name for name in (*more, "libQnnHtp.so", "libQnnSystem.so", *of_chip) if name not in present]
     if missing:

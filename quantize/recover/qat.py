@@ -32,10 +32,7 @@ from ..prepare import Prepared
 from ..rounding import FakeQuant, Range, axes_within_channel
 from .distillation import Recovery
 
-_CUSTOM = {
-    layer.__name__: layer
-    for layer in (layers.Gelu, layers.Heads, layers.JoinHeads, layers.LayerNorm, layers.MatMul, layers.Rsqrt)
-}
+_CUSTOM = {layer.__name__: layer for layer in (layers.Heads, layers.JoinHeads, layers.LayerNorm, layers.MatMul)}
 # Means over channels are arithmetic, not weights.
 _FIXED = ("/mean/kernel", "/variance/kernel", "/variance/bias")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -19,26 +20,16 @@ from kit.tiny import THREE_LABELS, tiny_config
 from model.__main__ import main
 from model.checkpoint import RANDOM, Checkpoint, load_checkpoint, save_checkpoint
 from model.config import labels_of
-from model.recogniser import build_recogniser
 from preprocess.errors import DataError
 from recordings.catalogue import scan
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = {"visual": 2, "audio": 1, "fusion": 3}  # with their epochs
 SETTINGS = """
-[visual]
-epochs = 2
-batch_size = 8
-learning_rate = 1e-2
-[audio]
-epochs = 1
-batch_size = 8
-learning_rate = 1e-2
-[fusion]
-epochs = 1
-batch_size = 8
-learning_rate = 1e-2
-modality_dropout = 0.3
+visual = {epochs = 2, batch_size = 8, learning_rate = 1e-2}
+audio = {epochs = 1, batch_size = 8, learning_rate = 1e-2}
+fusion = {epochs = 1, batch_size = 8, learning_rate = 1e-2, modality_dropout = 0.3}
+audio_augmentation = {pitch_semitones = 0, stretch = 0}  # the slowest part, which tests/recordings cover
 """
 # The command, with a network so small that an epoch takes a second.
 TINY_TRAINING = """
@@ -70,8 +61,12 @@ def train(recordings_folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(train, tmp_path_factory):
     """The checkpoint of a training by the command."""
-    out = tmp_path_factory.mktemp("command") / "run"
-    assert main(train(out)) == 0
+    out, shown = tmp_path_factory.mktemp("command") / "run", io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        assert main(train(out)) == 0
+    lines = shown.getvalue().splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == list(STAGES)
+    assert lines[-1] == f"checkpoint: {out / 'checkpoint.npz'}"
     return out / "checkpoint.npz"
 
 
@@ -153,10 +148,6 @@ def test_a_finished_run_is_shown_again_with_resume(train, trained, capsys):
     out, err = capsys.readouterr()
     assert json.loads(out) == {"checkpoint": str(trained), **before.history}
     assert "fusion: resumed after epoch 3" in err
-    assert main(train(trained.parent, "--resume")) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[2:5]] == list(STAGES)
-    assert lines[-1] == f"checkpoint: {trained}"
 
 
 @pytest.mark.parametrize(
@@ -164,11 +155,10 @@ def test_a_finished_run_is_shown_again_with_resume(train, trained, capsys):
     [
         ((), "holds a training run; continue it with --resume or choose another --out"),
         (("--resume", "--set", "visual.epochs=4"), "holds a run with other options or recordings"),
-        (("--resume", "--seed", "5"), "holds a run with other options or recordings"),
         (("--resume", "--protocol", "60/20/20-subject"), "holds a run with other options or recordings"),
         (("--resume", "--init", "CHECKPOINT"), "holds a run with other options or recordings"),
     ],
-    ids=["no --resume", "settings", "seed", "recordings", "initial"],
+    ids=["no --resume", "settings", "recordings", "initial"],
 )
 def test_an_existing_run_is_refused(train, trained, change, message, capsys):
     before = trained.read_bytes()
@@ -189,7 +179,7 @@ def test_a_loss_that_diverges_ends_with_1(train, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     last = err.splitlines()[-1]
-    assert last.startswith("no: the loss became ")
+    assert re.match(r"no: the loss became (nan|inf) in stage visual, epoch [12], (step \d+|validation); ", last)
     assert "--set visual.learning_rate=3e+29" in last
     assert not (tmp_path / "run/checkpoint.npz").exists()
 
@@ -220,14 +210,11 @@ def test_evaluate_writes_the_document_that_it_prints(evaluate, tmp_path, capsys)
     assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["confusion.png", "evaluation.json"]
 
 
-@pytest.mark.parametrize("options", [("--stream", "audio"), ("--drop", "audio")], ids=" ".join)
-def test_evaluate_shows_a_table(evaluate, capsys, options):
-    assert main(evaluate(*options)) == 0
+def test_evaluate_shows_a_table(evaluate, capsys):
+    assert main(evaluate("--drop", "audio")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if line.startswith("A0")]) == 16
-    title = "audio" if options[0] == "--stream" else "fused without audio"
-    assert lines[-1].startswith(f"{title}: ")
-    assert lines[-1].endswith("over 64 recordings")
+    assert re.match(r"fused without audio: .* over 64 recordings$", lines[-1])
 
 
 def test_a_bad_recording_ends_the_evaluation_or_is_skipped(evaluate, recordings_folder, tmp_path, capsys):
@@ -235,13 +222,13 @@ def test_a_bad_recording_ends_the_evaluation_or_is_skipped(evaluate, recordings_
     shutil.copytree(recordings_folder, data)
     broken = sorted((data / "audio").iterdir())[3]
     broken.write_bytes(b"no sound")
-    assert main(evaluate("--json", data=data)) == 4
+    assert main(evaluate("--json", "--stream", "audio", data=data)) == 4
     out, err = capsys.readouterr()
     assert out == ""
     assert broken.stem in err
-    assert main(evaluate("--json", "--on-error", "skip", data=data)) == 0
+    assert main(evaluate("--json", "--stream", "audio", "--on-error", "skip", data=data)) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["count"] == 63
+    assert (document["stream"], document["count"]) == ("audio", 63)
     assert list(document["skipped"]) == [broken.stem]
 
 
@@ -281,8 +268,7 @@ def test_init_writes_an_untrained_checkpoint(tmp_path, capsys):
 def test_an_error_is_one_line_with_its_exit_code(recordings_folder, tmp_path, capsys, arguments, code, message):
     tiny = tmp_path / "tiny.npz"
     if "TINY" in arguments:
-        config = tiny_config(labels=THREE_LABELS)
-        save_checkpoint(tiny, Checkpoint(config, build_recogniser(config).weights(), {}))
+        save_checkpoint(tiny, Checkpoint(tiny_config(labels=THREE_LABELS), {}, {}))
     places = {"DATA": recordings_folder, "OUT": tmp_path / "out", "MISSING": tmp_path / "missing", "TINY": tiny}
     assert main([os.fspath(places.get(word, word)) for word in arguments.split()]) == code
     out, err = capsys.readouterr()

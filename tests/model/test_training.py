@@ -19,17 +19,25 @@ from model.training import Stage, Trainer
 from preprocess.errors import AnswerIsNo, DataError
 
 
-def make_stage(name, path, **settings):
+@pytest.fixture(scope="module")
+def built():
     recogniser = build_recogniser(tiny_config(), dropout=0.5)
-    stage = Stage(
-        recogniser,
-        name,
-        replace(getattr(TrainingSettings(), name), **settings),
-        silence=silent_audio(recogniser.config.spec),
-        seed=0,
-        state_path=path / "state.npz",
-    )
-    return recogniser, stage
+    return recogniser, recogniser.weights()
+
+
+@pytest.fixture
+def make_stage(built, tmp_path):
+    """A stage of the shared recogniser, which has its first weights again."""
+    recogniser, weights = built
+
+    def make(name, **settings):
+        recogniser.set_weights(weights)
+        constants = replace(getattr(TrainingSettings(), name), **settings)
+        silence = silent_audio(recogniser.config.spec)
+        stage = Stage(recogniser, name, constants, silence=silence, seed=0, state_path=tmp_path / "state.npz")
+        return recogniser, stage
+
+    return make
 
 
 @pytest.fixture
@@ -41,18 +49,9 @@ def eagerly():
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_a_loss_that_is_not_finite_names_stage_and_step(tmp_path):
-    _, stage = make_stage("visual", tmp_path)
-    batch = tiny_batch()
-    message = r"the loss became nan in stage visual, epoch 1, step 1; try .* --set visual.learning_rate=0.0001"
-    with pytest.raises(AnswerIsNo, match=message):
-        stage.step(replace(batch, skeleton=np.full_like(batch.skeleton, np.nan)), 0, 0)
-
-
-@pytest.mark.usefixtures("eagerly")
-def test_a_fusion_step_trains_the_head_alone_and_smooths_the_labels(tmp_path, monkeypatch):
+def test_a_fusion_step_trains_the_head_alone_and_smooths_the_labels(make_stage, monkeypatch):
     """Inception v3, section 7: a share ε of the target is spread over all classes."""
-    recogniser, stage = make_stage("fusion", tmp_path)
+    recogniser, stage = make_stage("fusion")
     batch, logits = tiny_batch(), []
     original = recogniser.head.call
     monkeypatch.setattr(recogniser.head, "call", lambda *a, **k: logits.append(original(*a, **k)) or logits[-1])
@@ -67,11 +66,11 @@ def test_a_fusion_step_trains_the_head_alone_and_smooths_the_labels(tmp_path, mo
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_gradients_are_clipped_by_their_global_norm(tmp_path):
+def test_gradients_are_clipped_by_their_global_norm(make_stage):
     """Adam's step is lr · g / (|g| + 1e-7): nearly lr for most gradients, at most lr / 100 for |g| < 1e-9."""
     changes = []
     for clip_norm in (0.0, 1e-9):
-        recogniser, stage = make_stage("fusion", tmp_path, clip_norm=clip_norm, weight_decay=0.0, learning_rate=1e-2)
+        recogniser, stage = make_stage("fusion", clip_norm=clip_norm, weight_decay=0.0, learning_rate=1e-2)
         before = recogniser.weights()
         stage.step(tiny_batch(), 0, 0)
         after = recogniser.weights()
@@ -81,10 +80,10 @@ def test_gradients_are_clipped_by_their_global_norm(tmp_path):
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_kernels_decay_and_norms_and_biases_do_not(tmp_path):
+def test_kernels_decay_and_norms_and_biases_do_not(make_stage):
     weights = {}
     for decay in (0.0, 0.5):
-        recogniser, stage = make_stage("audio", tmp_path, weight_decay=decay, learning_rate=1e-2)
+        recogniser, stage = make_stage("audio", weight_decay=decay, learning_rate=1e-2)
         start = recogniser.weights()
         stage.step(tiny_batch(), 0, 0)
         weights[decay] = recogniser.weights()
@@ -94,17 +93,17 @@ def test_kernels_decay_and_norms_and_biases_do_not(tmp_path):
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_modality_dropout_takes_either_input_of_a_share_of_the_recordings(tmp_path, monkeypatch):
+def test_modality_dropout_takes_either_input_of_a_share_of_the_recordings(make_stage, monkeypatch):
     """The lost input is an empty heatmap or silence, and no recording loses both."""
-    recogniser, stage = make_stage("fusion", tmp_path, modality_dropout=0.5)
-    batch, silence, inputs = tiny_batch(32), silent_audio(recogniser.config.spec), []
+    recogniser, stage = make_stage("fusion", modality_dropout=0.5)
+    batch, silence, inputs = tiny_batch(128), silent_audio(recogniser.config.spec), []
     original = recogniser.features.call
     monkeypatch.setattr(recogniser.features, "call", lambda x, **k: inputs.append(x) or original(x, **k))
-    for step in range(8):
+    for step in range(2):
         stage.step(batch, 0, step)
     counts = {"complete": 0, "no skeleton": 0, "no sound": 0}
     for skeleton, audio in inputs:
-        for row in range(32):
+        for row in range(128):
             has_skeleton = np.array_equal(skeleton[row], batch.skeleton[row])
             has_sound = np.array_equal(audio[row], batch.audio[row])
             assert has_skeleton or not skeleton[row].numpy().any()
@@ -229,15 +228,10 @@ def test_cosine_falls_as_in_keras_and_every_epoch_runs_without_early_stopping(sc
     assert rates == pytest.approx([float(decay(step)) for step in range(30)], rel=1e-5)
 
 
-def test_the_weights_of_the_best_epoch_stay(scripted):
-    trainer = scripted([3.0, 1.0, 2.0, 1.0, 5.0])
-    assert trainer.state.best_epoch == 1
-    assert trainer.count.numpy() == 4
-
-
-def test_a_resumed_training_continues_and_a_damaged_state_is_bad_data(scripted, tmp_path):
-    finished = scripted([3.0, 1.0, 2.0])
-    resumed = ScriptedTrainer([3.0, 1.0, 2.0], tmp_path)
+def test_the_best_epoch_stays_and_a_resumed_training_continues_behind_the_last(scripted, tmp_path):
+    finished = scripted([3.0, 1.0, 1.0])
+    assert (finished.state.best_epoch, finished.count.numpy()) == (1, 4)
+    resumed = ScriptedTrainer([3.0, 1.0, 1.0], tmp_path)
     assert resumed.resume()
     assert (resumed.state, resumed.count.numpy()) == (finished.state, 6)
     state = tmp_path / "state.npz"

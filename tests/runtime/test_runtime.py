@@ -8,14 +8,14 @@ from importlib import metadata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kit.fakes import describe, make_manifest
 
 from preprocess.errors import DataError, MissingComponentError
 from preprocess.spec import PreprocessSpec
 from runtime.manifest import Label, Manifest, TensorInfo, read_artifact
-from runtime.runners import LocalRunner, dequantize, open_model, quantize
+from runtime.runners import dequantize, open_model, quantize
 
 HEATMAP = TensorInfo("skeleton", (1, 8, 8, 13), "int8", 1 / 255, -128)
 
@@ -33,17 +33,13 @@ MANIFEST = make_manifest(
 )
 
 
-@given(st.floats(0, 1))
-def test_heatmap_pixels_are_stored_as_255_steps_from_minus_128(value):
+@given(st.floats(-3, 4))
+@example(0.0)
+@example(1.0)
+def test_heatmap_pixels_are_stored_as_255_steps_from_minus_128_and_saturate(value):
     stored = int(quantize(np.array([value], np.float32), HEATMAP)[0])
     # An independent rule: nearest of 256 levels, ties to either side.
-    assert abs((stored + 128) - 255 * value) <= 0.5 + 1e-4
-    assert -128 <= stored <= 127
-
-
-@pytest.mark.parametrize(("value", "stored"), [(0.0, -128), (1.0, 127), (-3.0, -128), (7.0, 127)])
-def test_quantize_saturates(value, stored):
-    assert quantize(np.array([value], np.float32), HEATMAP).tolist() == [stored]
+    assert abs((stored + 128) - 255 * min(max(value, 0), 1)) <= 0.5 + 1e-4
 
 
 @given(st.floats(-4, 4), st.floats(0.01, 1), st.integers(-128, 127))
@@ -85,23 +81,20 @@ def test_a_manifest_that_does_not_fit_is_refused(change, message):
         Manifest.from_dict(data)
 
 
-def test_manifest_refuses_non_finite_numbers():
+def test_a_number_that_is_not_finite_is_not_written():
     with pytest.raises(ValueError, match="not JSON compliant"):
         make_manifest(verification={"snr_db": math.nan}).to_json()
 
 
-def test_artifact_with_a_changed_model_is_refused(tmp_path):
+def test_a_folder_without_manifest_or_with_a_changed_model_is_no_artifact(tmp_path):
+    with pytest.raises(DataError, match=r"has no manifest\.json"):
+        read_artifact(tmp_path)
     model = tmp_path / "model.tflite"
     model.write_bytes(b"abc")
     describe(model)
     assert read_artifact(tmp_path)[1] == model
     model.write_bytes(b"abd")
     with pytest.raises(DataError, match="changed since the export"):
-        read_artifact(tmp_path)
-
-
-def test_folder_without_manifest_is_no_artifact(tmp_path):
-    with pytest.raises(DataError, match=r"has no manifest\.json"):
         read_artifact(tmp_path)
 
 
@@ -122,17 +115,3 @@ def test_a_runtime_that_is_missing_is_named_with_its_package(monkeypatch, tmp_pa
     with pytest.raises(MissingComponentError, match=f"runtime {runtime} is not installed; run `pip install {package}`"):
         open_model(tmp_path / "model", runtime)
     assert metadata.version(package)
-
-
-def test_a_call_is_its_three_steps():
-    class Doubling(LocalRunner):
-        def load(self, tensors):
-            self.value = tensors["x"]
-
-        def invoke(self):
-            self.value = 2 * self.value
-
-        def output(self):
-            return self.value
-
-    assert Doubling()({"x": np.ones(3)}).tolist() == [2, 2, 2]
