@@ -13,11 +13,10 @@ from typing import Any, TypeAlias
 
 import tf_keras as keras
 
-from preprocess.errors import DataError
-
 from .config import DeployForm, ModelConfig, ResNetBlock
 from .folding import BIASED_PART, PARTS, Weights
 from .layers import Heads, JoinHeads, LayerNorm, MatMul, gelu, rsqrt
+from .recogniser import set_variables
 
 Tap: TypeAlias = Callable[[Any, str], Any]
 
@@ -37,19 +36,8 @@ def build_deploy(config: ModelConfig, form: DeployForm, tap: Tap | None = None) 
 
 
 def set_deploy_weights(model: keras.Model, weights: Weights) -> None:
-    """Copy the weights of `model.folding.fold` into a model of `build_deploy`.
-
-    Raises:
-        DataError: a name or a shape does not fit.
-    """
-    variables = {v.name.removesuffix(":0"): v for v in model.variables}
-    if variables.keys() != weights.keys():
-        difference = sorted(variables.keys() ^ weights.keys())
-        raise DataError(f"deploy weights differ in {len(difference)} names, the first {difference[0]!r}")
-    for name, variable in variables.items():
-        if tuple(variable.shape) != weights[name].shape:
-            raise DataError(f"deploy weight {name!r} has shape {weights[name].shape}, not {tuple(variable.shape)}")
-        variable.assign(weights[name])
+    """Copy the weights of `model.folding.fold` into a model of `build_deploy`; raises as `set_variables`."""
+    set_variables({v.name.removesuffix(":0"): v for v in model.variables}, weights)
 
 
 class _Builder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,28 +50,32 @@ class Recogniser:
         return {name: variable.numpy() for name, variable in self.variables().items()}
 
     def set_weights(self, weights: Weights) -> None:
-        """Copy `weights` into the model.
-
-        Raises:
-            DataError: a name or a shape does not fit the configuration.
-        """
-        variables = self.variables()
-        if variables.keys() != weights.keys():
-            difference = sorted(variables.keys() ^ weights.keys())
-            raise DataError(
-                f"weights and configuration name {len(difference)} different tensors, the first {difference[0]!r}; "
-                "use a checkpoint written with this configuration"
-            )
-        for name, variable in variables.items():
-            value = weights[name]
-            if tuple(variable.shape) != value.shape:
-                raise DataError(f"weight {name!r} has shape {value.shape}, the configuration {tuple(variable.shape)}")
-            if not np.isfinite(value).all():
-                raise DataError(f"weight {name!r} holds numbers that are not finite; the checkpoint is damaged")
-            variable.assign(value)
+        """Copy `weights` into the model; see `set_variables`."""
+        set_variables(self.variables(), weights)
 
     def dropout_layers(self) -> list[SeededDropout]:
         return [layer for layer in self.head.layers if isinstance(layer, SeededDropout)]
+
+
+def set_variables(variables: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Copy weights into the Keras variables of the same names.
+
+    Raises:
+        DataError: a name or a shape does not fit, or a number is not finite.
+    """
+    if variables.keys() != weights.keys():
+        difference = sorted(variables.keys() ^ weights.keys())
+        raise DataError(
+            f"weights and configuration name {len(difference)} different tensors, the first {difference[0]!r}; "
+            "use a checkpoint written with this configuration"
+        )
+    for name, variable in variables.items():
+        value = weights[name]
+        if tuple(variable.shape) != value.shape:
+            raise DataError(f"weight {name!r} has shape {value.shape}, the configuration {tuple(variable.shape)}")
+        if not np.isfinite(value).all():
+            raise DataError(f"weight {name!r} holds numbers that are not finite; the checkpoint is damaged")
+        variable.assign(value)
 
 
 def build_recogniser(config: ModelConfig, *, seed: int = 0, dropout: float = 0.0) -> Recogniser:
