@@ -62,7 +62,7 @@ class LayerScale(keras.layers.Layer):  # type: ignore[misc]
         return x * self.gamma
 
 
-@keras.utils.register_keras_serializable("pocket_har")  # type: ignore[misc]
+@keras.utils.register_keras_serializable("pocket_har")  # type: ignore[misc, untyped-decorator]
 def gelu(x: tf.Tensor) -> tf.Tensor:
     """Exact GELU. Written with erf, since TensorFlow's own uses erfc, which tf2onnx cannot convert."""
     if _STAND_INS.get():
@@ -70,7 +70,7 @@ def gelu(x: tf.Tensor) -> tf.Tensor:
     return 0.5 * x * (1.0 + tf.math.erf(x * (1.0 / math.sqrt(2.0))))
 
 
-@keras.utils.register_keras_serializable("pocket_har")  # type: ignore[misc]
+@keras.utils.register_keras_serializable("pocket_har")  # type: ignore[misc, untyped-decorator]
 def rsqrt(x: tf.Tensor) -> tf.Tensor:
     """1 / √x."""
     return tf.math.rsqrt(x)

@@ -51,7 +51,7 @@ def train_command(options: argparse.Namespace) -> None:
         UsageError: `--out` holds a run and `--resume` is not set, or holds a run with other options or recordings.
         AnswerIsNo: the loss became non-finite.
     """
-    settings = choose_settings(TrainingSettings(), options)
+    settings, seed, workers = choose_settings(TrainingSettings(), options), options.seed, options.workers
     split = DataSource.of(options).split()
     config, origin, initial = _choose_model(options, labels_of([*split.train, *split.validation, *split.test]))
     log(
@@ -69,30 +69,29 @@ def train_command(options: argparse.Namespace) -> None:
         "config": config.to_dict(),
         "settings": asdict(settings),
         "recordings": hashlib.sha256(names.encode()).hexdigest(),
-        "seed": options.seed,
+        "seed": seed,
         "initial": origin,
     }
-    seed_and_workers = {"seed": options.seed, "workers": options.workers}
 
     def statistics() -> dict[str, Any]:
-        mean, std = audio_statistics(split.train, config.spec, limit=_STATISTICS_RECORDINGS, **seed_and_workers)
+        mean, std = audio_statistics(split.train, config.spec, limit=_STATISTICS_RECORDINGS, workers=workers, seed=seed)
         return {"mean": mean, "std": std}
 
     run = open_run(options.out, plan, resume=options.resume, start=statistics)
     audio = replace(config.spec.audio, mean=tuple(run["mean"]), std=tuple(run["std"]))
     config = replace(config, spec=replace(config.spec, audio=audio))
-    recogniser = build_recogniser(config, seed=options.seed, dropout=settings.fusion.dropout)
+    recogniser = build_recogniser(config, seed=seed, dropout=settings.fusion.dropout)
     if initial:
         recogniser.set_weights(fitting_weights(recogniser.weights(), origin, initial))
     stages: dict[str, Any] = {}
     for name in STAGES:
         constants: StageSettings = getattr(settings, name)
         path, silence = options.out / f"{name}.state.npz", silent_audio(config.spec)
-        stage = Stage(recogniser, name, constants, silence=silence, seed=options.seed, state_path=path)
+        stage = Stage(recogniser, name, constants, silence=silence, seed=seed, state_path=path)
         if stage.resume():
             log(f"{name}: resumed after epoch {stage.state.epoch}")
         inputs = INPUTS_OF["fused" if name == "fusion" else name]
-        open_loader = partial(feature_loader, inputs=inputs, on_error=options.on_error, **seed_and_workers)
+        open_loader = partial(feature_loader, inputs=inputs, seed=seed, workers=workers, on_error=options.on_error)
         with (
             open_loader(split.train, config, constants, settings.augmentation) as training,
             open_loader(split.validation, config, constants, None) as validation,
@@ -101,7 +100,7 @@ def train_command(options: argparse.Namespace) -> None:
         stages[name] = {"best_epoch": stage.state.best_epoch + 1, "epochs": stage.state.history}
     history = {
         "command": command_line(options),
-        "seed": options.seed,
+        "seed": seed,
         "settings": plan["settings"],
         "recordings": {"train": len(split.train), "validation": len(split.validation)},
         "initial": origin,
