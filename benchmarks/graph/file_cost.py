@@ -162,10 +162,9 @@ def _onnx_layers(path: Path) -> list[GraphLayer]:
     """The layers of a file in float, with quantize-dequantize pairs, or of integer operators."""
     import onnx
 
-    model = _read_onnx(path)
     try:
-        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    except Exception as error:  # onnx's have no other base in common
+        graph = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True).graph
+    except Exception as error:  # protobuf's and onnx's have no other base in common
         raise DataError(f"{path} is not an ONNX file: {error}") from error
     infos = [*graph.input, *graph.value_info, *graph.output]
     tensors = {info.name: tensor for info in infos if (tensor := _shape_and_bytes(info)) is not None}
@@ -222,15 +221,6 @@ def _onnx_layers(path: Path) -> list[GraphLayer]:
     return [layer(node) for node in nodes]
 
 
-def _read_onnx(path: Path) -> Any:
-    import onnx
-
-    try:
-        return onnx.load(path)
-    except Exception as error:  # protobuf's have no other base in common
-        raise DataError(f"{path} is not an ONNX file: {error}") from error
-
-
 def _shape_and_bytes(info: Any) -> tuple[Shape, int] | None:
     """Shape and bytes per element, if both are known."""
     from onnx import helper
@@ -271,17 +261,3 @@ def _is_layer_name(name: str) -> bool:
     """Whether a plain name belongs to a layer of the recogniser, not to a tensor of a converter."""
     part, _, rest = name.partition("/")
     return name == _OUTPUT or (part in _PARTS and bool(rest))
-
-
-def node_names(path: Path) -> dict[str, str]:
-    """Names of an ONNX file's layers, as in `graph_cost`, by the names of their nodes and of their outputs.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    graph = _read_onnx(path).graph
-    readers = _readers(graph)
-    names: dict[str, str] = {}
-    for node in graph.node:
-        names.update(dict.fromkeys((node.name, node.output[0]), _node_name(node, readers)))
-    return names

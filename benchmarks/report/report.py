@@ -56,7 +56,7 @@ def report_command(options: argparse.Namespace) -> None:
     write_result(costs, out / "table1.json")
     artifacts = make_artifacts(options)  # they are there now
     fused = {precision: artifacts["fused", precision] for precision in PRECISIONS}
-    times = {name: layer_times(artifact.path, artifact.runtime) for name, artifact in fused.items()}
+    times = {name: layer_times(artifact.path) for name, artifact in fused.items()}
     write_result({name: [asdict(layer) for layer in layers] for name, layers in times.items()}, out / "layers.json")
     judged = costs["rows"][0]["accuracy"] is not None
     answers = _answers(options, fused, out) if judged else {}
