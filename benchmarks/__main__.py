@@ -177,9 +177,7 @@ def _noise(text: str) -> float:
 
 
 def _latency_options(parser: Parser) -> None:
-    parser.add_argument(
-        "artifacts", nargs="+", metavar="[NAME=]DIR", help="folders that `python -m export` wrote, with a name or not"
-    )
+    parser.add_argument("artifacts", nargs="+", metavar="[NAME=]DIR", help="folders that `python -m export` wrote")
     parser.add_argument(
         "--runtime",
         nargs="+",
@@ -188,14 +186,12 @@ def _latency_options(parser: Parser) -> None:
         help="litert, tflite-runtime, onnxruntime: those that can read the file (default: its first)",
     )
     parser.add_argument("--threads", type=positive, nargs="+", default=[1], metavar="N", help="threads (default 1)")
-    parser.add_argument("--rounds", type=rounds, default=50, metavar="N", help="timed rounds, 10 or more (default 50)")
+    _add(parser, "--rounds", 50, "N", "timed rounds, 10 or more", type=rounds)
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="recordings to feed (default: the golden ones of the first artifact)"
     )
-    parser.add_argument(
-        "--recordings", type=positive, default=10, metavar="N", help="recordings of --data (default 10)"
-    )
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of order and choice (default 0)")
+    _add(parser, "--recordings", 10, "N", "recordings of --data", type=positive)
+    _add(parser, "--seed", 0, "N", "seed of order and choice", type=seed)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the record there, for `compare`")
 
 
@@ -208,21 +204,14 @@ def _compare_options(parser: Parser) -> None:
         metavar="X",
         help="exit code 1 when a subject takes, with 95 %% confidence, more than X times as long; 1.1 allows 10 %%",
     )
-    parser.add_argument(
-        "--noise",
-        type=_noise,
-        default=0.05,
-        metavar="X",
-        help="relative difference between two runs of one file on this machine (default 0.05)",
-    )
+    _add(parser, "--noise", 0.05, "X", "relative difference between two runs of one file on this machine", type=_noise)
 
 
 COMPARE = Command(
     "compare",
-    "what changed between two records",
+    "changes between two records of one machine or device, subject by subject",
     "benchmarks.measure.compare:compare_command",
     _compare_options,
-    "Compare two records of one machine or device, subject by subject.",
 )
 
 
@@ -232,22 +221,18 @@ COMMANDS = (
         "cost, size, memory and latency of all streams and precisions beside the paper's Table 1",
         "benchmarks.studies.paper_tables:TABLE_1",
         _table1_options,
-        "Export every stream in float32, INT8 and pruned INT8, measure them in turn, and show them beside the paper's "
-        "Table 1.",
     ),
     Command(
         "table2",
         "accuracy of single streams and of the fused model beside the paper's Table 2",
         "benchmarks.studies.paper_tables:TABLE_2",
         _artifact_options("+", "table2.json"),
-        "Run artifacts of single streams and of the fused model on the same recordings.",
     ),
     Command(
         "ablation",
         "accuracy of every class with both inputs, without sound and without skeleton",
         "benchmarks.studies.robustness:ABLATION",
         _artifact_options(1, "ablation.json", "result file; plots go beside it"),
-        "Run an artifact with both inputs and with each sensor failing; confusion matrices are drawn.",
     ),
     Command(
         "robustness",
@@ -261,7 +246,6 @@ COMMANDS = (
         "our files against those of others' tools from the same network",
         "benchmarks.studies.peers:PEERS",
         _peers_options,
-        "Export the same checkpoint with others' tools and compare accuracy, time, size and memory.",
     ),
     Command(
         "accuracy",
@@ -290,10 +274,9 @@ COMMANDS = (
     ),
     Command(
         "report",
-        "one HTML page: tables, plots, robustness, time and noise by layer",
+        "one self-contained HTML page of a checkpoint's files: tables, plots, robustness, time and noise by layer",
         "benchmarks.report.report:report_command",
         _report_options,
-        "Measure a checkpoint's files and write one self-contained HTML page with its pictures.",
     ),
     Command(
         "figure",
@@ -309,10 +292,9 @@ COMMANDS = (
     ),
     Command(
         "latency",
-        "latency and memory of artifacts side by side",
+        "latency and memory of artifacts side by side, each in its own process",
         "benchmarks.measure.latency:latency_command",
         _latency_options,
-        "Time artifacts in turn, each in its own process, and measure their memory.",
     ),
     COMPARE,
 )

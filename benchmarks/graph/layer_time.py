@@ -25,7 +25,7 @@ from console.child import run_function
 from preprocess.errors import DataError
 from runtime.blocks import plain_name
 
-from .tflite_graph import TfliteFile, read_tflite_graph
+from .file_cost import TfliteFile, read_tflite_graph
 
 _WARMUP, _RUNS = 3, 30
 _CPU, _WRITE, _FLOAT32 = 1, 1, 1  # kLiteRtHwAcceleratorCpu, kLiteRtTensorBufferLockModeWrite, kLiteRtElementTypeFloat32

@@ -1,4 +1,4 @@
-"""`python -m benchmarks compare`: what changed between two records of one machine, and whether it is beyond chance."""
+"""`python -m benchmarks compare`: changes between two records of one machine, separated from chance."""
 
 from __future__ import annotations
 
@@ -100,14 +100,9 @@ def _require_same_machine(before: Record, after: Record, before_path: Path, afte
 
 
 def compare(before: Record, after: Record, *, noise: float) -> tuple[Change, ...]:
-    """Matches subjects by name, stream, recipe, runtime, threads and accelerator, and compares their times.
+    """The changes of the subjects in both records of one machine, in the order of the second.
 
-    Args:
-        before, after: of one machine.
-        noise: see `benchmarks.measure.statistics.judge_ratio`.
-
-    Returns:
-        The changes of the subjects in both records, in the order of the second.
+    Subjects match by name, stream, recipe, runtime, threads and accelerator; `noise` is that of `judge_ratio`.
 
     Raises:
         DataError: no subject is in both, or a record has a subject twice.

@@ -36,7 +36,7 @@ def latency_command(options: argparse.Namespace) -> None:
         [in_runtime for artifact in opened for in_runtime in _in_runtimes(artifact, options.runtime)],
         threads,
         data=options.data,
-        recordings=options.recordings,
+        limit=options.recordings,
         seed=options.seed,
     )
     measurements = measure_all(contenders, rounds=options.rounds, seed=options.seed)

@@ -87,30 +87,11 @@ class Subject:
     accelerator: str = "cpu"
 
     @classmethod
-    def of(
-        cls,
-        manifest: Manifest,
-        runtime: str,
-        runtime_version: str | None,
-        threads: int,
-        *,
-        name: str | None = None,
-        accelerator: str = "cpu",
-    ) -> Subject:
-        """The subject of an artifact, which may have another `name` than in its manifest."""
-        return cls(
-            name=name or manifest.name,
-            sha256=manifest.sha256,
-            format=manifest.format,
-            recipe=manifest.recipe,
-            preset=manifest.preset,
-            stream=manifest.stream,
-            size_bytes=manifest.size_bytes,
-            runtime=runtime,
-            runtime_version=runtime_version,
-            threads=threads,
-            accelerator=accelerator,
-        )
+    def of(cls, manifest: Manifest, runtime: str, version: str | None, threads: int, **more: str) -> Subject:
+        """The subject of an artifact; `more` may be an `accelerator` and another `name` than in its manifest."""
+        same = ("name", "sha256", "format", "recipe", "preset", "stream", "size_bytes")
+        fields = {**{name: getattr(manifest, name) for name in same}, **more}
+        return cls(**fields, runtime=runtime, runtime_version=version, threads=threads)
 
     @property
     def key(self) -> tuple[str | int | None, ...]:

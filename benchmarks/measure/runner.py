@@ -44,13 +44,10 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
 )
 
-_REST_STEP_S = 0.01
+_REST_STEPS, _REST_STEP_S = 50, 0.01
 _REST_CPU_S = 0.001  # with less CPU time in a step, all threads sleep
-_REST_STEPS = 50
-
 WARMUP = 3  # rounds that do not count
 TIMEOUT_S = 300.0  # for a process to start, and for each of its answers
-
 _MEMORY_RUNS = 3
 
 
@@ -93,21 +90,11 @@ class Contender:
 
 
 def artifact_contenders(
-    artifacts: Sequence[Artifact],
-    threads: Sequence[int],
-    *,
-    data: Path | None = None,
-    recordings: int = 10,
-    seed: int = 0,
+    artifacts: Sequence[Artifact], threads: Sequence[int], *, data: Path | None = None, limit: int = 0, seed: int = 0
 ) -> list[Contender]:
     """Every artifact with every number of threads. Artifacts with the same sample rate get the same recordings.
 
-    Args:
-        artifacts: in their runtimes.
-        threads: numbers of threads.
-        data: folder of recordings; None for the golden ones of the first artifact.
-        recordings: maximum to read from `data`.
-        seed: of their choice.
+    These are at most `limit` of the folder `data`, or without one the golden ones of the first artifact.
 
     Raises:
         DataError: there are no recordings.
@@ -116,12 +103,12 @@ def artifact_contenders(
     inputs: dict[int, tuple[Recording, ...]] = {}
     for artifact in artifacts:
         rate_hz = artifact.manifest.spec.audio.sample_rate_hz
-        if rate_hz not in inputs:
-            inputs[rate_hz] = (
-                golden_recordings(artifact.folder, artifact.manifest)
-                if data is None
-                else drawn_recordings(data, rate_hz, limit=recordings, seed=seed)
-            )
+        if rate_hz in inputs:
+            continue
+        if data is None:
+            inputs[rate_hz] = golden_recordings(artifact.folder, artifact.manifest)
+        else:
+            inputs[rate_hz] = drawn_recordings(data, rate_hz, limit=limit, seed=seed)
     keys = [(artifact.name, artifact.runtime) for artifact in artifacts]
     for name, runtime in keys:
         if keys.count((name, runtime)) > 1:
@@ -197,10 +184,7 @@ def _conditions(contender: Contender) -> dict[str, str]:
 def time_in_turn(contenders: Sequence[Contender], *, rounds: int, seed: int) -> list[tuple[list[float], list[float]]]:
     """Runs every contender once a round, in a new random order; all get the same recording in a round.
 
-    Args:
-        contenders: all are loaded at once.
-        rounds: counted rounds; WARMUP rounds come before.
-        seed: of the orders.
+    All are loaded at once; WARMUP rounds come before those that count.
 
     Returns:
         Of every contender, milliseconds of preprocessing (empty for random inputs) and of inference, by round.
@@ -263,12 +247,9 @@ def load_model(
     """Loads a model in this process; the returned function takes a recording through preprocessing and inference.
 
     Args:
-        model: path of the model file.
         runtime: a name in `runtime.runners.RUNTIMES`.
-        threads: of the runtime.
         cores: to run on; None if the system cannot pin a process.
-        spec: of the preprocessing.
-        recordings: fed in turn, by the number of the round; empty: random tensors.
+        recordings: fed in turn, by the number of the round; empty for random tensors.
     """
     if cores:
         os.sched_setaffinity(0, cores)

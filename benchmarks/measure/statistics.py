@@ -106,12 +106,6 @@ def judge_ratio(ratio: Ratio, *, noise: float = 0.0) -> Verdict:
     return "no difference seen"
 
 
-def drift(samples_ms: Sequence[float]) -> Ratio:
-    """Ratio of the second half of the rounds, in their order, to the first. Needs two samples."""
-    half = len(samples_ms) // 2
-    return ratio_of_medians(samples_ms[half:], samples_ms[:half], paired=False)
-
-
 def reasons_for_doubt(samples_ms: Sequence[float]) -> tuple[str, ...]:
     """Why the machine was too noisy for a conclusion; empty if it was not.
 
@@ -122,7 +116,8 @@ def reasons_for_doubt(samples_ms: Sequence[float]) -> tuple[str, ...]:
     if spread > WIDE_SPREAD:
         reasons.append(f"p90 is {spread:.0%} above the median")
     if len(samples_ms) >= _FEWEST_FOR_DRIFT:
-        change = drift(samples_ms)
+        half = len(samples_ms) // 2
+        change = ratio_of_medians(samples_ms[half:], samples_ms[:half], paired=False)
         if judge_ratio(change) != "no difference seen" and not 1 / (1 + WIDE_DRIFT) <= change.value <= 1 + WIDE_DRIFT:
             reasons.append(f"the second half took {change.value:.2f}× the time of the first")
     return tuple(reasons)

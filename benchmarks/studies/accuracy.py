@@ -175,17 +175,10 @@ def fidelity_table(document: dict[str, Any]) -> str:
         cpu, emulated = model["cpu"], model["hexagon"]["comparison"]
         between = model["hexagon_against_cpu"]
         same = f"{100 * between['agreement']:.1f} %, " if by_class else ""
-        entries = (
-            ("CPU", cpu, cpu, ""),
-            ("NPU", emulated["int8"], emulated, f"{same}{between['snr_db']:.1f} dB"),
-        )
+        entries = (("CPU", cpu, cpu, ""), ("NPU", emulated["int8"], emulated, f"{same}{between['snr_db']:.1f} dB"))
         for where, score, comparison, against in entries:
-            classes = [
-                str(score_of(score)),
-                f"{100 * comparison['agreement']:.1f} %",
-            ]
-            level = f"{comparison['snr_db']:.1f} dB"
-            rows.append([f"{model['recipe']}, {where}", *(classes if by_class else [""] * 2), level, against])
+            classes = [str(score_of(score)), f"{100 * comparison['agreement']:.1f} %"] if by_class else ["", ""]
+            rows.append([f"{model['recipe']}, {where}", *classes, f"{comparison['snr_db']:.1f} dB", against])
     header = ["recipe", "accuracy [95 %]", "agree", "SNR", "as the CPU"]
     chip = f"{SNAPDRAGONS[fidelity['soc']].name}, {fidelity['soc']}"
     title = f"Hexagon's emulator ({chip}) on {fidelity['recordings']} recordings"

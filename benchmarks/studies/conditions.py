@@ -151,7 +151,6 @@ def ask_under_conditions(
         options: those of `console.options.add_recordings` and `add_count`; --seed is also that of the corruptions.
         artifacts: of equal classes and inputs (`runtime.artifact.open_artifacts`).
         conditions: the first is `CLEAN`.
-        title: of the progress bar.
 
     Returns:
         The answers by (artifact's name, condition), and the fields of a result file on the recordings.

@@ -66,7 +66,7 @@ def figure_command(options: argparse.Namespace) -> None:
         show_json({"recording": ref.name, "truth": names[truth], "answers": best, "picture": str(options.out)})
     else:
         cells = [[name, *(f"{label} {p:.0%}" for label, p in row)] for name, row in best.items()]
-        show(format_table(["", *("first", "second", "third")], cells, title=f"{ref.name}: {names[truth]}"))
+        show(format_table(["", "first", "second", "third"], cells, title=f"{ref.name}: {names[truth]}"))
         show(f"\npicture: {options.out}")
 
 
@@ -123,9 +123,7 @@ def draw_figure(
         recording: skeleton and sound.
         tensors: `skeleton` [S, S, channels] and `audio` [bands, frames, 3] of the recording.
         answers: probability of every class, [classes], by the three keys of STREAMS.
-        names: of the classes.
         truth: index of the true class.
-        path: the PNG file, replaced if it exists.
     """
     figure = new_figure(15, 10.4)
     figure.set_layout_engine("none")
@@ -207,14 +205,5 @@ def _arrow(figure: Any, y: float) -> None:
     from matplotlib.patches import FancyArrowPatch
 
     start = 0.29 if y > 0.3 else 0.57
-    figure.add_artist(
-        FancyArrowPatch(
-            (start, y),
-            (start + 0.04, y),
-            transform=figure.transFigure,
-            arrowstyle="-|>",
-            mutation_scale=30,
-            linewidth=4,
-            color=_INK,
-        )
-    )
+    look = {"arrowstyle": "-|>", "mutation_scale": 30, "linewidth": 4, "color": _INK}
+    figure.add_artist(FancyArrowPatch((start, y), (start + 0.04, y), transform=figure.transFigure, **look))

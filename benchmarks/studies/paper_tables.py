@@ -185,7 +185,7 @@ def _accuracy(manifest: Manifest) -> dict[str, Any] | None:
 
 
 def cost_table(document: dict[str, Any]) -> Table:
-    """What a file is: for every stream the paper's row, then ours."""
+    """The cost of files: for every stream the paper's row, then ours."""
     rows = []
     for stream in STREAMS:
         paper = PAPER_TABLE_1[stream]
@@ -207,7 +207,7 @@ def cost_table(document: dict[str, Any]) -> Table:
 
 
 def measured_table(document: dict[str, Any]) -> Table:
-    """How a file runs: for every stream the paper's row, then ours."""
+    """Memory and time of files: for every stream the paper's row, then ours."""
     rows = []
     for stream in STREAMS:
         paper = PAPER_TABLE_1[stream]

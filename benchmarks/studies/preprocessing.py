@@ -64,9 +64,7 @@ def measure_preprocessing(options: argparse.Namespace) -> dict[str, Any]:
         MissingComponentError, DataError: --library does not exist or does not load.
         AnswerIsNo: a result differs from NumPy's by more than rounding explains.
     """
-    path: Path | None = options.library
-    if path is None and DEFAULT_LIBRARY.exists():
-        path = DEFAULT_LIBRARY
+    path: Path | None = options.library or (DEFAULT_LIBRARY if DEFAULT_LIBRARY.exists() else None)
     if path is None:
         log(f"without C++: {DEFAULT_LIBRARY} is not built, android_bench/native/README.md has the command")
     kernels = NativeLibrary(path).kernels if path else None

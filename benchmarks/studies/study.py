@@ -81,7 +81,6 @@ def timed(artifacts: Sequence[Artifact], options: argparse.Namespace, *, package
     Args:
         artifacts: with different names.
         options: --threads, --rounds and --seed, which seeds the order.
-        packages: distributions whose versions matter.
 
     Returns:
         A record with one measurement for each artifact, in order.

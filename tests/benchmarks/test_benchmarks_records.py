@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import subprocess
@@ -93,12 +92,6 @@ def test_a_record_is_read_as_it_was_written(record):
     assert json.loads(record.to_json()) == record.to_dict()
 
 
-def test_a_measurement_is_valid_without_reasons_against():
-    run = RECORD.measurements[0].device_run
-    assert not run.valid
-    assert replace(run, reasons_against=()).valid
-
-
 def test_whole_numbers_are_read_as_times_and_the_file_round_trips(tmp_path):
     document = RECORD.to_dict()
     document["measurements"][0]["inference"]["samples_ms"] = [1, 3]
@@ -107,26 +100,13 @@ def test_whole_numbers_are_read_as_times_and_the_file_round_trips(tmp_path):
     assert read_record(tmp_path / "new" / "a.json") == RECORD
 
 
-def test_identity_and_label_of_a_subject():
+def test_identity_and_label_of_a_subject_and_validity_of_a_run():
     subject = RECORD.measurements[0].subject
     assert subject.key == ("a", "fused", "float32", "litert", 1, "cpu")
     assert subject.label == "a (litert, threads: 1)"
     assert Subject(**{**vars(subject), "accelerator": "gpu"}).label == "a (litert on gpu, threads: 1)"
-
-
-def paths_of(value, path=()):
-    """Paths to every object's field in a document."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield (*path, name)
-            yield from paths_of(item, (*path, name))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from paths_of(item, (*path, index))
-
-
-FREE = {"numpy", "inputs"}  # keys that a record may choose
-FIELDS = [path for path in paths_of(RECORD.to_dict()) if path[-1] not in FREE]
+    run = RECORD.measurements[0].device_run
+    assert (run.valid, replace(run, reasons_against=()).valid) == (False, True)
 
 
 def parent_of(document, path):
@@ -135,15 +115,18 @@ def parent_of(document, path):
     return document
 
 
-@pytest.mark.parametrize("path", FIELDS, ids=lambda path: ".".join(map(str, path)))
+DEVICE_RUN = ("measurements", 0, "device_run")
+FIELDS = [("rounds",), ("device",), ("environment", "machine", "cores"), (*DEVICE_RUN, "runs", 0, "inference", "count")]
+
+
+@pytest.mark.parametrize("path", [*FIELDS, (*DEVICE_RUN, "readings")], ids=lambda path: path[-1])
 def test_a_missing_field_an_unknown_one_and_a_wrong_type_are_refused(path):
-    document = RECORD.to_dict()
-    missing, unknown, wrong = (copy.deepcopy(document) for _ in range(3))
+    missing, unknown, wrong = (RECORD.to_dict() for _ in range(3))
     del parent_of(missing, path)[path[-1]]
-    with pytest.raises(DataError, match=rf"schema_version|missing field '{path[-1]}'"):
+    with pytest.raises(DataError, match=f"missing field '{path[-1]}'"):
         Record.from_dict(missing)
     parent_of(unknown, path)["extra"] = 1
-    with pytest.raises(DataError, match=r"unknown field 'extra'|extra is 1; it must be text"):
+    with pytest.raises(DataError, match="unknown field 'extra'"):
         Record.from_dict(unknown)
     parent_of(wrong, path)[path[-1]] = {"odd": [True]}
     with pytest.raises(DataError):
@@ -164,16 +147,12 @@ SAMPLES = ("measurements", 0, "inference", "samples_ms")
     ],
 )
 def test_values_that_cannot_be_are_refused(path, value, message):
+    with pytest.raises(DataError, match="schema_version of the record is None"):
+        Record.from_dict([])
     document = RECORD.to_dict()
     parent_of(document, path)[path[-1]] = value
     with pytest.raises(DataError, match=message):
         Record.from_dict(document)
-
-
-def test_a_document_of_another_kind_is_refused():
-    for data in (None, 3, [], "text", {}):
-        with pytest.raises(DataError, match="schema_version of the record is None"):
-            Record.from_dict(data)
 
 
 def test_nan_is_never_written():
@@ -188,10 +167,9 @@ def test_a_missing_or_wrong_file_is_named(tmp_path):
     path = tmp_path / "a.json"
     with pytest.raises(DataError, match=r"a\.json does not exist; make it with"):
         read_record(path)
-    for content in (b"{", b"\xff\xfe\x00"):
-        path.write_bytes(content)
-        with pytest.raises(DataError, match=r"a\.json is not a JSON document"):
-            read_record(path)
+    path.write_bytes(b"{")
+    with pytest.raises(DataError, match=r"a\.json is not a JSON document"):
+        read_record(path)
     path.write_text(RECORD.to_json().replace("1.25", "NaN"), encoding="utf-8")
     with pytest.raises(DataError, match=r"a\.json\.measurements\.0\.inference\.samples_ms\.0 is nan"):
         read_record(path)

@@ -13,12 +13,10 @@ from hypothesis import strategies as st
 from benchmarks.measure.statistics import (
     WIDE_DRIFT,
     Ratio,
-    drift,
     judge_ratio,
     ratio_of_medians,
     reasons_for_doubt,
     summarize,
-    timing_entry,
 )
 from preprocess.errors import DataError
 
@@ -98,12 +96,6 @@ def test_rounds_in_common_narrow_the_interval():
     assert together.high - together.low < 0.6 * (apart.high - apart.low)
 
 
-def test_a_disturbance_of_complete_rounds_leaves_no_uncertainty():
-    base = np.random.default_rng(3).gamma(9, 10, 40)
-    result = ratio_of_medians(base / 2, base, paired=True)
-    assert (result.value, result.low, result.high) == pytest.approx((0.5, 0.5, 0.5))
-
-
 def test_paired_rounds_must_be_equal_in_number():
     with pytest.raises(DataError, match="3 rounds against 2; paired rounds must be equal in number"):
         ratio_of_medians([1.0, 2.0, 3.0], [1.0, 2.0], paired=True)
@@ -127,27 +119,7 @@ def test_a_verdict_needs_the_complete_interval_beyond_the_noise(low, high, noise
     assert judge_ratio(Ratio((low + high) / 2, low, high), noise=noise) == expected
 
 
-@given(st.floats(0.2, 5), st.floats(1, 2), st.floats(0, 0.5))
-def test_exchanging_the_two_reverses_the_verdict(low, width, noise):
-    opposite = {"faster": "slower", "slower": "faster", "no difference seen": "no difference seen"}
-    there, back = Ratio(low, low, low * width), Ratio(1 / low, 1 / (low * width), 1 / low)
-    on_the_edge = any(
-        math.isclose(end, edge, rel_tol=1e-9) for end in (low, low * width) for edge in (1 + noise, 1 / (1 + noise))
-    )
-    assert on_the_edge or judge_ratio(back, noise=noise) == opposite[judge_ratio(there, noise=noise)]
-
-
-def test_one_code_against_itself_is_seldom_called_different():
-    rng = np.random.default_rng(5)
-    different = sum(
-        judge_ratio(ratio_of_medians(*rounds(rng, 40, 1.0, shared=0.1), paired=True)) != "no difference seen"
-        for _ in range(SIMULATIONS)
-    )
-    assert different / SIMULATIONS < 0.09
-
-
-def test_a_drift_is_the_ratio_of_the_halves_and_a_quiet_machine_gives_no_reason_for_doubt():
-    assert drift([1.0, 2.0, 3.0, 4.0, 6.0, 8.0]).value == pytest.approx(3.0)
+def test_a_quiet_machine_gives_no_reason_for_doubt():
     rng = np.random.default_rng(6)
     assert not any(reasons_for_doubt(rng.lognormal(3, 0.05, 40)) for _ in range(100))
 
@@ -158,16 +130,7 @@ def test_a_wide_spread_and_a_drift_are_reported():
     disturbed = steady * np.where(np.arange(40) % 4 == 0, 2.0, 1.0)
     assert reasons_for_doubt(disturbed) == (f"p90 is {summarize(disturbed).spread:.0%} above the median",)
     hot = steady * np.where(np.arange(40) < 20, 1.0, 1.2)
-    assert reasons_for_doubt(hot) == (f"the second half took {drift(hot).value:.2f}× the time of the first",)
+    drift = np.median(hot[20:]) / np.median(hot[:20])
+    assert reasons_for_doubt(hot) == (f"the second half took {drift:.2f}× the time of the first",)
     # A drift beyond chance that is small.
     assert reasons_for_doubt(steady * np.where(np.arange(40) < 20, 1.0, 1 + WIDE_DRIFT / 2)) == ()
-
-
-def test_a_timing_has_its_ratio_to_the_same_rounds_of_the_base():
-    base = np.random.default_rng(3).gamma(9, 10, 40)
-    entry = timing_entry((base / 2).tolist(), base.tolist())
-    assert entry["median_ms"] == pytest.approx(np.median(base) / 2)
-    assert entry["p90_ms"] == pytest.approx(np.percentile(base, 90) / 2)
-    assert entry["ratio"] == pytest.approx(0.5)
-    assert entry["ratio_interval95"] == pytest.approx([0.5, 0.5])
-    assert timing_entry([1.0, 2.0, 3.0])["ratio"] is None

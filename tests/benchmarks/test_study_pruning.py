@@ -10,7 +10,6 @@ from kit.fakes import fake_artifact
 
 from benchmarks.__main__ import build_parser
 from benchmarks.studies import pruning
-from benchmarks.studies.pruning import pruning_table
 from preprocess.errors import UsageError
 
 
@@ -82,11 +81,3 @@ def test_a_killed_run_goes_on_and_other_options_are_refused(run, tmp_path):
     assert again["points"] == first["points"]
     with pytest.raises(UsageError, match="other options; choose another --folder"):
         run("--shares", "0.5", "--recordings", "100")
-
-
-def test_the_table_has_the_macs_that_are_really_left(run):
-    document, _ = run("--shares", "0.5")
-    line = pruning_table(document).splitlines()[3]
-    assert line.startswith("0.0 M (40%)")
-    assert "90.0 % [78.6, 95.7]" in line
-    assert line.endswith("5.00 ms, 0.60×")
