@@ -205,5 +205,5 @@ def _arrow(figure: Any, y: float) -> None:
     from matplotlib.patches import FancyArrowPatch
 
     start = 0.29 if y > 0.3 else 0.57
-    look = {"arrowstyle": "-|>", "mutation_scale": 30, "linewidth": 4, "color": _INK}
+    look: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 30, "linewidth": 4, "color": _INK}
     figure.add_artist(FancyArrowPatch((start, y), (start + 0.04, y), transform=figure.transFigure, **look))
