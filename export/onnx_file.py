@@ -25,6 +25,7 @@ from model.layers import LayerNorm, stand_ins
 from preprocess.errors import DataError
 from quantize.recipes import Recipe
 from quantize.rounding import Range
+from runtime.blocks import plain_name
 
 from .targets import ExportTarget
 from .tflite_file import OUTPUT_NAME, serving_module
@@ -152,7 +153,7 @@ def _rename(converted: onnx.ModelProto, inputs: Sequence[str], producers: Mappin
         output = node.output[0]
         # A convolution that absorbed its bias loses its name, but keeps that of the bias.
         bias = node.input[2].removesuffix("/BiasAdd/ReadVariableOp:0") if len(node.input) > 2 else ""
-        name = producers.get(_layer_of(output)) or producers.get(bias.removeprefix("recogniser/"))
+        name = producers.get(_layer_of(output)) or producers.get(plain_name(bias))
         if output not in names and name and name not in used and node.op_type != "Transpose":
             names[output] = name
             used.add(name)
@@ -165,7 +166,7 @@ def _rename(converted: onnx.ModelProto, inputs: Sequence[str], producers: Mappin
 
 def _layer_of(tensor: str) -> str:
     """`recogniser/audio/stem/conv/Conv2D:0` → `audio/stem/conv`."""
-    return tensor.removeprefix("recogniser/").rpartition("/")[0]
+    return plain_name(tensor).rpartition("/")[0]
 
 
 def _quantize_static(

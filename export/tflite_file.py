@@ -17,6 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from preprocess.errors import DataError
 from quantize.recipes import Recipe
+from runtime.blocks import plain_name
 
 OUTPUT_NAME = "logits"
 METADATA_NAME = "pocket_har.json"
@@ -114,7 +115,7 @@ def finish_tflite(content: bytes, metadata: str, producers: Mapping[str, str]) -
     signature = model.signatureDefs[0]
     for tensor in graph.tensors:
         first = tensor.name.decode().split(";")[0]
-        layer = first.removeprefix("recogniser/").rpartition("/")[0]
+        layer = plain_name(first).rpartition("/")[0]
         constant = model.buffers[tensor.buffer].data is not None
         tensor.name = (first if constant else producers.get(layer, first)).encode()
     for tensor_map in [*signature.inputs, *signature.outputs]:
