@@ -48,7 +48,7 @@ def convert_to_onnx(
         model: Keras model of named inputs → logits in the deploy form with layer norm as a layer.
         recipe: precision.
         target: type of the activations.
-        producers: the activation that each Keras layer computes, see `quantize.rounding.Observed`.
+        producers: the activation that each Keras layer computes, see `quantize.rounding.observed_deploy`.
         ranges: of every activation, for a static recipe.
 
     Raises:

@@ -108,7 +108,8 @@ def finish_tflite(content: bytes, metadata: str, producers: Mapping[str, str]) -
     """Gives inputs, output and activations their names and embeds `metadata` (JSON text) as a metadata entry.
 
     `producers` maps the Keras layer that computes an activation to the activation's name, see
-    `quantize.rounding.Observed`. The converter names a tensor after its operations, joined by `;`, the last one first.
+    `quantize.rounding.observed_deploy`. The converter names a tensor after its operations, joined by `;`, the last
+    one first.
     """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     graph = model.subgraphs[0]

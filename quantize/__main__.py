@@ -75,20 +75,22 @@ def _prune(parser: Parser) -> None:
 
 
 def _finetune(parser: Parser) -> None:
-    add_checkpoint(parser, required=True, help="checkpoint to train")
-    parser.add_argument("--teacher", type=Path, metavar="FILE", help="original (default: the demo that ships)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    _add_run(parser, "original (default: the demo that ships)")
     _add_training(parser, required=True)
 
 
 def _qat(parser: Parser) -> None:
-    add_checkpoint(parser, required=True, help="checkpoint to train")
-    parser.add_argument("--teacher", type=Path, metavar="FILE", help="float model to follow (default: --checkpoint)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    _add_run(parser, "float model to follow (default: --checkpoint)")
     parser.add_argument(
         "--calibration", type=positive, default=256, metavar="N", help="recordings to calibrate with (default 256)"
     )
     _add_training(parser, required=True)
+
+
+def _add_run(parser: Parser, teacher: str) -> None:
+    add_checkpoint(parser, required=True, help="checkpoint to train")
+    parser.add_argument("--teacher", type=Path, metavar="FILE", help=teacher)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
 
 
 def _add_training(parser: Parser, *, required: bool) -> None:

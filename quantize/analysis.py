@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from console.table import format_table
 from model.checkpoint import DEMO_CHECKPOINT, load_checkpoint
 from model.config import DeployForm
 from model.deploy import build_deploy, set_deploy_weights
-from model.folding import Weights
 from recordings.calibration import CalibrationSet
 from recordings.sources import DataSource
 from runtime.blocks import block_of
@@ -30,21 +29,12 @@ from runtime.metrics import power_ratio_db, snr_db
 
 from .prepare import CalibrationOptions, Prepared, prepare
 from .ranges import GELU_LOWEST
-from .rounding import FakeQuant, round_weights
+from .rounding import FakeQuant, feed, round_weights
 
 _COLOURS = {"ResNet": "#1f77b4", "ConvNeXt": "#d1495b", "attention": "#2a9d8f", "head": "#6c757d"}
 PARTS = tuple(_COLOURS)
 _BATCH_SIZE = 8
 _BLOCKS_SHOWN, _BLOCKS_DRAWN = 12, 20
-
-
-@dataclass(frozen=True)
-class TensorNoise:
-    """One activation and its signal-to-noise ratio in the fully quantized graph, including noise from layers before."""
-
-    name: str
-    block: str
-    snr_db: float
 
 
 @dataclass(frozen=True)
@@ -74,20 +64,22 @@ class Analysis:
         recordings: number of recordings compared.
         logits_snr_db: signal-to-noise ratio of the logits with everything quantized.
         blocks: noisiest first.
-        tensors: in the order of computation.
+        tensors: signal-to-noise ratio in dB of every activation, by name, with everything quantized, so that it
+            includes noise of the layers before; in the order of computation.
     """
 
     recordings: int
     logits_snr_db: float
     blocks: tuple[BlockNoise, ...]
-    tensors: tuple[TensorNoise, ...]
+    tensors: dict[str, float]
 
     def by_part(self) -> dict[str, float]:
         """Share of the noise that each part of the network adds."""
         return {part: sum(block.share for block in self.blocks if block.part == part) for part in PARTS}
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "parts": self.by_part()}
+        tensors = [{"name": name, "block": block_of(name), "snr_db": snr} for name, snr in self.tensors.items()]
+        return {**asdict(self), "tensors": tensors, "parts": self.by_part()}
 
 
 def analyze_command(options: argparse.Namespace) -> None:
@@ -154,7 +146,7 @@ def analyze(prepared: Prepared, samples: CalibrationSet) -> Analysis:
             )
             for block in sorted(blocks, key=lambda block: -noise[block])
         ),
-        tensors=tuple(TensorNoise(name, block_of(name), snr) for name, snr in zip(names, ratios, strict=True)),
+        tensors=dict(zip(names, ratios, strict=True)),
     )
 
 
@@ -164,21 +156,19 @@ class _Switched:
     def __init__(self, prepared: Prepared) -> None:
         self._plain, self._rounded = prepared.equalised, round_weights(prepared.static_weights)
         self._switches: dict[str, Any] = {}
-        outputs = []
+        outputs: dict[str, Any] = {}
 
         def tap(x: Any, name: str) -> Any:
             if name in prepared.ranges:
                 switch = self._switches[name] = tf.Variable(False, trainable=False)
                 x = FakeQuant(prepared.ranges[name], switch, name=f"{name}/round")(x)
-            outputs.append((name, x))
+            outputs[name] = x
             return x
 
         self._deploy = build_deploy(prepared.config, prepared.form, tap)
-        self.names = tuple(name for name, _ in outputs)
-        self._model = keras.Model(self._deploy.inputs, [x for _, x in outputs])
-        self._inputs = [tensor.name for tensor in self._deploy.inputs]
-        self._run = tf.function(lambda *x: self._model(list(x), training=False), autograph=False)
-        self._run_logits = tf.function(lambda *x: self._deploy(list(x), training=False), autograph=False)
+        self.names = tuple(outputs)
+        self._run = _runner(keras.Model(self._deploy.inputs, list(outputs.values())))
+        self._run_logits = _runner(self._deploy)
 
     def quantize(self, names: Sequence[str]) -> None:
         """Round these activations and the kernels of their blocks, and no others."""
@@ -186,23 +176,22 @@ class _Switched:
         blocks = set(map(block_of, chosen))
         for name, switch in self._switches.items():
             switch.assign(name in chosen)
-        mixed: Weights = {
-            name: (self._rounded if block_of(name) in blocks else self._plain)[name] for name in self._plain
-        }
-        set_deploy_weights(self._deploy, mixed)
+        rounded = {name: kernel for name, kernel in self._rounded.items() if block_of(name) in blocks}
+        set_deploy_weights(self._deploy, self._plain | rounded)
 
     def logits(self, samples: CalibrationSet) -> npt.NDArray[np.float32]:
-        return np.concatenate([np.asarray(self._run_logits(*batch)) for batch in self._batches(samples, _BATCH_SIZE)])
+        starts = range(0, len(samples.names), _BATCH_SIZE)
+        return np.concatenate([np.asarray(self._run_logits(samples.batch(start, _BATCH_SIZE))) for start in starts])
 
     def compare(self, samples: CalibrationSet) -> list[float]:
         """Signal-to-noise ratio of every activation, everything quantized against nothing."""
         signal, noise = np.zeros(len(self.names)), np.zeros(len(self.names))
         # One by one: the activations of a large model fill memory soon.
-        for batch in self._batches(samples, 1):
+        for batch in (samples.batch(start, 1) for start in range(len(samples.names))):
             self.quantize(())
-            exact = [np.asarray(x, np.float64) for x in self._run(*batch)]
+            exact = [np.asarray(x, np.float64) for x in self._run(batch)]
             self.quantize(self.names)
-            for index, (name, a, b) in enumerate(zip(self.names, exact, self._run(*batch), strict=True)):
+            for index, (name, a, b) in enumerate(zip(self.names, exact, self._run(batch), strict=True)):
                 b = np.asarray(b)
                 if name.endswith("/expand"):
                     # Cut off on purpose: GELU is zero below.
@@ -211,10 +200,9 @@ class _Switched:
                 noise[index] += np.square(b - a).sum()
         return [power_ratio_db(float(s), float(n)) for s, n in zip(signal, noise, strict=True)]
 
-    def _batches(self, samples: CalibrationSet, size: int) -> Iterator[list[Any]]:
-        for start in range(0, len(samples.names), size):
-            tensors = samples.batch(start, size)
-            yield [tensors[name] for name in self._inputs]
+
+def _runner(model: keras.Model) -> Any:
+    return tf.function(lambda batch: model(feed(model, batch), training=False), autograph=False)
 
 
 def analysis_table(analysis: Analysis) -> str:
@@ -228,12 +216,13 @@ def analysis_table(analysis: Analysis) -> str:
         title=f"INT8 against float on {analysis.recordings} recordings, logits' SNR {analysis.logits_snr_db:.1f} dB",
     )
     noisiest = {
-        part_of_block(tensor.block): tensor for tensor in sorted(analysis.tensors, key=lambda tensor: -tensor.snr_db)
+        part_of_block(block_of(name)): (name, snr)
+        for name, snr in sorted(analysis.tensors.items(), key=lambda tensor: -tensor[1])
     }
     parts = format_table(
         ["part", "share of the noise", "noisiest tensor, all quantized", "its SNR"],
         [
-            [part, f"{100 * share:.1f} %", noisiest[part].name, f"{noisiest[part].snr_db:.1f} dB"]
+            [part, f"{100 * share:.1f} %", noisiest[part][0], f"{noisiest[part][1]:.1f} dB"]
             for part, share in analysis.by_part().items()
         ],
     )
@@ -249,11 +238,11 @@ def draw_analysis(analysis: Analysis, path: Path) -> None:
     figure = new_figure(11, 9)
     above, below = figure.subplots(2, 1, height_ratios=(1, 1.3))
     for part, colour in _COLOURS.items():
-        points = [
-            (i, tensor.snr_db) for i, tensor in enumerate(analysis.tensors) if part_of_block(tensor.block) == part
-        ]
         # Tensors of constants have no noise; a cap keeps the others apart.
-        above.plot([i for i, _ in points], [min(snr, 80) for _, snr in points], ".", color=colour, label=part)
+        ratios = [
+            min(snr, 80) if part_of_block(block_of(name)) == part else np.nan for name, snr in analysis.tensors.items()
+        ]
+        above.plot(ratios, ".", color=colour, label=part)
     above.set_xlabel("tensor, in the order of computation")
     above.set_ylabel("SNR, dB (INT8 against float)")
     above.set_title(f"All quantized: logits' SNR {analysis.logits_snr_db:.1f} dB over {analysis.recordings} recordings")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -14,7 +14,7 @@ import tf_keras as keras
 from console.progress import Progress
 from recordings.calibration import CalibrationSet
 
-from .rounding import Observed, Range, feed
+from .rounding import Range, feed
 
 Method = Literal["minmax", "percentile", "mse"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -45,12 +45,26 @@ class TensorStatistics:
     counts: npt.NDArray[np.int64]
 
 
-def collect(observed: Observed, calibration: CalibrationSet) -> dict[str, TensorStatistics]:
-    """Run the float model twice over the calibration set: once for the extremes, once for the histograms."""
-    extremes = tf.function(lambda batch: _extremes(observed, batch), autograph=False)
+def collect(model: keras.Model, names: Iterable[str], calibration: CalibrationSet) -> dict[str, TensorStatistics]:
+    """Run the float model twice over the calibration set: once for the extremes, once for the histograms.
+
+    The model's outputs are the activations of these names, see `observed_deploy`.
+    """
+    names = tuple(names)
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def extremes(batch: dict[str, Any]) -> tuple[Any, Any]:
+        outputs = model(feed(model, batch), training=False)
+        return tf.stack([tf.reduce_min(x) for x in outputs]), tf.stack([tf.reduce_max(x) for x in outputs])
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def histograms(batch: dict[str, Any], bounds: tf.Tensor) -> Any:
+        outputs = model(feed(model, batch), training=False)
+        return tf.stack([tf.histogram_fixed_width(x, bounds[i], _BINS) for i, x in enumerate(outputs)])
+
     batches = [calibration.batch(index, 1) for index in range(len(calibration.names))]
     with Progress("calibrating", 2 * len(batches)) as progress:
-        lows, highs = np.full(len(observed.names), np.inf), np.full(len(observed.names), -np.inf)
+        lows, highs = np.full(len(names), np.inf), np.full(len(names), -np.inf)
         for batch in batches:
             low, high = extremes(batch)
             lows, highs = np.minimum(lows, low), np.maximum(highs, high)
@@ -58,24 +72,21 @@ def collect(observed: Observed, calibration: CalibrationSet) -> dict[str, Tensor
         bounds = np.stack([lows, highs], axis=1).astype(np.float32)
         # A constant needs a bin whose width float32 distinguishes from zero.
         bounds[:, 1] = np.maximum(bounds[:, 1], bounds[:, 0] + 1e-6 * np.maximum(1, np.abs(bounds[:, 0])))
-        histograms = tf.function(lambda batch: _histograms(observed, batch, bounds), autograph=False)
-        counts = np.zeros((len(observed.names), _BINS), np.int64)
+        counts = np.zeros((len(names), _BINS), np.int64)
         for batch in batches:
-            counts += np.asarray(histograms(batch))
+            counts += np.asarray(histograms(batch, bounds))
             progress.advance()
     return {
         name: TensorStatistics(float(low), float(high), histogram)
-        for name, (low, high), histogram in zip(observed.names, bounds, counts, strict=True)
+        for name, (low, high), histogram in zip(names, bounds, counts, strict=True)
     }
 
 
 def choose_ranges(statistics: dict[str, TensorStatistics], method: Method) -> dict[str, Range]:
     """Choose the range of every activation; each contains zero.
 
-    Args:
-        statistics: of `collect`.
-        method: `minmax` keeps every value; `percentile` cuts the 0.01 % at each end; `mse` takes the range with the
-            least squared error of rounding and clipping together.
+    `minmax` keeps every value; `percentile` cuts the 0.01 % at each end; `mse` takes the range with the least squared
+    error of rounding and clipping together.
     """
     chosen = {name: _choose(tensor, method) for name, tensor in statistics.items()}
     for name, (low, high) in chosen.items():
@@ -85,22 +96,23 @@ def choose_ranges(statistics: dict[str, TensorStatistics], method: Method) -> di
     return chosen | ({"skeleton": (0.0, 1.0)} if "skeleton" in chosen else {})
 
 
-def widen_summands(ranges: Mapping[str, Range], observed: Observed) -> dict[str, Range]:
+def widen_summands(ranges: Mapping[str, Range], model: keras.Model, producers: Mapping[str, str]) -> dict[str, Range]:
     """Widen the ranges of summands that are too narrow, relative to their sum, for kernels that add integers.
 
-    A ConvNeXt whose LayerScale is still near its initial 1e-6 has such branches.
+    A ConvNeXt whose LayerScale is still near its initial 1e-6 has such branches. Model and producers: see
+    `observed_deploy`.
     """
     out = dict(ranges)
     # In reverse: a sum that is widened for a later one may need wider summands itself.
-    for layer in reversed(observed.model.layers):
+    for layer in reversed(model.layers):
         if not isinstance(layer, keras.layers.Add):
             continue
         # The integer graph may store the output of the ReLU behind the addition.
         candidates = [layer.name, *(node.layer.name for node in layer.outbound_nodes)]
-        total = next(observed.producers[name] for name in candidates if name in observed.producers)
+        total = next(producers[name] for name in candidates if name in producers)
         least = _NARROWEST_SUMMAND * _width(out[total])
         for tensor in layer.input:
-            name = observed.producers.get(tensor.node.layer.name)
+            name = producers.get(tensor.node.layer.name)
             if name is not None and _width(out[name]) < least:
                 low, high = out[name]
                 out[name] = (low * least / (high - low), high * least / (high - low))
@@ -141,13 +153,3 @@ def _least_error(tensor: TensorStatistics) -> Range:
         if error < best[0]:
             best = (error, (low, high))
     return best[1]
-
-
-def _extremes(observed: Observed, batch: dict[str, Any]) -> tuple[Any, Any]:
-    outputs = observed.model(feed(observed.model, batch), training=False)
-    return tf.stack([tf.reduce_min(x) for x in outputs]), tf.stack([tf.reduce_max(x) for x in outputs])
-
-
-def _histograms(observed: Observed, batch: dict[str, Any], bounds: npt.NDArray[np.float32]) -> Any:
-    outputs = observed.model(feed(observed.model, batch), training=False)
-    return tf.stack([tf.histogram_fixed_width(x, limits, _BINS) for x, limits in zip(outputs, bounds, strict=True)])

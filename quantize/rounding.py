@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,48 +16,35 @@ from model.folding import Array, Weights
 Range = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Observed:
+def observed_deploy(config: ModelConfig, form: DeployForm, weights: Weights) -> tuple[keras.Model, dict[str, str]]:
     """A float deploy model with readable activations.
 
-    Attributes:
-        model: its inputs → every activation that an integer graph stores, in the order of `names`.
-        names: their names.
-        producers: names of Keras layers → the activation that each produces.
+    Returns:
+        The model: its inputs → every activation that an integer graph stores; and the names of the activations, in the
+        order of the model's outputs, by the names of the Keras layers that produce them.
     """
-
-    model: keras.Model
-    names: tuple[str, ...]
-    producers: dict[str, str]
-
-
-def observed_deploy(config: ModelConfig, form: DeployForm, weights: Weights) -> Observed:
-    """The deploy form with all of its activations as outputs."""
-    outputs: dict[str, Any] = {}
+    outputs: list[Any] = []
     producers: dict[str, str] = {}
 
     def tap(x: Any, name: str) -> Any:
-        outputs[name] = x
+        outputs.append(x)
         producers[x.node.layer.name] = name
         return x
 
     model = build_deploy(config, form, tap)
     set_deploy_weights(model, weights)
-    return Observed(keras.Model(model.inputs, list(outputs.values())), tuple(outputs), producers)
+    return keras.Model(model.inputs, outputs), producers
 
 
 def feed(model: keras.Model, batch: Mapping[str, Any]) -> list[Any]:
-    """The tensors that the model takes, chosen by name, in the order of its inputs."""
+    """The model's inputs, chosen by name, in its order."""
     return [batch[tensor.name] for tensor in model.inputs]
 
 
 class FakeQuant(keras.layers.Layer):  # type: ignore[misc]
     """Rounds to 256 levels over a range that contains zero (Jacob et al. 2018, Eq. 12).
 
-    Args:
-        limits: the range.
-        switch: a boolean variable that turns rounding on; without one it is always on.
-        options: of every Keras layer.
+    The boolean variable `switch` turns rounding on; without one it is always on.
     """
 
     def __init__(self, limits: Range, switch: Any = None, **options: Any) -> None:
@@ -78,11 +64,6 @@ def quantized_deploy(
     """The deploy form with rounding to eight bits at every activation that has a range.
 
     The weights are not rounded: the TFLite converter does that itself; `round_weights` does it for a simulation.
-
-    Args:
-        config, form: as for `build_deploy`.
-        weights: of the deploy form.
-        ranges: lowest and highest value of the activations to round; the others stay float.
     """
 
     def tap(x: Any, name: str) -> Any:

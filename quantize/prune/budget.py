@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from .groups import Group, channel_groups, narrowed, set_width
 
 Measure = Literal["macs", "parameters", "time"]
 Budget: TypeAlias = Mapping[Measure, float]  # the share of each that may stay, in (0, 1]
+# Share of a group's width that stays, falling from 1 → change of the logits when the group alone is narrowed, rising.
+Damage: TypeAlias = Mapping[float, float]
 NAMES: dict[Measure, str] = {"macs": "MACs", "parameters": "parameters", "time": "estimated time"}
 # Depthwise convolutions move more than they multiply. In XNNPACK, INT8, on x86 with VNNI, at the paper's size they do
 # 17 GMAC/s where other convolutions do 204 (LiteRT's profile, one thread).
@@ -24,23 +27,12 @@ DEPTHWISE_WEIGHT = 12
 _STEPS = 16  # a group gives a sixteenth of its width at a time, or one multiple
 
 
-@dataclass(frozen=True)
-class Damage:
-    """Change of the logits when a group alone is narrowed.
-
-    Attributes:
-        shares: shares of the width that stay, falling from 1.
-        values: damage at each, 0 at the first; rising.
-    """
-
-    shares: tuple[float, ...]
-    values: tuple[float, ...]
-
-    def at(self, share: float) -> float:
-        """Linear between the shares measured; below the last, inversely proportional to the share left."""
-        if share <= self.shares[-1]:
-            return self.values[-1] * self.shares[-1] / max(share, 1e-9)
-        return float(np.interp(-share, [-measured for measured in self.shares], self.values))
+def damage_at(damage: Damage, share: float) -> float:
+    """Damage at any share: linear between those measured; below the last, inversely proportional to the share left."""
+    shares, values = list(damage), list(damage.values())
+    if share <= shares[-1]:
+        return values[-1] * shares[-1] / max(share, 1e-9)
+    return float(np.interp(-share, [-measured for measured in shares], values))
 
 
 @dataclass(frozen=True)
@@ -93,16 +85,18 @@ def uniform_widths(
     Args, Raises: as for `plan_widths`.
     """
     before, groups = cost_of(config), channel_groups(config)
-    for step in range(256, 0, -1):
-        widths = {
-            group.name: width
-            for group in groups
-            if (width := rule.within(group, step / 256, originals.get(group.name, group.width))) != group.width
-        }
-        cost = cost_of(narrowed(config, widths))
-        if all(cost[measure] <= share * before[measure] for measure, share in budget.items()):
-            return widths
-    raise _out_of_reach(budget, cost, before, rule)
+
+    def widths(step: int) -> dict[str, int]:
+        return {g.name: rule.within(g, step / 256, originals.get(g.name, g.width)) for g in groups}
+
+    def exceeds(step: int) -> bool:
+        cost = cost_of(narrowed(config, widths(step)))
+        return any(cost[measure] > share * before[measure] for measure, share in budget.items())
+
+    within = bisect.bisect_right(range(1, 257), False, key=exceeds)
+    if not within:
+        raise _out_of_reach(budget, cost_of(narrowed(config, widths(1))), before, rule)
+    return {group.name: width for group in groups if (width := widths(within)[group.name]) != group.width}
 
 
 def _out_of_reach(
@@ -116,12 +110,7 @@ def _out_of_reach(
 
 
 def plan_widths(
-    config: ModelConfig,
-    damage: Mapping[str, Damage],
-    *,
-    budget: Budget,
-    rule: WidthRule,
-    originals: Mapping[str, int],
+    config: ModelConfig, damage: Mapping[str, Damage], *, budget: Budget, rule: WidthRule, originals: Mapping[str, int]
 ) -> dict[str, int]:
     """Choose widths of the groups that bring every cost in the budget down to its share.
 
@@ -129,10 +118,8 @@ def plan_widths(
     budgets, a saving counts relative to the excess over each.
 
     Args:
-        config: the network to narrow.
         damage: of every group that may give channels.
         budget: shares of the present cost.
-        rule: allowed widths.
         originals: widths of the groups before any pruning; for a missing group, its present width.
 
     Raises:
@@ -155,7 +142,7 @@ def plan_widths(
             set_width(document, group, width)
             cost = cost_of(ModelConfig.from_dict(document))
             set_width(document, group, widths[name])
-            lost = damage[name].at(width / group.width) - damage[name].at(widths[name] / group.width)
+            lost = damage_at(damage[name], width / group.width) - damage_at(damage[name], widths[name] / group.width)
             price = lost / max(sum((now[measure] - cost[measure]) / over for measure, over in excess.items()), 1e-12)
             if best is None or price < best[0]:
                 best = (price, name, width, cost)

@@ -36,11 +36,8 @@ def magnitude(group: Group, weights: Weights) -> Scores:
     Each kernel counts relative to its mean square, so that a large one does not outweigh the others.
     """
     kernels = [axis for axis in group.axes if axis.weight.endswith("kernel")]
-    total = np.zeros((group.parts, group.width))
-    for axis in kernels:
-        squares = _by_channel(group, axis, np.square(weights[axis.weight], dtype=np.float64))
-        total += squares / max(float(squares.mean()), 1e-30)
-    norms: Scores = np.sqrt(total / len(kernels))
+    squares = [_by_channel(group, axis, np.square(weights[axis.weight], dtype=np.float64)) for axis in kernels]
+    norms: Scores = np.sqrt(np.mean([kernel / max(float(kernel.mean()), 1e-30) for kernel in squares], axis=0))
     return norms
 
 
@@ -49,30 +46,23 @@ def scale(group: Group, weights: Weights) -> Scores:
 
     Groups without any, such as the inside of a ConvNeXt block, are scored by `magnitude`.
     """
-    factors = [axis for axis in group.axes if axis.role == "gate" and axis.weight.endswith("gamma")]
-    if not factors:
-        return magnitude(group, weights)
-    by_layer = [_by_channel(group, axis, np.abs(weights[axis.weight], dtype=np.float64)) for axis in factors]
-    mean: Scores = np.mean(by_layer, axis=0)
-    return mean
+    factors = [
+        _by_channel(group, axis, np.abs(weights[axis.weight], dtype=np.float64))
+        for axis in group.axes
+        if axis.role == "gate" and axis.weight.endswith("gamma")
+    ]
+    return np.asarray(np.mean(factors, axis=0)) if factors else magnitude(group, weights)
 
 
 def taylor(group: Group, weights: Weights, gradients: Mapping[str, npt.NDArray[np.float32]]) -> Scores:
     """Squared change of the loss, to first order, when the channel's gates become zero (Molchanov et al. 2019, Eq. 8).
 
-    Args:
-        group: the group to score.
-        weights: of the training form.
-        gradients: of the loss on one batch by every gate. Scores of several batches are added.
+    Gradients are of the loss on one batch by every gate. Scores of several batches are added.
     """
-    change = np.zeros((group.parts, group.width))
-    for axis in group.axes:
-        if axis.role == "gate":
-            change += _by_channel(group, axis, np.float64(weights[axis.weight]) * gradients[axis.weight])
+    gates = [axis for axis in group.axes if axis.role == "gate"]
+    changes = [_by_channel(group, a, np.float64(weights[a.weight]) * gradients[a.weight]) for a in gates]
+    change: Scores = np.sum(changes, axis=0)
     return np.square(change)
-
-
-_WEIGHT_CRITERIA: dict[Criterion, Callable[[Group, Weights], Scores]] = {"magnitude": magnitude, "scale": scale}
 
 
 def strongest(scores: Scores, count: int) -> Indices:
@@ -97,7 +87,8 @@ def score_channels(
     """
     weights = recogniser.weights()
     if criterion != "taylor":
-        return {group.name: _WEIGHT_CRITERIA[criterion](group, weights) for group in groups}
+        score = {"magnitude": magnitude, "scale": scale}[criterion]
+        return {group.name: score(group, weights) for group in groups}
     assert samples is not None
     gates = {axis.weight for group in groups for axis in group.axes if axis.role == "gate"}
     variables = {name: variable for name, variable in recogniser.variables().items() if name in gates}
@@ -158,7 +149,7 @@ def measure_damage(
                 progress.advance(note=group.name)
             # If fewer channels seem to do better, that is chance.
             rising = np.maximum.accumulate(values)
-            damage[group.name] = Damage((1.0, *SHARES), tuple(float(value) for value in rising))
+            damage[group.name] = dict(zip((1.0, *SHARES), rising.tolist(), strict=True))
     return damage
 
 
@@ -177,11 +168,8 @@ def _answers(recogniser: Recogniser, samples: CalibrationSet) -> Callable[[Group
     unchanged = {name: model(tensor) for name, (model, tensor) in streams.items()}
 
     def answer(group: Group | None) -> Array:
-        features = dict(unchanged)
         stream = group.name.split("/")[0] if group else ""
-        if stream in streams:
-            model, tensor = streams[stream]
-            features[stream] = model(tensor)
+        features = unchanged | {name: model(tensor) for name, (model, tensor) in streams.items() if name == stream}
         return head(features["visual"], features["audio"]).astype(np.float64)
 
     return answer

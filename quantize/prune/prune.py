@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,13 @@ from model.cost import model_cost
 from model.settings import choose_settings
 from model.train import open_run
 from preprocess.errors import AnswerIsNo, UsageError
-from recordings.calibration import CalibrationSet
 from recordings.sources import DataSource
 
-from ..recover.distillation import FEATURES, Recovery, RecoverySettings
+from ..recover.distillation import FEATURES, Recovery, RecoverySettings, numbered_features
 from ..recover.recovery import fine_tune
 from .budget import NAMES, Budget, Damage, Measure, WidthRule, cost_of, describe, plan_widths, uniform_widths
 from .groups import Indices, channel_groups, cut_channels
-from .importance import Criterion, Scores, measure_damage, score_channels, strongest
+from .importance import Scores, measure_damage, score_channels, strongest
 
 _BISECTIONS = 5
 _EXPORT_RECORDINGS = "16"  # a size and a latency do not depend on the values of weights and ranges
@@ -79,35 +78,35 @@ def _width_rows(original: Checkpoint, widths: Mapping[str, int]) -> list[list[st
     return [[part, str(before), str(after), f"{after / before:.0%}"] for part, (before, after) in sums.items()]
 
 
-def _rule(options: argparse.Namespace) -> WidthRule:
-    return WidthRule(options.multiple, options.floor)
-
-
 def _budget(options: argparse.Namespace) -> Budget:
     shares: dict[Measure, float | None] = {measure: getattr(options, measure) for measure in NAMES}
     return {measure: share for measure, share in shares.items() if share is not None}
 
 
-def _rank(options: argparse.Namespace, checkpoint: Checkpoint) -> Ranking:
-    samples = None
+def _pruner(options: argparse.Namespace, checkpoint: Checkpoint) -> Callable[[Budget], Checkpoint]:
+    """Score every channel and scan every group, once: the function that returned prunes to any budget."""
+    recogniser, groups, samples = checkpoint.recogniser(), channel_groups(checkpoint.config), None
     if options.criterion == "taylor" or not options.uniform:
         # A model of full size takes a fifth of a second for one recording, and each group is tried on all of them.
         count = options.samples or (32 if checkpoint.config.preset == "paper" else 256)
         samples = DataSource.of(options).training_samples(checkpoint.config, count)
-    return rank(checkpoint, options.criterion, samples, uniform=options.uniform)
+    scores = score_channels(recogniser, groups, options.criterion, samples)
+    damage = measure_damage(recogniser, groups, scores, samples) if samples and not options.uniform else None
+    rule = WidthRule(options.multiple, options.floor)
+    return lambda budget: prune(checkpoint, scores, damage, budget, rule, command=command_line(options))
 
 
 def _in_one_step(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
-    ranking, rule, command = _rank(options, original), _rule(options), command_line(options)
+    pruner = _pruner(options, original)
     if not (options.size_mb or options.latency_ms):
-        return prune(ranking, budget=_budget(options), rule=rule, command=command)
+        return pruner(_budget(options))
     limit, unit = (options.size_mb, "MB") if options.size_mb else (options.latency_ms, "ms")
 
     def measure(checkpoint: Checkpoint) -> float:
         manifest = _exported(checkpoint, options)
         return float(manifest["size_bytes"] / 1e6 if options.size_mb else manifest["measurement"]["latency_ms_median"])
 
-    return prune_to(ranking, measure, limit, unit, rule=rule, command=command)
+    return prune_to(lambda share: pruner({"macs": share}), measure, limit, unit)
 
 
 def _exported(checkpoint: Checkpoint, options: argparse.Namespace) -> Any:
@@ -152,59 +151,37 @@ def _in_steps(options: argparse.Namespace, original: Checkpoint) -> Checkpoint:
         else:
             cost = cost_of(current.config)
             budget: Budget = {m: min(1.0, share * cost_before[m] / cost[m]) for m, share in left.items()}
-            pruned = prune(_rank(options, current), budget=budget, rule=_rule(options), command=recovery.command)
+            pruned = _pruner(options, current)(budget)
             save_checkpoint(pruned_path, pruned)
         # The folder of all steps has been checked: a step's run exists only if this run began it.
         current = load_checkpoint(fine_tune(replace(recovery, student=pruned), out, resume=True))
     return current
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """Scores and damage of every group of a checkpoint, from which any budget can be met.
-
-    Without damage all groups are alike.
-    """
-
-    checkpoint: Checkpoint
-    scores: dict[str, Scores]
-    damage: dict[str, Damage] | None
-
-
-def rank(checkpoint: Checkpoint, criterion: Criterion, samples: CalibrationSet | None, *, uniform: bool) -> Ranking:
-    """Score every channel and scan every group.
-
-    Args:
-        checkpoint: the network to prune.
-        criterion: score of a channel.
-        samples: recordings; `taylor` and the scan need them.
-        uniform: no scan; every group is to give the same share of its width.
-    """
-    recogniser = checkpoint.recogniser()
-    groups = channel_groups(checkpoint.config)
-    scores = score_channels(recogniser, groups, criterion, samples)
-    if uniform:
-        return Ranking(checkpoint, scores, None)
-    assert samples is not None
-    return Ranking(checkpoint, scores, measure_damage(recogniser, groups, scores, samples))
-
-
-def prune(ranking: Ranking, *, budget: Budget, rule: WidthRule, command: str) -> Checkpoint:
+def prune(
+    original: Checkpoint,
+    scores: Mapping[str, Scores],
+    damage: Mapping[str, Damage] | None,
+    budget: Budget,
+    rule: WidthRule,
+    *,
+    command: str,
+) -> Checkpoint:
     """Narrow the checkpoint to the budget's shares of its MACs, parameters or time; no training.
 
-    Its history lists its channels as numbered in the original network, also when that was pruned before.
+    Without damage, all groups give the same share. The checkpoint's history lists its channels as numbered in the
+    original network, also when that was pruned before.
 
     Raises:
         AnswerIsNo: the budget is out of reach.
     """
-    original = ranking.checkpoint
     before = {group.name: group.width for group in channel_groups(original.config)}
     originals: dict[str, int] = original.history.get("pruning", {}).get("original_widths", before)
-    if ranking.damage is None:
+    if damage is None:
         widths = uniform_widths(original.config, budget=budget, rule=rule, originals=originals)
     else:
-        widths = plan_widths(original.config, ranking.damage, budget=budget, rule=rule, originals=originals)
-    kept = {name: strongest(ranking.scores[name], width) for name, width in widths.items()}
+        widths = plan_widths(original.config, damage, budget=budget, rule=rule, originals=originals)
+    kept = {name: strongest(scores[name], width) for name, width in widths.items()}
     config, weights = cut_channels(original.config, original.weights, kept)
     pruning = {
         "command": command,
@@ -219,33 +196,23 @@ def prune(ranking: Ranking, *, budget: Budget, rule: WidthRule, command: str) ->
 
 def _kept_features(original: Checkpoint, kept: Mapping[str, Indices]) -> dict[str, list[int]]:
     """The channels of both streams' last features that stay, as numbered before any pruning."""
-    features = dict(original.history.get("pruning", {}).get("kept", {}))
-    for name in FEATURES.values():
-        if name in kept:
-            channels = kept[name][0].tolist()
-            features[name] = [features[name][i] for i in channels] if name in features else channels
-    return features
+    numbers = numbered_features(original)
+    narrowed = {name: [numbers[name][i] for i in kept[name][0]] for name in FEATURES if name in kept}
+    return {**original.history.get("pruning", {}).get("kept", {}), **narrowed}
 
 
 def prune_to(
-    ranking: Ranking, measure: Callable[[Checkpoint], float], limit: float, unit: str, *, rule: WidthRule, command: str
+    prune_macs: Callable[[float], Checkpoint], measure: Callable[[Checkpoint], float], limit: float, unit: str
 ) -> Checkpoint:
     """Prune until `measure` is at most `limit`, with the most MACs among 31 shares, by bisection.
 
-    A checkpoint that is within the limit is not pruned.
-
-    Args:
-        ranking: of the checkpoint to prune.
-        measure: size or latency of the file exported from a checkpoint.
-        limit: its largest value.
-        unit: of both, for messages.
-        rule: allowed widths.
-        command: for the history.
+    A checkpoint that is within the limit is not pruned. `prune_macs`: share of the MACs that stays → pruned checkpoint;
+    `measure`: checkpoint → size or latency of its exported file, in `unit`.
 
     Raises:
         AnswerIsNo: even the smallest share tried is beyond the limit.
     """
-    unpruned = prune(ranking, budget={"macs": 1.0}, rule=rule, command=command)
+    unpruned = prune_macs(1.0)
     value = measure(unpruned)
     if value <= limit:
         log(f"unpruned: {value:.2f} {unit}, within the limit of {limit:g} {unit}: nothing is pruned")
@@ -255,7 +222,7 @@ def prune_to(
     for _ in range(_BISECTIONS):
         share = (low + high) / 2
         try:
-            candidate = prune(ranking, budget={"macs": share}, rule=rule, command=command)
+            candidate = prune_macs(share)
         except AnswerIsNo:
             low = share
             continue

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +29,8 @@ from recordings.augment import AudioAugmentation, SkeletonAugmentation
 from recordings.catalogue import Split
 from recordings.sources import DataSource
 
-Channels: TypeAlias = npt.NDArray[np.int64]
-
-FEATURES = {"visual": "visual/stage3/residual", "audio": "audio/stage3/width"}
+_TRAINING = StageSettings(epochs=10, learning_rate=5e-4, schedule="cosine", clip_norm=1.0, modality_dropout=0.1)
+FEATURES = ("visual/stage3/residual", "audio/stage3/width")  # groups of the streams' last channels
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,13 @@ class Distillation:
     features: float = 0.25
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if not 0 <= value < np.inf or (item.name == "temperature" and not value):
-                raise UsageError(f"{item.name} is {value!r}, which is out of its range")
+        for name, value in asdict(self).items():
+            if not 0 <= value < np.inf or (name == "temperature" and not value):
+                raise UsageError(f"{name} is {value!r}, which is out of its range")
 
     def loss(self, entropy: tf.Tensor, expected: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Cross-entropy with the labels, and the divergence of the fused logits [B, classes] from the teacher's."""
         return self.labels * entropy + self.logits * divergence(expected, logits, self.temperature)
-
-
-_TRAINING = StageSettings(epochs=10, learning_rate=5e-4, schedule="cosine", clip_norm=1.0, modality_dropout=0.1)
 
 
 @dataclass(frozen=True)
@@ -117,16 +112,16 @@ class Recovery:
             if getattr(self.student.config, name) != getattr(self.teacher.config, name):
                 raise DataError(f"the checkpoints differ in their {name}; the teacher is the one before pruning")
 
-    def kept(self) -> dict[str, Channels]:
+    def kept(self) -> dict[str, npt.NDArray[np.int64]]:
         """The channels of the teacher's features that the student has, by group.
 
         Raises:
             DataError: the student was not made from the teacher.
         """
         kept = {}
-        of_teacher = _features(self.teacher)
-        for group, channels in _features(self.student).items():
-            positions = {channel: index for index, channel in enumerate(of_teacher[group])}
+        teacher = numbered_features(self.teacher)
+        for group, channels in numbered_features(self.student).items():
+            positions = {channel: index for index, channel in enumerate(teacher[group])}
             if not set(channels) <= positions.keys():
                 raise DataError(
                     f"the student has channels in {group} that the teacher has not; name the checkpoint that it was "
@@ -147,14 +142,11 @@ class Recovery:
         }
 
 
-def _features(checkpoint: Checkpoint) -> dict[str, list[int]]:
+def numbered_features(checkpoint: Checkpoint) -> dict[str, list[int]]:
     """The channels of both streams' features, as numbered before any pruning."""
     kept = checkpoint.history.get("pruning", {}).get("kept", {})
-    widths = {
-        FEATURES["visual"]: checkpoint.config.visual.stages[-1].residual,
-        FEATURES["audio"]: checkpoint.config.audio.stages[-1].width,
-    }
-    return {group: kept.get(group, list(range(width))) for group, width in widths.items()}
+    widths = (checkpoint.config.visual.stages[-1].residual, checkpoint.config.audio.stages[-1].width)
+    return {group: kept.get(group, list(range(width))) for group, width in zip(FEATURES, widths, strict=True)}
 
 
 def _weights_hash(checkpoint: Checkpoint) -> str:
@@ -178,7 +170,7 @@ class FineTuning(Trainer):
         self._fused = student.fused
         self._distillation = settings.distillation
         kept = recovery.kept() if settings.distillation.features else {}
-        self._kept = [kept.get(group) for group in FEATURES.values()]
+        self._kept = [kept.get(group) for group in FEATURES]
         models = (student.visual, student.audio, student.head)
         trainable = {id(variable): variable for model in models for variable in model.trainable_variables}
         super().__init__(

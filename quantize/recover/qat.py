@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,27 +104,15 @@ class DeployConfig(QuantizeConfig):  # type: ignore[misc]
         return {"kernel": self._kernel, "limits": self._limits}
 
 
-class _AsItIs:
-    """A tfmot scheme without layout changes: runtimes fuse the deploy form as it is."""
-
-    def get_layout_transformer(self) -> _AsItIs:
-        return self
-
-    def apply(self, model: Any, layer_quantize_map: Any) -> tuple[Any, Any]:
-        return model, layer_quantize_map
-
-    def get_quantize_registry(self) -> _AsItIs:
-        return self
-
-    def supports(self, layer: Any) -> bool:
-        return False
+# A tfmot scheme without layout changes: runtimes fuse the deploy form as it is.
+_AS_IT_IS = SimpleNamespace(
+    get_layout_transformer=lambda: SimpleNamespace(apply=lambda model, layers: (model, layers)),
+    get_quantize_registry=lambda: SimpleNamespace(supports=lambda layer: False),
+)
 
 
 def quantization_aware(prepared: Prepared) -> tuple[keras.Model, dict[str, Any]]:
-    """Wrap the deploy form with tfmot's quantizers.
-
-    Args:
-        prepared: a calibrated checkpoint; training starts from its weights with corrected biases.
+    """Wrap the deploy form of a calibrated checkpoint, with its corrected biases, with tfmot's quantizers.
 
     Returns:
         The model (skeleton, audio) → logits [B, classes], with inputs, activations and kernels rounded, and its
@@ -142,7 +131,7 @@ def quantization_aware(prepared: Prepared) -> tuple[keras.Model, dict[str, Any]]
     with quantize_scope(_CUSTOM | {"DeployConfig": DeployConfig}):
         annotated = keras.models.clone_model(model, clone_function=annotate)
         annotated.set_weights(model.get_weights())
-        applied = quantize_apply(annotated, scheme=_AsItIs(), quantized_layer_name_prefix="")
+        applied = quantize_apply(annotated, scheme=_AS_IT_IS, quantized_layer_name_prefix="")
     inputs = [keras.Input(tensor.shape[1:], name=tensor.name) for tensor in model.inputs]
     rounded = [FakeQuant(prepared.ranges[tensor.name], name=f"{tensor.name}/round")(tensor) for tensor in inputs]
     return keras.Model(inputs, applied(rounded)), _variables(applied, prepared.static_weights)
@@ -161,10 +150,7 @@ def _variables(applied: keras.Model, names: Iterable[str]) -> dict[str, Any]:
 class QuantizationAwareTraining(Trainer):
     """Trains the rounded deploy form to answer as the float teacher does; the state is a file in folder `out`.
 
-    Args:
-        recovery: the run.
-        prepared: its student, calibrated in `model.folding.UNFOLDED_FORM`.
-        out: folder of the run.
+    `prepared` is the run's student, calibrated in `model.folding.UNFOLDED_FORM`.
     """
 
     def __init__(self, recovery: Recovery, prepared: Prepared, out: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +63,13 @@ def fine_tune(recovery: Recovery, out: Path, *, resume: bool) -> Path:
         AnswerIsNo: the loss became non-finite.
     """
     open_run(out, recovery.fingerprint(), resume=resume)
-    tf.config.experimental.enable_op_determinism()
     return _train(FineTuning(recovery, out), "recovery", recovery, out)
 
 
 def train_quantized(recovery: Recovery, calibration_count: int, out: Path, *, resume: bool) -> Path:
     """Run or resume quantization-aware training in folder `out` and return the path of the checkpoint.
 
-    Args:
-        recovery: the student may be its own teacher.
-        calibration_count: recordings of the training part to calibrate the student with, at most.
-        out: folder of the run.
-        resume: as for `fine_tune`.
+    The student, which may be its own teacher, is calibrated on at most `calibration_count` training recordings.
 
     Raises:
         UsageError: `out` holds a run and `resume` is not set, or holds another run.
@@ -92,7 +88,6 @@ def train_quantized(recovery: Recovery, calibration_count: int, out: Path, *, re
         start=lambda: {"ranges": dict(prepared.ranges)},
     )
     prepared = replace(prepared, ranges={name: (low, high) for name, (low, high) in run["ranges"].items()})
-    tf.config.experimental.enable_op_determinism()
     return _train(QuantizationAwareTraining(recovery, prepared, out), "qat", recovery, out)
 
 
@@ -101,25 +96,22 @@ def _train(trainer: Any, kind: str, recovery: Recovery, out: Path) -> Path:
 
     Its history has the run as `kind`.
     """
+    tf.config.experimental.enable_op_determinism()
     if trainer.resume():
         log(f"{trainer.name}: resumed after epoch {trainer.state.epoch}")
     student, settings, source = recovery.student, recovery.settings, recovery.source
-
-    def loader(refs: Any, augmentation: Any) -> Any:
-        return feature_loader(
-            refs,
-            student.config,
-            settings.training,
-            augmentation,
-            inputs=INPUTS,
-            seed=source.seed,
-            workers=source.workers,
-            on_error=source.on_error,
-        )
-
+    loader = partial(
+        feature_loader,
+        config=student.config,
+        settings=settings.training,
+        inputs=INPUTS,
+        seed=source.seed,
+        workers=source.workers,
+        on_error=source.on_error,
+    )
     with (
-        loader(recovery.split.train, settings.augmentation) as training,
-        loader(recovery.split.validation, None) as validation,
+        loader(recovery.split.train, augmentation=settings.augmentation) as training,
+        loader(recovery.split.validation, augmentation=None) as validation,
     ):
         trainer.run(training, validation)
     run = {

@@ -19,7 +19,6 @@ from model.recogniser import build_recogniser
 from preprocess.errors import UsageError
 from quantize.prepare import CalibrationOptions, prepare
 from quantize.recipes import parse_recipe
-from quantize.rounding import observed_deploy
 from recordings.calibration import CalibrationSet
 from runtime.metrics import snr_db
 from runtime.runners import RUNTIMES_OF_FORMAT, open_model
@@ -303,7 +302,7 @@ def test_float_fusion_leaves_no_rounding_behind_it_in_onnx(model_file):
 
 def test_every_activation_has_its_name_in_tflite(model_file):
     network = prepared("layer", TARGETS["xnnpack"].form)
-    names = observed_deploy(network.config, network.form, network.weights).names
+    names = network.producers.values()
     for recipe in ("float32", INT8):
         tensors = [name for name, _ in tensors_of(model_file("xnnpack", recipe))]
         assert [name for name in names if tensors.count(name) != 1] == []

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from model.config import ModelConfig
-from model.recogniser import Weights, build_recogniser
+from model.recogniser import Recogniser, Weights, build_recogniser
 from recordings.calibration import CalibrationSet
 
 # Float32 sums in another order, relative to the largest logit or weight, at least to 1.
 SAME_FLOAT = 1e-4
 
 
+@cache
+def _built(config: ModelConfig) -> tuple[Recogniser, Weights]:
+    """A recogniser, which takes a second to build, and its initial weights."""
+    recogniser = build_recogniser(config, seed=1)
+    return recogniser, recogniser.weights()
+
+
+def recogniser_with(config: ModelConfig, weights: Weights) -> Recogniser:
+    """A recogniser with these weights; the next call with this configuration returns the same one."""
+    recogniser = _built(config)[0]
+    recogniser.set_weights(weights)
+    return recogniser
+
+
+def initial_weights(config: ModelConfig) -> Weights:
+    """Weights of a recogniser that has not been trained."""
+    return dict(_built(config)[1])
+
+
 def random_weights(config: ModelConfig, seed: int) -> Weights:
     """Weights of every kind away from their initial values, so that a channel that is cut wrongly shows."""
     rng = np.random.default_rng(seed)
-    weights = build_recogniser(config, seed=seed).weights()
+    weights = initial_weights(config)
     for name, value in weights.items():
         if name.endswith("moving_variance"):
             weights[name] = rng.uniform(0.5, 2, value.shape).astype(np.float32)
-        elif not name.endswith("kernel"):
+        elif name.endswith("kernel"):
+            weights[name] = rng.permuted(value.ravel()).reshape(value.shape)
+        else:
             weights[name] = (value + rng.normal(0, 0.3, value.shape)).astype(np.float32)
     return weights
 
@@ -43,8 +65,7 @@ def inputs_of(samples: CalibrationSet) -> list[npt.NDArray[np.float32]]:
 
 def all_logits(config: ModelConfig, weights: Weights, samples: CalibrationSet) -> list[npt.NDArray[np.float32]]:
     """Logits of the fused model and of both streams."""
-    recogniser = build_recogniser(config)
-    recogniser.set_weights(weights)
+    recogniser = recogniser_with(config, weights)
     return [
         recogniser.fused(inputs_of(samples), training=False).numpy(),
         recogniser.visual(samples.skeleton, training=False).numpy(),

@@ -14,27 +14,36 @@ from kit.tiny import THREE_LABELS
 from model.config import preset_config
 from model.cost import model_cost
 from preprocess.errors import AnswerIsNo
-from quantize.prune.budget import Damage, WidthRule, plan_widths, uniform_widths
+from quantize.prune.budget import WidthRule, damage_at, plan_widths, uniform_widths
 from quantize.prune.groups import channel_groups, narrowed
 
 NANO = preset_config("nano", THREE_LABELS, visual_depth=18, audio_norm="batch")
-EQUAL = {group.name: Damage((1.0, 0.5), (0.0, 1.0)) for group in channel_groups(NANO) if group.width > 1}
+EQUAL = {group.name: {1.0: 0.0, 0.5: 1.0} for group in channel_groups(NANO) if group.width > 1}
 
 
 def test_damage_is_linear_between_the_shares_measured():
-    damage = Damage((1.0, 0.75, 0.5), (0.0, 1.0, 3.0))
-    assert [damage.at(share) for share in (1.0, 0.875, 0.75, 0.625, 0.5)] == pytest.approx([0, 0.5, 1, 2, 3])
-    assert damage.at(0.25) == pytest.approx(6)
-    assert damage.at(1e-6) > 1e6
+    damage = {1.0: 0.0, 0.75: 1.0, 0.5: 3.0}
+    assert [damage_at(damage, share) for share in (1.0, 0.875, 0.75, 0.625, 0.5)] == pytest.approx([0, 0.5, 1, 2, 3])
+    assert damage_at(damage, 0.25) == pytest.approx(6)
+    assert damage_at(damage, 1e-6) > 1e6
 
 
-@settings(max_examples=8)
-@given(st.dictionaries(st.sampled_from(["macs", "parameters"]), st.floats(0.3, 1), min_size=1), st.sampled_from([2, 4]))
+@pytest.mark.parametrize(
+    ("budget", "multiple"),
+    [
+        ({"macs": 0.75, "parameters": 0.75}, 4),
+        ({"macs": 0.9, "parameters": 0.7}, 8),
+        pytest.param({"macs": 0.5, "parameters": 0.5}, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_a_plan_meets_its_budget_with_allowed_widths(budget, multiple):
     widths = plan_widths(NANO, EQUAL, budget=budget, rule=WidthRule(multiple), originals={})
     before, after = (model_cost(config) for config in (NANO, narrowed(NANO, widths)))
     for measure, share in budget.items():
-        assert getattr(after, measure) <= share * getattr(before, measure)
+        left = getattr(after, measure) / getattr(before, measure)
+        assert left <= share
+        # Of two equal budgets, neither is undershot by as much as when the other alone decides.
+        assert left > share - 0.1 or budget["macs"] != budget["parameters"]
     for group in channel_groups(NANO):
         if group.name in widths:
             assert widths[group.name] < group.width
@@ -48,7 +57,7 @@ def test_a_budget_of_everything_narrows_nothing():
 
 def test_groups_without_damage_are_narrowed_first():
     free = ("visual/stage2/residual", "audio/stage0/block1/expanded")
-    damage = EQUAL | {name: Damage((1.0, 0.5), (0.0, 0.0)) for name in free}
+    damage = EQUAL | {name: {1.0: 0.0, 0.5: 0.0} for name in free}
     target = model_cost(narrowed(NANO, {"visual/stage2/residual": 64, "audio/stage0/block1/expanded": 32})).macs
     share = target / model_cost(NANO).macs
     assert set(plan_widths(NANO, damage, budget={"macs": share}, rule=WidthRule(4), originals={})) <= set(free)
@@ -59,16 +68,16 @@ def test_greedy_is_close_to_the_best_of_all_plans():
     rng = np.random.default_rng(1)
     names = ("visual/stage2/residual", "visual/stage3/residual", "audio/stage2/width")
     groups = {group.name: group for group in channel_groups(NANO) if group.name in names}
-    damage = {name: Damage((1.0, 0.5), (0.0, float(rng.uniform(0.5, 2)))) for name in names}
+    damage = {name: {1.0: 0.0, 0.5: float(rng.uniform(0.5, 2))} for name in names}
     rule, target = WidthRule(multiple=16), 0.93 * model_cost(NANO).macs
     options = [range(16, group.width + 1, 16) for group in groups.values()]
     best = min(
-        sum(damage[name].at(w / groups[name].width) for name, w in zip(groups, widths, strict=True))
+        sum(damage_at(damage[name], w / groups[name].width) for name, w in zip(groups, widths, strict=True))
         for widths in itertools.product(*options)
         if model_cost(narrowed(NANO, dict(zip(groups, widths, strict=True)))).macs <= target
     )
     greedy = plan_widths(NANO, damage, budget={"macs": 0.93}, rule=rule, originals={})
-    assert sum(damage[name].at(w / groups[name].width) for name, w in greedy.items()) <= 1.2 * best
+    assert sum(damage_at(damage[name], w / groups[name].width) for name, w in greedy.items()) <= 1.2 * best
 
 
 def test_a_budget_out_of_reach_is_refused():
@@ -91,13 +100,13 @@ def test_time_makes_the_widths_of_depthwise_convolutions_give():
         groups = {group.name: group.width for group in channel_groups(NANO)}
         return sum(widths.get(name, groups[name]) for name in streams), narrowed(NANO, widths)
 
-    by_macs, by_time = left({"macs": 0.6}), left({"macs": 0.6, "time": 0.5})
+    by_macs, by_time = left({"macs": 0.8}), left({"macs": 0.8, "time": 0.7})
     assert by_time[0] < by_macs[0]
     times = []
     for config in (NANO, by_time[1]):
         layers = model_cost(config).layers
         times.append(sum(layer.macs * (12 if "depthwise" in layer.name else 1) for layer in layers))
-    assert times[1] <= 0.5 * times[0]
+    assert times[1] <= 0.7 * times[0]
 
 
 @settings(max_examples=8)
@@ -112,15 +121,6 @@ def test_a_uniform_plan_leaves_the_same_share_everywhere(budget):
     wide = {group.name: group.width for group in channel_groups(NANO) if group.width >= 32}
     shares = [widths.get(name, width) / width for name, width in wide.items()]
     assert max(shares) - min(shares) <= 1 / 32
-
-
-def test_two_budgets_do_not_cost_more_than_the_harder_one_needs():
-    """Half of the MACs and of the parameters: neither is undershot by as much as when the other alone decides."""
-    both = plan_widths(NANO, EQUAL, budget={"macs": 0.5, "parameters": 0.5}, rule=WidthRule(4), originals={})
-    cost = model_cost(narrowed(NANO, both))
-    before = model_cost(NANO)
-    for measure in ("macs", "parameters"):
-        assert 0.4 < getattr(cost, measure) / getattr(before, measure) <= 0.5
 
 
 def test_a_width_that_is_no_multiple_goes_to_the_next_one():

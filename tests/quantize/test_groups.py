@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit.networks import all_logits, assert_close, noise, random_weights
+from kit.networks import all_logits, assert_close, initial_weights, noise, random_weights
 from kit.tiny import THREE_LABELS, model_configs, tiny_config
 
 from model.config import preset_config
 from model.cost import model_cost
-from model.recogniser import build_recogniser
 from quantize.prune.groups import channel_groups, cut_channels, narrowed, silenced
 
 
@@ -53,7 +52,7 @@ def check_cut(config, kept, seed):
     return narrow
 
 
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(model_configs(), st.integers(0, 2**16))
 def test_a_cut_network_equals_the_silenced_one(config, seed):
     rng = np.random.default_rng(seed)
@@ -118,7 +117,7 @@ def test_every_weight_knows_its_channels(norm):
     fixed |= {(f"{head}/classifier/bias", 0) for head in ("visual", "audio", "fusion")}
     axes = {
         (name, axis)
-        for name, value in build_recogniser(config).weights().items()
+        for name, value in initial_weights(config).items()
         for axis in range(2 if value.ndim == 4 else 0, value.ndim)  # rows and columns of kernels are no channels
         if value.shape[axis] > 1
     }

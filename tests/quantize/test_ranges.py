@@ -10,24 +10,22 @@ import pytest
 import tf_keras as keras
 from hypothesis import given
 from hypothesis import strategies as st
-from kit.networks import SAME_FLOAT, inputs_of, noise
+from kit.networks import SAME_FLOAT, inputs_of, noise, random_weights
 from kit.tiny import tiny_config
 
 from model.config import DeployForm
-from model.deploy import build_deploy, set_deploy_weights
 from model.folding import fold
-from model.recogniser import build_recogniser
 from quantize.ranges import METHODS, TensorStatistics, choose_ranges, collect, widen_summands
-from quantize.rounding import FakeQuant, Observed, observed_deploy, quantized_deploy, round_weights
+from quantize.rounding import FakeQuant, observed_deploy, quantized_deploy, round_weights
 
 BINS = 2048
 XNNPACK = DeployForm("split", "convolutions")
-# Of a step: float32 division tells no more at 256 steps.
+# Of a step: the precision of a float32 division at 256 steps.
 SAME_LEVEL = 1e-3
 
 
 def statistics_of(values):
-    """What `collect` gives of a tensor with these values, by NumPy."""
+    """A tensor's statistics by NumPy."""
     low, high = float(values.min()), float(values.max())
     return TensorStatistics(low, high, np.histogram(values, BINS, (low, high))[0])
 
@@ -51,51 +49,40 @@ def rounding_error(values, limits):
     return float(np.square(values - affine(values, *limits)).sum())
 
 
-def samples(kind):
-    """A hundred thousand values of a distribution."""
-    rng = np.random.default_rng(8)
-    return {
-        "normal": lambda: rng.normal(0.5, 2, 100_000),
-        "student": lambda: rng.standard_t(3, 100_000),
-        "laplace": lambda: rng.laplace(0, 1, 100_000),
-        "relu of student": lambda: np.maximum(rng.standard_t(3, 100_000), 0),
-        "lognormal": lambda: rng.lognormal(0, 1.5, 100_000),
-        "outlier": lambda: np.append(rng.normal(0, 1, 99_999), 60.0),
-        "negative": lambda: -rng.gamma(2, 1, 100_000) - 1,
-    }[kind]()
-
-
-KINDS = ["normal", "student", "laplace", "relu of student", "lognormal", "outlier", "negative"]
+RNG = np.random.default_rng(8)
+COUNT = 100_000
+VALUES = {
+    "normal": RNG.normal(0.5, 2, COUNT),
+    "student": RNG.standard_t(3, COUNT),
+    "laplace": RNG.laplace(0, 1, COUNT),
+    "relu of student": np.maximum(RNG.standard_t(3, COUNT), 0),
+    "lognormal": RNG.lognormal(0, 1.5, COUNT),
+    "outlier": np.append(RNG.normal(0, 1, COUNT), 60.0),
+    "negative": -RNG.gamma(2, 1, COUNT) - 1,
+}
 HEAVY_TAILED = ["student", "relu of student", "lognormal", "outlier"]
 
 
 # Choice
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_minmax_keeps_every_value(kind):
-    values = samples(kind)
-    assert chosen(values, "minmax") == (min(values.min(), 0), max(values.max(), 0))
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_range_has_all_values_all_but_a_ten_thousandth_or_the_least_error(kind):
+    values = VALUES[kind]
+    low, high = limits = (min(values.min(), 0), max(values.max(), 0))
+    assert chosen(values, "minmax") == limits
 
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_percentile_cuts_a_ten_thousandth_at_each_end(kind):
-    values = samples(kind)
-    low, high = np.percentile(values, [0.01, 99.99])
+    cut = np.percentile(values, [0.01, 99.99])
     bin_width = (values.max() - values.min()) / BINS
-    assert chosen(values, "percentile") == pytest.approx((min(low, 0), max(high, 0)), rel=0, abs=bin_width)
+    expected = (min(cut[0], 0), max(cut[1], 0))
+    assert chosen(values, "percentile") == pytest.approx(expected, rel=0, abs=bin_width)
 
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_least_error_is_the_least_of_narrower_ranges(kind):
-    """Against rounding the values themselves over every hundredth of the whole range."""
-    values = samples(kind)
-    whole = chosen(values, "minmax")
+    # Against rounding the values themselves over every hundredth of the full range.
     error = rounding_error(values, chosen(values, "mse"))
-    best = min(rounding_error(values, (share * whole[0], share * whole[1])) for share in np.linspace(0.2, 1, 81))
+    best = min(rounding_error(values, (share * low, share * high)) for share in np.linspace(0.2, 1, 81))
     # Bins and the uniform error in a step are approximations.
     assert error <= 1.1 * best
-    assert error <= rounding_error(values, whole) * (0.95 if kind in HEAVY_TAILED else 1.001)
+    assert error <= rounding_error(values, limits) * (0.95 if kind in HEAVY_TAILED else 1.001)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -110,7 +97,7 @@ def test_a_constant_tensor_gets_a_usable_range(method, value):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_gelu_makes_nothing_of_gets_no_levels(method):
+def test_values_that_gelu_turns_to_zero_get_no_levels(method):
     values = np.linspace(-9, 3, 10_001)
     low, high = chosen(values, method, "audio/stage0/block0/expand")
     assert low == -4
@@ -131,13 +118,13 @@ def test_pixels_have_the_range_of_their_definition(method):
 
 def test_a_summand_is_wide_enough_for_kernels_that_add_integers():
     """XNNPACK's check of an addition: each input's step is at least 2^-10 of the output's."""
-    layers = [layer for layer in observed().model.layers if isinstance(layer, keras.layers.Add)]
-    ranges = dict.fromkeys(observed().names, (-1.0, 3.0)) | {
+    layers = [layer for layer in observed()[0].layers if isinstance(layer, keras.layers.Add)]
+    ranges = dict.fromkeys(observed()[1].values(), (-1.0, 3.0)) | {
         "audio/stage1/block0/project": (-1e-6, 3e-6),
         "visual/stage0/block0/shortcut": (0.0, 1e-5),
         "audio/stage0/block0/depthwise/edges": (-0.0125, 0.0),
     }
-    wide = widen_summands(ranges, observed())
+    wide = widen_summands(ranges, *observed())
     step = 4 / 255
     assert len(layers) == 4 + 3 * 4 + 1
     for name, (low, high) in wide.items():
@@ -152,35 +139,23 @@ def test_a_summand_is_wide_enough_for_kernels_that_add_integers():
     depthwise = "audio/stage0/block0/depthwise"
     chain = ranges | {f"{depthwise}/odd": (0.0, 1 / 400), f"{depthwise}/odd/add": (0.0, 1.0)}
     chain[f"{depthwise}/edges/add"] = (0.0, 4096.0)
-    widened = widen_summands(chain, observed())
+    widened = widen_summands(chain, *observed())
     assert widened[f"{depthwise}/odd/add"][1] == pytest.approx(4096 / 512)
     assert widened[f"{depthwise}/odd"][1] == pytest.approx(4096 / 512**2)
-    assert widen_summands(widened, observed()) == widened
+    assert widen_summands(widened, *observed()) == widened
     # Not an input of an addition: as it was.
     alone = ranges | {"fusion/query": (0.0, 1e-5)}
-    assert widen_summands(alone, observed())["fusion/query"] == (0, 1e-5)
+    assert widen_summands(alone, *observed())["fusion/query"] == (0, 1e-5)
 
 
 # Collection
 
 
 @cache
-def initial():
-    return build_recogniser(tiny_config(), seed=3).weights()
-
-
-@cache
 def small():
     """Configuration and deploy weights, biases other than zero."""
     config = tiny_config()
-    weights = fold(config, initial(), XNNPACK)
-    rng = np.random.default_rng(5)
-    shifted = {
-        name: value + rng.normal(0, 0.2, value.shape).astype(np.float32)
-        for name, value in weights.items()
-        if name.endswith("bias") and "variance" not in name
-    }
-    return config, weights | shifted
+    return config, fold(config, random_weights(config, 3), XNNPACK)
 
 
 @cache
@@ -188,11 +163,19 @@ def observed():
     return observed_deploy(small()[0], XNNPACK, small()[1])
 
 
+@cache
+def collected():
+    """Samples, and the statistics of all activations on them."""
+    samples = noise(small()[0], 3, 4)
+    model, producers = observed()
+    return samples, collect(model, producers.values(), samples)
+
+
 def test_statistics_are_those_of_all_values():
-    samples = noise(small()[0], 5, 4)
-    statistics = collect(observed(), samples)
-    assert tuple(statistics) == observed().names
-    for name, output in zip(observed().names, observed().model(inputs_of(samples)), strict=True):
+    samples, statistics = collected()
+    model, producers = observed()
+    assert list(statistics) == list(producers.values())
+    for name, output in zip(statistics, model(inputs_of(samples)), strict=True):
         values = np.sort(output.numpy().ravel().astype(np.float64))
         tensor, slack = statistics[name], SAME_FLOAT * np.abs(values).max()
         assert (tensor.low, tensor.high) == pytest.approx((values[0], values[-1]), abs=slack + 1e-6), name
@@ -206,13 +189,9 @@ def test_statistics_are_those_of_all_values():
 @pytest.mark.parametrize("value", [0.0, -3.0, 1000.0])
 def test_a_constant_is_collected(value):
     config = small()[0]
-    inputs = [
-        keras.Input(config.spec.skeleton.shape, name="skeleton"),
-        keras.Input(config.spec.audio.shape, name="audio"),
-    ]
-    constant = keras.layers.Lambda(lambda x: 0 * x + value)(inputs[1])
-    model = keras.Model(inputs, [inputs[1], constant])
-    tensor = collect(Observed(model, ("audio", "x"), {}), noise(config, 2))["x"]
+    audio = keras.Input(config.spec.audio.shape, name="audio")
+    model = keras.Model(audio, [audio, keras.layers.Lambda(lambda x: 0 * x + value)(audio)])
+    tensor = collect(model, ("audio", "x"), noise(config, 2))["x"]
     assert (tensor.low, tensor.high) == pytest.approx((value, value), rel=1e-6, abs=1e-5)
     assert tensor.counts.sum() == 2 * math.prod(config.spec.audio.shape)
 
@@ -242,7 +221,8 @@ def test_activations_are_rounded_to_256_levels_with_one_at_zero(low, high, seed)
 
 def test_kernels_are_rounded_by_output_channel():
     for form in (XNNPACK, DeployForm("whole", "layer")):
-        weights = fold(tiny_config(), initial(), form)
+        weights = fold(tiny_config(), random_weights(tiny_config(), 3), form)
+        weights["fusion/classifier/kernel"][:] = 0
         before = {name: value.copy() for name, value in weights.items()}
         rounded = round_weights(weights)
         assert rounded.keys() == weights.keys()
@@ -263,30 +243,24 @@ def test_kernels_are_rounded_by_output_channel():
                 assert np.abs(level).max(initial=0) < 127.5
 
 
-def test_a_kernel_of_zeros_stays_zero():
-    name = "fusion/classifier/kernel"
-    np.testing.assert_array_equal(round_weights({name: np.zeros((4, 3), np.float32)})[name], np.zeros((4, 3)))
-
-
 # Graphs
 
 
 def test_every_activation_has_its_producer():
-    names, producers, model = observed().names, observed().producers, observed().model
-    assert sorted(producers.values()) == sorted(names)
-    outputs = dict(zip(names, model.outputs, strict=True))
-    for layer, name in producers.items():
-        assert model.get_layer(layer).output is outputs[name] or name in ("skeleton", "audio")
-    assert {"skeleton", "audio", "logits"} <= set(names)
+    model, producers = observed()
+    assert {"skeleton", "audio", "logits"} <= set(producers.values())
+    assert len(set(producers.values())) == len(producers)
+    for (layer, name), output in zip(producers.items(), model.outputs, strict=True):
+        assert model.get_layer(layer).output is output or name in ("skeleton", "audio")
 
 
 def test_activations_with_a_range_have_levels_and_others_none():
     config, weights = small()
-    samples = noise(config, 2, 4)
-    ranges = choose_ranges(collect(observed(), samples), "minmax")
+    samples, statistics = collected()
+    ranges = choose_ranges(statistics, "minmax")
     left = {"fusion/add", "visual/stage1/block0", "logits"}
     model = quantized_deploy(config, XNNPACK, weights, {name: ranges[name] for name in ranges.keys() - left})
-    layers = {name: layer for layer, name in observed().producers.items()}
+    layers = {name: layer for layer, name in observed()[1].items()}
     layers |= {name: f"{name}/round" for name in ranges.keys() - left}
     activations = keras.Model(model.inputs, [model.get_layer(layers[name]).output for name in ranges])
     for name, output in zip(ranges, activations(inputs_of(samples)), strict=True):
@@ -297,12 +271,3 @@ def test_activations_with_a_range_have_levels_and_others_none():
         if on_levels:
             assert level.min() > -zero - 1.5
             assert level.max() < 255 - zero + 1.5
-
-
-def test_without_ranges_nothing_is_rounded():
-    config, weights = small()
-    inputs = inputs_of(noise(config, 2, 4))
-    plain = build_deploy(config, XNNPACK)
-    set_deploy_weights(plain, weights)
-    logits = quantized_deploy(config, XNNPACK, weights, {})(inputs)
-    np.testing.assert_allclose(logits, plain(inputs), rtol=0, atol=1e-6)
