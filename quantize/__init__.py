@@ -1,1 +1,1 @@
-"""Making the recogniser smaller and its arithmetic integer, and measuring what that costs."""
+"""Making the recogniser smaller and its arithmetic integer, and measuring the cost in accuracy."""

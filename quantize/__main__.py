@@ -142,14 +142,14 @@ COMMANDS = (
         "quantize.gate.check:check_command",
         add_check,
         "Run two artifacts on the same recordings. Exit code 0 when the recordings show that INT8 loses no more than "
-        "it may, 1 when it loses more or there are too few recordings to tell.",
+        "it may, 1 when it loses more or the recordings are too few to decide.",
     ),
 )
 
 
 def build_parser() -> argparse.ArgumentParser:
     return make_program(
-        "quantize", "Make the recogniser smaller, and measure what that and quantization cost.", COMMANDS
+        "quantize", "Make the recogniser smaller, and measure the cost of that and of quantization.", COMMANDS
     )
 
 

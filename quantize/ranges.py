@@ -21,7 +21,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 _BINS = 2048
 _PERCENTILE = 99.99
 _LEVELS = 255
-# GELU(x) is within 1.3e-4 of zero below −4, a hundredth of an int8 step of what follows: nothing there needs levels.
+# GELU(x) is within 1.3e-4 of zero below −4, a hundredth of an int8 step of its output: nothing there needs levels.
 GELU_LOWEST = -4.0
 # A tensor that is constantly zero, such as a dilated part that reaches no pixel of a small map, needs some range; a
 # wide one, since kernels cannot scale sums by hundreds.

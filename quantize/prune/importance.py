@@ -31,7 +31,7 @@ _GRADIENT_BATCH, _ANSWER_BATCH = 8, 32
 
 
 def magnitude(group: Group, weights: Weights) -> Scores:
-    """Norm of all kernel entries that produce or read the channel (Li et al. 2017, over the whole group).
+    """Norm of all kernel entries that produce or read the channel (Li et al. 2017, over the group).
 
     Each kernel counts relative to its mean square, so that a large one does not outweigh the others.
     """

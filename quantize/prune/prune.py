@@ -233,5 +233,5 @@ def prune_to(
         else:
             high = share
     if best is None:
-        raise AnswerIsNo(f"no pruning within {limit:g} {unit} was found; allow more, or a smaller --multiple")
+        raise AnswerIsNo(f"no share of the MACs tried is within {limit:g} {unit}; allow more, or a smaller --multiple")
     return best

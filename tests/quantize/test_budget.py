@@ -129,5 +129,5 @@ def test_a_width_that_is_no_multiple_goes_to_the_next_one():
     assert rule.below(group, 256, 256) == 240
     assert rule.below(group, 37, 256) == 32
     assert rule.below(group, 32, 256) is None  # an eighth of 256 is the floor
-    assert rule.below(group, 64, 512) is None  # and of what there was before an earlier pruning
+    assert rule.below(group, 64, 512) is None  # and of the width before an earlier pruning
     assert rule.below(groups["fusion/heads"], 4, 4) == 3

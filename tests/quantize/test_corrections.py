@@ -35,7 +35,7 @@ SAME_MEAN = 1e-5
 def linked(config):
     """Pairs of convolutions that share channels with at most a ReLU between, by name; last pair of a block only.
 
-    In a bottleneck the middle convolution is in two pairs, and sharing with the third changes what the first sees.
+    In a bottleneck the middle convolution is in two pairs, and sharing with the third changes the range of the first.
     """
     for block in config.visual.blocks():
         yield block.convolutions[-2][0], block.convolutions[-1][0]

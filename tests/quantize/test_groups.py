@@ -1,4 +1,4 @@
-"""Channel groups: a network without channels computes what the original computes with those channels silent."""
+"""Channel groups: a network without some channels equals the original with those channels silent."""
 
 from __future__ import annotations
 

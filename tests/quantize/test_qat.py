@@ -58,7 +58,7 @@ def test_an_unfolded_network_answers_and_trains_as_the_original(norm):
     for variant in (weights, back):
         recogniser = recogniser_with(config, variant)
         answers.append(recogniser.fused(inputs_of(samples), training=True).numpy())
-    # Statistics of four values enlarge what rounding left; norms without factors are off by about one.
+    # Statistics of four values enlarge the rounding error; norms without factors are off by about one.
     np.testing.assert_allclose(answers[1], answers[0], rtol=0, atol=1e-2 * np.abs(answers[0]).max())
 
 

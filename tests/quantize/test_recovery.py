@@ -166,7 +166,7 @@ def test_iterative_pruning_trains_in_between(original, recordings_folder, tmp_pa
     words += ["--steps", "2", "--out", str(out), "--data", str(recordings_folder), *DATA]
     words += ["--set", "training.epochs=1", "--set", "training.batch_size=16"]
     assert main(words) == 0
-    # Zhu & Gupta: after one of two steps 1 − 1/8 of what is to go has gone.
+    # Zhu & Gupta: after one of two steps 7/8 of the excess has gone.
     assert "step 1 of 2: 47% of the MACs" in capsys.readouterr().err
     small = load_checkpoint(out)
     assert small.history["recovery"]["epochs"][0]["epoch"] == 1
@@ -242,7 +242,7 @@ def test_a_teacher_of_other_classes_is_refused(original):
 
 
 def test_a_teacher_may_have_been_pruned_itself(original):
-    """Features are compared on the channels that both have, whatever they are numbered."""
+    """Features are compared on the channels that both have, whatever their numbers."""
     checkpoint = load_checkpoint(original)
     group, width = FEATURES[0], checkpoint.config.visual.stages[-1].residual
 
