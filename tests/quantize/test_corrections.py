@@ -24,7 +24,7 @@ from quantize.rounding import FakeQuant, observed_deploy, round_weights
 
 FORMS = [DeployForm(*choice) for choice in itertools.product(("split", "whole"), ("convolutions", "layer"))]
 XNNPACK = FORMS[0]
-AUDIO = replace(XNNPACK, stream="audio")
+AUDIO = replace(FORMS[-1], stream="audio")
 # Of a mean of float32 products, relative to the largest, against float64.
 SAME_MEAN = 1e-5
 

@@ -55,6 +55,7 @@ def original(recordings_folder, tmp_path_factory):
 def pruned(original, recordings_folder):
     path = original.with_name("pruned.npz")
     words = ["--checkpoint", str(original), "--macs", "0.7", "--multiple", "1", "--samples", "16", "--out", str(path)]
+    words += ["--criterion", "scale"]
     assert main(["prune", *words, "--data", str(recordings_folder), *DATA]) == 0
     return path
 
@@ -74,8 +75,8 @@ def test_a_pruned_checkpoint_is_smaller_and_lists_its_widths(original, pruned):
     assert macs_of(after) <= 0.7 * macs_of(before)
     pruning = after.history["pruning"]
     assert pruning["command"] == (
-        "python -m quantize prune --checkpoint original.npz --macs 0.7 --multiple 1 --samples 16 --data DIR "
-        "--protocol 60/20/20 --seed 2"
+        "python -m quantize prune --checkpoint original.npz --macs 0.7 --criterion scale --multiple 1 --samples 16 "
+        "--data DIR --protocol 60/20/20 --seed 2"
     )
     assert pruning["widths"] == {group.name: group.width for group in channel_groups(after.config)}
     assert after.history["random_weights"]
@@ -162,8 +163,8 @@ def test_quantization_aware_training_gives_an_ordinary_checkpoint(pruned, record
 @pytest.mark.slow
 def test_iterative_pruning_trains_in_between(original, recordings_folder, tmp_path, capsys):
     out = tmp_path / "small.npz"
-    words = ["prune", "--checkpoint", str(original), "--macs", "0.4", "--multiple", "1", *UNSCANNED]
-    words += ["--steps", "2", "--out", str(out), "--data", str(recordings_folder), *DATA]
+    words = ["prune", "--checkpoint", str(original), "--macs", "0.4", "--multiple", "1", "--uniform"]
+    words += ["--samples", "8", "--steps", "2", "--out", str(out), "--data", str(recordings_folder), *DATA]
     words += ["--set", "training.epochs=1", "--set", "training.batch_size=16"]
     assert main(words) == 0
     # Zhu & Gupta: after one of two steps 7/8 of the excess has gone.
