@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from console.program import show, show_json
 from console.table import format_table
@@ -11,7 +12,9 @@ from runtime.manifest import Manifest
 from runtime.paper import PAPER_TABLE_1
 
 from .plan import ExportPlan, ModelChoice, choose_folder, choose_weights
-from .verification import Verification
+
+if TYPE_CHECKING:
+    from .verification import Verification
 
 
 def export_command(options: argparse.Namespace) -> None:
@@ -44,18 +47,22 @@ def export_command(options: argparse.Namespace) -> None:
 
 def verification_table(name: str, verification: Verification) -> str:
     """The artifact in every runtime against the float model."""
-    by_class = verification.judged_by_class
-    rows = [["float model (TensorFlow)", str(verification.float_score) if by_class else "random weights", "", ""]]
-    for result in verification.runtimes:
-        accuracy = str(result.score) if by_class else ""
-        rows.append([f"{name} in {result.runtime}", accuracy, *result.closeness.cells])
-    first = verification.runtimes[0].runtime
-    rows += [[f"{other} against {first}", "", *closeness.cells] for other, closeness in verification.between.items()]
+    answers, by_class = verification.answers, verification.judged_by_class
+
+    def closeness(reference: str, model: str) -> list[str]:
+        return [f"{100 * answers.agreement(reference, model):.1f} %", f"{answers.snr_db(reference, model):.1f} dB"]
+
+    rows = [["float model (TensorFlow)", str(answers.score("float")) if by_class else "random weights", "", ""]]
+    for runtime in verification.runtimes:
+        accuracy = str(answers.score(runtime)) if by_class else ""
+        rows.append([f"{name} in {runtime}", accuracy, *closeness("float", runtime)])
+    first, *others = verification.runtimes
+    rows += [[f"{other} against {first}", "", *closeness(first, other)] for other in others]
     rows += [[f"{runtime}: not installed", "", "", ""] for runtime in verification.missing]
     return format_table(
         ["model", "accuracy [95 % interval]", "agreement", "logits' SNR"],
         rows,
-        title=f"Verification on {verification.float_score.count} held-out recordings",
+        title=f"Verification on {verification.recordings} held-out recordings",
     )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
 from onnxruntime.quantization import quantize_dynamic as ort_quantize_dynamic
 from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.execution_providers.qnn.mixed_precision_overrides_utils import (
@@ -19,6 +19,7 @@ from onnxruntime.quantization.execution_providers.qnn.mixed_precision_overrides_
 )
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.quantization.tensor_quant_overrides import TensorQuantOverridesHelper
 
 from model.layers import LayerNorm, stand_ins
@@ -32,6 +33,7 @@ from .tflite_file import OUTPUT_NAME, serving_module
 
 METADATA_NAME = "pocket_har"
 _CONVERTER_OPSET = 18  # the newest that tf2onnx writes
+_PLAIN_OPSET = 17  # the newest that both ONNX Runtime's pre-processing and tf2onnx support
 OPSET = 21  # Gelu came with 20, 16-bit activations with 21; nothing else in these graphs changed since 18
 # Nodes whose output has the range of their input.
 _PASSING = ("Transpose", "Reshape", "MaxPool", "Pad", "Squeeze", "Unsqueeze", "Flatten", "Relu")
@@ -69,6 +71,33 @@ def convert_to_onnx(
     return _quantize_static(converted, recipe, target, ranges)
 
 
+def convert_plain_onnx(model: Any, samples: Callable[[], Iterator[dict[str, Any]]] | None) -> onnx.ModelProto:
+    """The training graph by tf2onnx, then ONNX Runtime's `quant_pre_process` and `quantize_static`, nothing else set.
+
+    Args:
+        model: Keras model in its training form.
+        samples: one recording's tensors after another, for quantization; None for float32.
+
+    Raises:
+        DataError: tf2onnx failed.
+    """
+    converted = run_tf2onnx(model, _PLAIN_OPSET)
+    if not samples:
+        return converted
+    tensors = samples()
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def get_next(self) -> dict[str, Any] | None:
+            return next(tensors, None)
+
+    with tempfile.TemporaryDirectory(prefix="pocket-har-") as folder:
+        source, prepared, result = (f"{folder}/{name}.onnx" for name in ("float32", "prepared", "int8"))
+        onnx.save(converted, source)
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)  # every shape is known
+        quantize_static(prepared, result, Reader())
+        return onnx.load(result)
+
+
 def run_tf2onnx(model: Any, opset: int, *, kept: Sequence[str] = ()) -> onnx.ModelProto:
     """tf2onnx's graph of a Keras model; operations whose names are in `kept` stay as they are.
 
@@ -78,16 +107,21 @@ def run_tf2onnx(model: Any, opset: int, *, kept: Sequence[str] = ()) -> onnx.Mod
     import tf2onnx
 
     serve = serving_module(model).serve
-    with _errors_of_tf2onnx() as errors:
-        try:
-            converted, _ = tf2onnx.convert.from_function(
-                serve,
-                input_signature=serve.input_signature,
-                opset=opset,
-                custom_op_handlers={name: (_keep, []) for name in kept},
-            )
-        except Exception as error:  # its exceptions have no other base in common
-            errors.append(f"{type(error).__name__}: {error}")
+    logged, log, errors = BufferingHandler(1_000_000), logging.getLogger("tf2onnx"), []
+    logged.setLevel(logging.ERROR)
+    log.addHandler(logged)
+    try:
+        converted, _ = tf2onnx.convert.from_function(
+            serve,
+            input_signature=serve.input_signature,
+            opset=opset,
+            custom_op_handlers={name: (_keep, []) for name in kept},
+        )
+    except Exception as error:  # its exceptions have no other base in common
+        errors.append(f"{type(error).__name__}: {error}")
+    finally:
+        log.removeHandler(logged)
+    errors = [*(record.getMessage() for record in logged.buffer), *errors]
     if errors:
         reason = " ".join(errors[0].split())[:300]
         raise DataError(f"tf2onnx cannot convert the model: {reason}; use the versions in constraints.txt, or TFLite")
@@ -100,22 +134,6 @@ def save_onnx(model: onnx.ModelProto, path: Path, metadata: str) -> None:
     entry.key, entry.value = METADATA_NAME, metadata
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
-
-
-@contextmanager
-def _errors_of_tf2onnx() -> Iterator[list[str]]:
-    messages: list[str] = []
-
-    class _Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
-
-    handler = _Handler(logging.ERROR)
-    logging.getLogger("tf2onnx").addHandler(handler)
-    try:
-        yield messages
-    finally:
-        logging.getLogger("tf2onnx").removeHandler(handler)
 
 
 def _keep(context: Any, node: Any, name: str, arguments: Any) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import numpy as np
 
 from console.files import atomic_folder
 from model.checkpoint import RANDOM
-from model.config import INPUTS_OF, ModelConfig
+from model.config import ModelConfig
 from model.cost import Cost, cost_by_part
 from model.evaluation import keras_model
-from model.recogniser import build_recogniser
+from preprocess.errors import UsageError
 from preprocess.spec import PreprocessSpec
 from quantize.analysis import analyze
+from quantize.gate.paired import MaxDrop
 from quantize.prepare import Prepared, prepare
 from quantize.recipes import Recipe
 from recordings.calibration import CalibrationSet
@@ -31,10 +33,10 @@ from runtime.manifest import MANIFEST_NAME, Manifest, file_sha256
 from runtime.measure import MAPPED, measure
 from runtime.runners import RUNTIMES_OF_FORMAT, Runner
 
-from .plan import ExportPlan, ModelChoice
-from .search import Budget, Trials, search
+from .plan import ExportPlan
+from .search import Trials, search
 from .targets import ExportTarget
-from .tflite_file import convert_to_tflite, finish_tflite
+from .tflite_file import convert_plain_tflite, convert_to_tflite, finish_tflite
 from .verification import Verification, verify
 
 _GOLDEN_RECORDINGS = 3
@@ -52,51 +54,6 @@ _LIBRARIES = (
 )
 
 
-@dataclass(frozen=True)
-class _Recordings:
-    """Recordings to calibrate with (None: no ranges are needed), to choose a recipe on, and to verify on."""
-
-    calibration: CalibrationSet | None
-    selection: Refs
-    held_out: Refs
-
-
-@dataclass(frozen=True)
-class _Network:
-    """A checkpoint, ready to answer in float and to be converted.
-
-    Attributes:
-        model: the file to make.
-        config: of the checkpoint.
-        keras_model: the stream in its training form.
-        float_model: the same, for questions.
-        prepared: the deploy form; None where the converters get the training form.
-        calibration: recordings that fixed the ranges.
-    """
-
-    model: ModelChoice
-    config: ModelConfig
-    keras_model: Any
-    float_model: Model
-    prepared: Prepared | None
-    calibration: CalibrationSet | None
-
-    def convert(self, recipe: Recipe, path: Path) -> None:
-        """Writes the file of a recipe."""
-        if self.prepared:
-            convert_model(self.prepared, recipe, self.model.target, path)
-            return
-        from .plain import convert_plain
-
-        convert_plain(self.keras_model, recipe, self.calibration, path, embedded_metadata(self.config))
-
-    def noisiest_blocks(self) -> list[str]:
-        """Patterns of the tensors of every block; the block that adds most noise comes first."""
-        assert self.prepared is not None
-        assert self.calibration is not None
-        return [block.pattern for block in analyze(self.prepared, self.calibration.head(_ANALYZED)).blocks]
-
-
 def export(plan: ExportPlan, source: DataSource, out: Path, *, force: bool) -> tuple[Manifest, Verification]:
     """Writes the artifact's folder, whole or not at all.
 
@@ -105,79 +62,92 @@ def export(plan: ExportPlan, source: DataSource, out: Path, *, force: bool) -> t
     Raises:
         UsageError: `out` exists and `force` is not set, or there are too few recordings.
         DataError: recordings are bad, a converter failed, or a runtime cannot load the file.
-        AnswerIsNo: a number is not finite, or no recipe is within the budget; nothing is written then.
+        AnswerIsNo: a number is not finite, or no recipe is within `max_drop`; nothing is written then.
     """
     with atomic_folder(out, force=force) as folder:
-        recordings = _draw(plan, source)
-        network = _prepare(plan, recordings.calibration)
-        path = folder / f"model.{plan.model.file_format}"
+        model, config = plan.model, plan.checkpoint.config
+        calibration, selection, held_out = _draw(plan, source)
+        recogniser = plan.checkpoint.recogniser()
+        float_model = keras_model(recogniser, model.stream)
+        path = folder / f"model.{model.file_format}"
         searched = None
-        if plan.model.budget:
-            recipe, searched = _search(network, plan.model.budget, source, recordings.selection, path)
-            plan = replace(plan, model=replace(plan.model, recipe=recipe))
+        if not model.target.deployed:
+            convert_plain(recogniser.stream(model.stream), model.recipe, calibration, path, embedded_metadata(config))
         else:
-            network.convert(plan.model.recipe, path)
-        with source.loader(recordings.held_out, network.config) as loader:
+            form = replace(model.target.form, stream=model.stream)
+            prepared = prepare(config, plan.checkpoint.weights, form, calibration, plan.calibration)
+            model.recipe.check_tensors(prepared.producers.values())
+            if model.max_drop:
+                recipe, searched = _search(
+                    plan, model.max_drop, prepared, calibration, float_model, source, selection, path
+                )
+                model = replace(model, recipe=recipe)
+            else:
+                convert_model(prepared, model.recipe, model.target, path)
+        with source.loader(held_out, config) as loader:
             verification, runner = verify(
                 path,
-                plan.model,
-                network.float_model,
+                model,
+                float_model,
                 loader.epoch(0),
-                spec=network.config.spec,
-                recordings=len(recordings.held_out),
+                spec=config.spec,
+                recordings=len(held_out),
                 random_weights=RANDOM in plan.checkpoint.history,
             )
-        golden = _write_golden(folder / "golden", recordings.held_out, network.config.spec, runner)
-        manifest = _describe(plan, path, recordings.calibration, searched, verification, runner, golden)
+        golden = _write_golden(folder / "golden", held_out, config.spec, runner)
+        manifest = _describe(replace(plan, model=model), path, calibration, searched, verification, runner, golden)
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest, verification
 
 
-def _draw(plan: ExportPlan, source: DataSource) -> _Recordings:
+def _draw(plan: ExportPlan, source: DataSource) -> tuple[CalibrationSet | None, Refs, Refs]:
+    """Recordings to calibrate with (None: no ranges are needed), to choose a recipe on, and to verify on."""
     config, calibration = plan.checkpoint.config, plan.calibration_count if plan.model.recipe.static else 0
-    if plan.model.budget is None:
+    if plan.model.max_drop is None:
         calibration_set, held_out = source.draw(config, calibration=calibration, held_out=plan.held_out_count)
-        return _Recordings(calibration_set, (), held_out)
-    sets = _Recordings(*source.draw_with_selection(config, calibration=calibration, held_out=plan.held_out_count))
-    for refs in (sets.selection, sets.held_out):
-        plan.model.budget.max_drop.require_enough(len(refs))
+        return calibration_set, (), held_out
+    sets = source.draw_with_selection(config, calibration=calibration, held_out=plan.held_out_count)
+    for refs in sets[1:]:
+        plan.model.max_drop.require_enough(len(refs))
     return sets
 
 
-def _prepare(plan: ExportPlan, calibration: CalibrationSet | None) -> _Network:
-    config, model = plan.checkpoint.config, plan.model
-    recogniser = build_recogniser(config)
-    recogniser.set_weights(plan.checkpoint.weights)
-    prepared = None
-    if model.target.deployed:
-        form = replace(model.target.form, stream=model.stream)
-        prepared = prepare(config, plan.checkpoint.weights, form, calibration, plan.calibration)
-        model.recipe.check_tensors(prepared.producers.values())
-    float_model = keras_model(recogniser, model.stream)
-    return _Network(model, config, recogniser.stream(model.stream), float_model, prepared, calibration)
-
-
 def _search(
-    network: _Network, budget: Budget, source: DataSource, selection: Refs, path: Path
+    plan: ExportPlan,
+    max_drop: MaxDrop,
+    prepared: Prepared,
+    calibration: CalibrationSet | None,
+    float_model: Model,
+    source: DataSource,
+    selection: Refs,
+    path: Path,
 ) -> tuple[Recipe, dict[str, Any]]:
     """Chooses the recipe and leaves its file at `path`; returns it and the record of the search."""
+    model = plan.model
+
+    def convert(recipe: Recipe, out: Path) -> None:
+        convert_model(prepared, recipe, model.target, out)
+
+    def rank() -> list[str]:
+        assert calibration is not None
+        return [block.pattern for block in analyze(prepared, calibration.head(_ANALYZED)).blocks]
+
     # Beside the artifact: the files of the recordings are large, and /tmp may lie in memory.
     with tempfile.TemporaryDirectory(prefix=".tmp-search-", dir=path.parents[1]) as folder:
-        with source.loader(selection, network.config) as loader:
+        with source.loader(selection, prepared.config) as loader:
             trials = Trials(
-                network.convert,
-                network.model.file_format,
-                network.float_model,
+                convert,
+                model.file_format,
+                float_model,
                 loader.epoch(0),
-                inputs=INPUTS_OF[network.model.stream],
                 recordings=len(selection),
                 folder=Path(folder),
             )
-        chosen, tried = search(trials, network.noisiest_blocks, budget)
+        chosen, tried = search(trials, rank, max_drop, model.time_limit_s)
         trials.path(chosen.recipe).replace(path)
     record = {
-        "max_drop_points": budget.max_drop.points,
-        "time_limit_s": budget.time_limit_s,
+        "max_drop_points": max_drop.points,
+        "time_limit_s": model.time_limit_s,
         "recordings": len(selection),
         "tried": [candidate.to_dict() for candidate in tried],
     }
@@ -200,6 +170,40 @@ def convert_model(prepared: Prepared, recipe: Recipe, target: ExportTarget, path
     model = prepared.float_model(recipe)
     quantized = convert_to_onnx(model, recipe, target, producers=prepared.producers, ranges=prepared.ranges)
     save_onnx(quantized, path, metadata_json)
+
+
+def convert_plain(model: Any, recipe: Recipe, calibration: CalibrationSet | None, path: Path, metadata: str) -> None:
+    """Converts the training graph through the converters' defaults, for comparison.
+
+    Args:
+        model: Keras model in its training form.
+        recipe: float32, or integers only.
+        calibration: for integers.
+        path: of the file, whose suffix names the format.
+        metadata: JSON text to embed.
+
+    Raises:
+        UsageError: the recipe is another.
+        DataError: a converter failed.
+    """
+    if recipe.base != "float32" and not recipe.integer_only:
+        raise UsageError(
+            f"target plain supports float32 and static_wi8_ai8, not {recipe.name}; choose another --target"
+        )
+    names = [tensor.name for tensor in model.inputs]
+    samples = partial(_samples, names, calibration) if calibration is not None else None
+    if path.suffix == ".tflite":
+        path.write_bytes(finish_tflite(convert_plain_tflite(model, samples), metadata, {}))
+        return
+    from .onnx_file import convert_plain_onnx, save_onnx
+
+    save_onnx(convert_plain_onnx(model, samples), path, metadata)
+
+
+def _samples(names: list[str], calibration: CalibrationSet) -> Iterator[dict[str, Any]]:
+    for index in range(len(calibration.names)):
+        batch = calibration.batch(index, 1)
+        yield {name: batch[name] for name in names}
 
 
 def embedded_metadata(config: ModelConfig) -> str:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.files import check_free
 from console.options import command_line
 from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, random_checkpoint
-from model.config import Norm, Stream, StrideOn
+from model.config import Stream
 from preprocess.errors import DataError, UsageError
 from quantize.gate.paired import MaxDrop
 from quantize.recipes import FLOAT32, STATIC_WI8_AI8, Recipe, parse_recipe
 from runtime.manifest import file_sha256
 
-from .search import Budget
 from .targets import DEFAULT_TARGET, ExportTarget, choose_target
 
 if TYPE_CHECKING:
@@ -37,14 +37,16 @@ class ModelChoice:
         target: kind of device.
         recipe: precision.
         stream: `fused`, or one stream with its own classifier.
-        budget: of a search for the recipe, which begins at `recipe`; None: `recipe` is final.
+        max_drop: accuracy that a search for the recipe, which begins at `recipe`, may lose; None: `recipe` is final.
+        time_limit_s: the search tries no further recipe after that.
     """
 
     file_format: str
     target: ExportTarget
     recipe: Recipe
     stream: Stream = "fused"
-    budget: Budget | None = None
+    max_drop: MaxDrop | None = None
+    time_limit_s: float = 0.0
 
     @classmethod
     def of(cls, options: argparse.Namespace, file_format: str) -> ModelChoice:
@@ -59,8 +61,8 @@ class ModelChoice:
                 raise UsageError("--max-drop needs trained weights: random ones have no accuracy to keep")
             if not target.deployed:
                 raise UsageError(f"--max-drop searches among our own graphs; leave out --target {target.name}")
-            budget = Budget(MaxDrop(options.max_drop), 60 * options.time_limit)
-            return cls(file_format, target, STATIC_WI8_AI8, options.stream, budget)
+            max_drop, time_limit_s = MaxDrop(options.max_drop), 60 * options.time_limit
+            return cls(file_format, target, STATIC_WI8_AI8, options.stream, max_drop, time_limit_s)
         recipe = parse_recipe(options.recipe) if options.recipe else STATIC_WI8_AI8 if options.int8 else FLOAT32
         recipe.check_format(file_format)
         return cls(file_format, target, recipe, options.stream)
@@ -68,8 +70,8 @@ class ModelChoice:
     def name(self, preset: str, options: argparse.Namespace) -> str:
         """The name of the artifact: `nano-int8-tflite`."""
         default = self.target.name == DEFAULT_TARGET[self.file_format]
-        words = (self.file_format, self.budget and "searched", not default and self.target.name)
-        return artifact_name(options, preset, self.recipe, *(word for word in words if word))
+        words = (self.file_format, "searched" if self.max_drop else "", "" if default else self.target.name)
+        return artifact_name(options, preset, self.recipe, *words)
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ class ExportPlan:
 
         preset = checkpoint.config.preset
         held_out = options.recordings or _HELD_OUT[preset]
-        if model.budget:
-            model.budget.max_drop.require_enough(held_out)
+        if model.max_drop:
+            model.max_drop.require_enough(held_out)
         return cls(
             name=name,
             model=model,
@@ -131,7 +133,8 @@ def choose_weights(options: argparse.Namespace) -> tuple[str, Callable[[], Check
         raise UsageError("--init random and --checkpoint exclude each other; give one of them")
     if options.init:
         preset = options.preset or "nano"
-        return preset, lambda: _random_checkpoint(options, preset)
+        norm, stride_on = options.audio_norm or "layer", options.stride_on or "3x3"
+        return preset, partial(random_checkpoint, preset, audio_norm=norm, stride_on=stride_on, seed=options.seed)
     for name in ("audio_norm", "stride_on", "preset"):
         if value := getattr(options, name):
             words = name.replace("_", "-")
@@ -141,12 +144,6 @@ def choose_weights(options: argparse.Namespace) -> tuple[str, Callable[[], Check
     if preset not in _CALIBRATION:
         raise DataError(f"checkpoint has preset {preset!r}; this release knows {', '.join(_CALIBRATION)}")
     return preset, lambda: checkpoint
-
-
-def _random_checkpoint(options: argparse.Namespace, preset: str) -> Checkpoint:
-    norm: Norm = options.audio_norm or "layer"
-    stride_on: StrideOn = options.stride_on or "3x3"
-    return random_checkpoint(preset, audio_norm=norm, stride_on=stride_on, seed=options.seed)
 
 
 def artifact_name(options: argparse.Namespace, preset: str, recipe: Recipe, *words: str) -> str:

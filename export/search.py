@@ -9,29 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from console.program import log
 from preprocess.errors import AnswerIsNo
 from quantize.gate.paired import MaxDrop, PairedDrop, logits_drop
 from quantize.recipes import STATIC_WI8_AI8, Recipe, parse_recipe
-from runtime.answers import Answers, Array, LabelledBatch, Model, ask, one_by_one
-from runtime.runners import RUNTIMES_OF_FORMAT, Runner, open_model
+from recordings.batches import Batch
+from runtime.answers import Answers, LabelledBatch, Model, ask, one_by_one
+from runtime.runners import RUNTIMES_OF_FORMAT, open_model
 
 _LAST_RESORT = parse_recipe("dynamic_wi8_afp32")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The limits of a search.
-
-    Attributes:
-        max_drop: accuracy that may be lost.
-        time_limit_s: no further recipe is tried after that.
-    """
-
-    max_drop: MaxDrop
-    time_limit_s: float
 
 
 @dataclass(frozen=True)
@@ -56,7 +43,8 @@ class Candidate:
 def search(
     attempt: Callable[[Recipe], Candidate],
     rank: Callable[[], Sequence[str]],
-    budget: Budget,
+    max_drop: MaxDrop,
+    time_limit_s: float,
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Candidate, tuple[Candidate, ...]]:
@@ -68,18 +56,19 @@ def search(
     Args:
         attempt: tries a recipe.
         rank: patterns of the tensors of every block, the noisiest block first; called when full INT8 loses too much.
-        budget: accuracy and time.
+        max_drop: accuracy that may be lost.
+        time_limit_s: no further recipe is tried after that.
         clock: time in seconds.
 
     Raises:
         AnswerIsNo: no recipe within the budget was found in time.
     """
-    deadline = clock() + budget.time_limit_s
+    deadline = clock() + time_limit_s
     tried: list[Candidate] = []
 
     def holds(recipe: Recipe) -> bool:
         tried.append(attempt(recipe))
-        return budget.max_drop.holds(tried[-1].drop)
+        return max_drop.holds(tried[-1].drop)
 
     def in_time() -> bool:
         return clock() <= deadline
@@ -100,13 +89,13 @@ def search(
             failed, count = (failed, middle) if holds_with(middle) else (middle, count)
         if not held and in_time():
             holds(_LAST_RESORT)
-    within = [candidate for candidate in tried if budget.max_drop.holds(candidate.drop)]
+    within = [candidate for candidate in tried if max_drop.holds(candidate.drop)]
     if not within:
         closest = min(tried, key=lambda candidate: candidate.drop.interval_points[1])
         raise AnswerIsNo(
-            f"no recipe within {budget.max_drop.points:g} points was found among {len(tried)} in "
-            f"{budget.time_limit_s / 60:g} min; the closest: "
-            f"{budget.max_drop.finding(closest.drop, closest.recipe.name)}. Allow more loss or time, or train with "
+            f"no recipe within {max_drop.points:g} points was found among {len(tried)} in "
+            f"{time_limit_s / 60:g} min; the closest: "
+            f"{max_drop.finding(closest.drop, closest.recipe.name)}. Allow more loss or time, or train with "
             "quantization in mind"
         )
     return min(within, key=lambda candidate: candidate.latency_ms), tuple(tried)
@@ -126,7 +115,6 @@ class Trials:
         float_model: Model,
         batches: Iterable[LabelledBatch],
         *,
-        inputs: Sequence[str],
         recordings: int,
         folder: Path,
     ) -> None:
@@ -137,28 +125,27 @@ class Trials:
             file_format: `tflite` or `onnx`.
             float_model: reference.
             batches: of the recordings to choose on, read once.
-            inputs: names of the model's inputs; other tensors are not kept.
             recordings: their number, for the progress bar.
             folder: for tensors and files; files stay there.
         """
         self._convert = convert
         self._file_format = file_format
-        self._inputs = inputs
         self._recordings = recordings
         self._folder = folder
-        self._batches: list[_KeptBatch] = []
+        self._batches: list[Path] = []
         self._paths: dict[Recipe, Path] = {}
-        self._reference: Answers = self._ask("float", float_model, self._keep(batches))
+        self._reference = self._ask("float", float_model, self._keep(batches))
 
     def __call__(self, recipe: Recipe) -> Candidate:
         """Converts, runs and compares."""
         path = self._folder / f"recipe{len(self._paths)}.{self._file_format}"
         self._convert(recipe, path)
         self._paths[recipe] = path
-        runner = _Timed(open_model(path, RUNTIMES_OF_FORMAT[self._file_format][0]))
-        answers = self._reference.joined(self._ask("candidate", one_by_one(runner), self._batches))
+        times_ms: list[float] = []
+        model = one_by_one(open_model(path, RUNTIMES_OF_FORMAT[self._file_format][0]), times_ms)
+        answers = self._reference.joined(self._ask("candidate", model, self._kept()))
         drop = logits_drop(answers.logits["float"], answers.logits["candidate"], answers.labels)
-        candidate = Candidate(recipe, drop, float(np.median(runner.times_ms)), path.stat().st_size)
+        candidate = Candidate(recipe, drop, float(np.median(times_ms)), path.stat().st_size)
         log(f"{recipe.name}: loses {drop}, {candidate.latency_ms:.1f} ms")
         return candidate
 
@@ -172,35 +159,12 @@ class Trials:
     def _keep(self, batches: Iterable[LabelledBatch]) -> Iterator[LabelledBatch]:
         for batch in batches:
             path = self._folder / f"batch{len(self._batches)}.npz"
-            np.savez(path, **{name: batch.tensors[name] for name in self._inputs})
-            self._batches.append(_KeptBatch(batch.names, batch.labels, path))
+            np.savez(path, **batch.tensors, labels=batch.labels, names=np.array(batch.names))
+            self._batches.append(path)
             yield batch
 
-
-@dataclass(frozen=True, eq=False)
-class _KeptBatch:
-    """A batch whose tensors are read from a file when they are needed."""
-
-    names: tuple[str, ...]
-    labels: npt.NDArray[np.int32]
-    path: Path
-
-    @property
-    def tensors(self) -> dict[str, Array]:
-        with np.load(self.path) as arrays:
-            return dict(arrays)
-
-
-class _Timed:
-    """A runner that records the time of every inference."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self.inputs, self.outputs = runner.inputs, runner.outputs
-        self.times_ms: list[float] = []
-
-    def __call__(self, tensors: dict[str, Array]) -> Array:
-        start = time.perf_counter()
-        logits = self._runner(tensors)
-        self.times_ms.append(1e3 * (time.perf_counter() - start))
-        return logits
+    def _kept(self) -> Iterator[LabelledBatch]:
+        for path in self._batches:
+            with np.load(path) as arrays:
+                names = tuple(arrays["names"].tolist())
+                yield Batch(arrays.get("skeleton"), arrays.get("audio"), arrays["labels"], names)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +19,7 @@ from runtime.blocks import plain_name
 
 OUTPUT_NAME = "logits"
 METADATA_NAME = "pocket_har.json"
-
-
-@dataclass(frozen=True)
-class TfliteContents:
-    """Contents of a TFLite file.
-
-    Attributes:
-        operators: count of each operator.
-        float_tensors: names of the tensors that hold floating-point numbers.
-    """
-
-    operators: dict[str, int]
-    float_tensors: tuple[str, ...]
+_FLOATS = {schema.TensorType.FLOAT16, schema.TensorType.BFLOAT16, schema.TensorType.FLOAT32, schema.TensorType.FLOAT64}
 
 
 def serving_module(model: Any) -> tf.Module:
@@ -57,6 +43,25 @@ def serving_module(model: Any) -> tf.Module:
     return module
 
 
+def convert_plain_tflite(model: Any, samples: Callable[[], Iterator[dict[str, Any]]] | None) -> bytes:
+    """The training graph by the documentation's recipe: `Optimize.DEFAULT` and a representative data set.
+
+    Args:
+        model: Keras model in its training form.
+        samples: one recording's tensors after another, for full-integer quantization; None for float32.
+
+    Raises:
+        DataError: the converter failed.
+    """
+    with converter_of(model) as converter:
+        if samples:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = samples
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = tf.int8
+        return run_converter(converter)
+
+
 def convert_to_tflite(model: Any, recipe: Recipe) -> bytes:
     """The model as a TFLite file.
 
@@ -76,8 +81,7 @@ def convert_to_tflite(model: Any, recipe: Recipe) -> bytes:
         if recipe.static:
             # `TFLITE_BUILTINS_INT8` is not set: the converter refuses it for graphs with ranges. The verification
             # checks all tensors instead.
-            converter.inference_input_type = tf.int8
-            converter.inference_output_type = tf.int8
+            converter.inference_input_type = converter.inference_output_type = tf.int8
         return run_converter(converter)
 
 
@@ -177,23 +181,10 @@ def _separate_constants(model: Any) -> None:
         used.add(tensor.buffer)
 
 
-def tflite_contents(path: Path) -> TfliteContents:
-    """Reads every operator and tensor of all subgraphs."""
-    operator_names = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
-    type_names = {v: k for k, v in vars(schema.TensorType).items() if not k.startswith("_")}
-    model = schema.Model.GetRootAs(path.read_bytes(), 0)
-    codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
-    operators: Counter[str] = Counter()
-    floats = []
-    for graph in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
-        for i in range(graph.OperatorsLength()):
-            code = codes[graph.Operators(i).OpcodeIndex()]
-            operators[operator_names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]] += 1
-        for i in range(graph.TensorsLength()):
-            tensor = graph.Tensors(i)
-            if type_names[tensor.Type()] in ("FLOAT32", "FLOAT16", "FLOAT64", "BFLOAT16"):
-                floats.append(tensor.Name().decode())
-    return TfliteContents(dict(operators), tuple(floats))
+def float_tensors(path: Path) -> list[str]:
+    """Names of the floating-point tensors of a TFLite file, of all its subgraphs."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    return [tensor.name.decode() for graph in model.subgraphs for tensor in graph.tensors if tensor.type in _FLOATS]
 
 
 def pack_tflite(model: Any, size: int) -> bytes:

@@ -22,7 +22,7 @@ from export.__main__ import main
 from export.onnx_file import run_tf2onnx
 from export.plan import ModelChoice
 from export.targets import TARGETS
-from export.tflite_file import run_converter, tflite_contents
+from export.tflite_file import float_tensors, run_converter
 from export.verification import verify
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.evaluation import keras_model
@@ -75,7 +75,7 @@ def test_inputs_and_outputs(artifacts, kind, tiny_recogniser):
         assert tensors["skeleton"].scale == pytest.approx(1 / 255, rel=1e-6)
         assert tensors["skeleton"].zero_point == -128
     if manifest.format == "tflite":
-        assert bool(tflite_contents(model).float_tensors) == (dtype == "float32")
+        assert bool(float_tensors(model)) == (dtype == "float32")
 
 
 def test_labels_and_specification_are_in_the_model_file(artifacts, kind):

@@ -14,7 +14,7 @@ import export.pipeline as pipeline
 from export.__main__ import main
 from export.pipeline import convert_model, export
 from export.plan import ExportPlan, ModelChoice
-from export.search import Budget, Candidate, Trials, search
+from export.search import Candidate, Trials, search
 from export.targets import TARGETS
 from model.checkpoint import Checkpoint
 from model.evaluation import keras_model
@@ -64,7 +64,7 @@ class MadeUp:
         return Candidate(recipe, PairedDrop(lost, gained, COUNT, 0.95), self._latency_ms(count), 1)
 
     def search(self, points=1.0, minutes=1000.0):
-        chosen, tried = search(self.attempt, self.rank, Budget(MaxDrop(points), minutes * MINUTE_S), clock=self.clock)
+        chosen, tried = search(self.attempt, self.rank, MaxDrop(points), minutes * MINUTE_S, clock=self.clock)
         assert [candidate.recipe for candidate in tried] == [
             parse_recipe(DYNAMIC) if count < 0 else mixed(count) for count in self.counts
         ]
@@ -193,7 +193,7 @@ def test_trials_ask_the_float_model_once_and_put_ranked_blocks_back_into_float(t
     def convert(recipe, path):
         convert_model(prepared, recipe, TARGETS["x86"], path)
 
-    trials = Trials(convert, "onnx", counted, batches(), inputs=("skeleton", "audio"), recordings=8, folder=tmp_path)
+    trials = Trials(convert, "onnx", counted, batches(), recordings=8, folder=tmp_path)
     recipes = [STATIC_WI8_AI8, parse_recipe("static_wi8_ai8+fp32(visual/*)"), parse_recipe("static_wi8_ai8+fp32(*)")]
     candidates = [trials(recipe) for recipe in recipes]
     assert (asked, len(read)) == ([5, 3], 2)
@@ -217,7 +217,7 @@ def tiny_plan(recordings_folder):
     config = tiny_config(labels=labels, norm="batch", spec=tiny_spec(side=40))
     return ExportPlan(
         name="tiny",
-        model=ModelChoice("onnx", TARGETS["arm"], STATIC_WI8_AI8, "fused", Budget(MaxDrop(99.0), 600.0)),
+        model=ModelChoice("onnx", TARGETS["arm"], STATIC_WI8_AI8, "fused", MaxDrop(99.0), 600.0),
         checkpoint=Checkpoint(config, build_recogniser(config, seed=3).weights(), {}),
         origin={"name": "random", "sha256": ""},
         calibration=CalibrationOptions(method="percentile"),
@@ -248,7 +248,7 @@ def test_the_chosen_file_is_the_artifact_s_and_other_recordings_certify_it(
     ((calibration, selection, held_out),) = drawn
     names = [*calibration.names, *(ref.name for ref in (*selection, *held_out))]
     assert len(names) == len(set(names)) == 64
-    assert (verification.float_score.count, manifest.search["recordings"]) == (24, 24)
+    assert (verification.recordings, manifest.search["recordings"]) == (24, 24)
     assert (manifest.search["max_drop_points"], manifest.search["time_limit_s"]) == (99.0, 600.0)
     (tried,) = manifest.search["tried"]
     assert (tried["recipe"], tried["size_bytes"]) == ("static_wi8_ai8", manifest.size_bytes)
@@ -259,7 +259,7 @@ def test_the_chosen_file_is_the_artifact_s_and_other_recordings_certify_it(
 
 def test_too_few_recordings_for_both_sets_are_refused(tmp_path, recordings_folder, tiny_plan):
     """48 are left after calibration, 24 for each set: 13.8 points could be lost unnoticed."""
-    model = replace(tiny_plan.model, budget=Budget(MaxDrop(13.0), 600.0))
+    model = replace(tiny_plan.model, max_drop=MaxDrop(13.0))
     source = DataSource(recordings_folder, workers=0)
     with pytest.raises(UsageError, match="on 24 recordings"):
         export(replace(tiny_plan, model=model, held_out_count=1000), source, tmp_path / "a", force=False)

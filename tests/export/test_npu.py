@@ -31,6 +31,7 @@ from runtime.runners import EMULATOR, open_model
 if importlib.util.find_spec("onnxruntime_qnn") is None:
     pytest.skip('needs onnxruntime-qnn: pip install -e ".[npu]"', allow_module_level=True)
 
+pytestmark = pytest.mark.slow
 RECIPES = ("static_wi8_ai8", "static_wi8_ai8+ai16(audio/*)", "static_wi8_ai16")
 
 

@@ -12,10 +12,10 @@ import pytest
 from kit.fakes import make_manifest
 
 from console.strict_json import decode
+from export import compile as npu_compile
+from export import litert as npu_litert
 from export.__main__ import main
-from export.npu import compile as npu_compile
-from export.npu import litert as npu_litert
-from export.npu.compile import Compiled, Emulated, chips_table, is_full
+from export.compile import Compiled, Emulated, chips_table
 from preprocess.errors import DataError, MissingComponentError
 from quantize.__main__ import main as quantize
 from runtime import npu
@@ -90,8 +90,6 @@ def test_one_piece_and_nothing_on_the_cpu_is_all_of_it():
     assert FULL.full
     assert not PART.full
     assert not Placement(186, 186, 2, (), {}).full
-    assert is_full([compiled(FULL)])
-    assert not is_full([compiled(FULL), compiled(PART)])
 
 
 def test_the_table_names_what_stays_on_the_cpu():

@@ -118,7 +118,7 @@ def compile_tflite(source: Path, out: Path, soc: str, libraries: Qairt) -> Place
         ((_, compiled),) = result.models_with_backend
         out.write_bytes(Path(compiled.path).read_bytes())
         (stats,) = compiled.partition_stats.subgraph_stats
-    total, left = len(_operators(source)), _operators(out)
+    total, left = len(operators_of(source)), operators_of(out)
     partitions = left.count(_DISPATCH)
     fallback = tuple(kind for kind in left if kind != _DISPATCH)
     reported = (stats.num_ops_offloaded, stats.num_total_ops, stats.num_partitions_offloaded)
@@ -153,17 +153,16 @@ def _reason(message: str) -> str:
     return " ".join((errors or lines or [message])[-1].split())[-300:]
 
 
-def _operators(path: Path) -> list[str]:
+def operators_of(path: Path) -> list[str]:
     """All operators of the file: the output's name with the kind, or the name of a custom operator."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model: Any = schema.Model.GetRootAs(path.read_bytes(), 0)
+    model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
     kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if not k.startswith("_")}
-    graph, names = model.Subgraphs(0), []
-    for index in range(graph.OperatorsLength()):
-        operator = graph.Operators(index)
-        code = model.OperatorCodes(operator.OpcodeIndex())
-        kind = kinds[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-        name = graph.Tensors(operator.Outputs(0)).Name().decode()
-        names.append(code.CustomCode().decode() if kind == "CUSTOM" else f"{name} ({kind})")
+    graph, names = model.subgraphs[0], []
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        kind = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        name = graph.tensors[operator.outputs[0]].name.decode()
+        names.append(code.customCode.decode() if kind == "CUSTOM" else f"{name} ({kind})")
     return names

@@ -1,1 +1,0 @@
-"""Compilation for Snapdragon's NPU."""
