@@ -37,8 +37,8 @@ def share(text: str) -> float:
 
 
 def points(text: str) -> float:
-    """Argument type: percentage points, 0 or more."""
-    return checked(text, float, lambda value: 0 <= value < math.inf, "a number of percentage points, 0 or more")
+    """Argument type: percentage points, 0 to 100."""
+    return checked(text, float, lambda value: 0 <= value <= 100, "a number of percentage points from 0 to 100")
 
 
 def amount(text: str) -> float:

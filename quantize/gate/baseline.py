@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from console.files import atomic_file
 from console.strict_json import decode, read_json
 from preprocess.errors import DataError, UsageError
 
@@ -168,12 +167,6 @@ def read_baseline(path: Path) -> Baseline:
         return Baseline.from_dict(read_json(path, "baseline"))
     except DataError as error:
         raise DataError(f"{error}; write it with --update-baseline") from error
-
-
-def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Writes the file whole or not at all."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(baseline.to_json(), encoding="utf-8")
 
 
 def names_sha256(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import argparse
 import os
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,63 +22,13 @@ from preprocess.errors import AnswerIsNo, DataError, UsageError
 from recordings.sources import DataSource
 from runtime.answers import Answers, ask, one_by_one
 from runtime.artifact import Artifact, require_same_question
-from runtime.metrics import Score, require_finite
+from runtime.metrics import require_finite
 from runtime.npu import SNAPDRAGONS, require_emulator
 from runtime.runners import EMULATOR
 
-from .baseline import Baseline, Provenance, make_baseline, read_baseline, write_baseline
+from .baseline import Baseline, Provenance, make_baseline, read_baseline
 from .gate_report import junit_report, markdown_report, text_report
-from .paired import PairedDrop, logits_drop
 from .rules import GateOptions, GateResult, judge
-
-
-@dataclass(frozen=True)
-class NpuResult:
-    """An INT8 artifact on the CPU and in the emulator.
-
-    Attributes:
-        artifact: on the CPU.
-        gate: the emulator against the float model.
-        cpu_score, cpu_drop: accuracy on the CPU, and its loss against the float model.
-        cpu_agreement, cpu_snr_db: the CPU against the float model.
-        between, between_snr_db: the emulator against the CPU.
-    """
-
-    artifact: Artifact
-    gate: GateResult
-    cpu_score: Score
-    cpu_drop: PairedDrop
-    cpu_agreement: float
-    cpu_snr_db: float
-    between: float
-    between_snr_db: float
-
-    def failures(self, min_cpu_agreement: float) -> list[str]:
-        """One line for every rule that the artifact breaks."""
-        failures = [*self.gate.failures]
-        if self.between < min_cpu_agreement:
-            failures.append(
-                f"NPU and CPU choose the same class on {100 * self.between:.1f} % of the recordings, less than "
-                f"{100 * min_cpu_agreement:g} %"
-            )
-        return [f"{self.artifact.name}: {failure}" for failure in failures]
-
-    def to_dict(self) -> dict[str, Any]:
-        manifest = self.artifact.manifest
-        return {
-            "name": manifest.name,
-            "recipe": manifest.recipe,
-            "size_bytes": manifest.size_bytes,
-            "sha256": manifest.sha256,
-            "cpu": {
-                **self.cpu_score.to_dict(),
-                "drop": self.cpu_drop.to_dict(),
-                "agreement": self.cpu_agreement,
-                "snr_db": self.cpu_snr_db,
-            },
-            "hexagon": self.gate.to_dict(),
-            "hexagon_against_cpu": {"agreement": self.between, "snr_db": self.between_snr_db},
-        }
 
 
 def check_command(options: argparse.Namespace) -> None:
@@ -206,7 +156,7 @@ def _update_baseline(
         int8_choices=answers.logits["int8"].argmax(axis=1),
         provenance=provenance,
     )
-    write_baseline(options.baseline, baseline)
+    _write(options.baseline, baseline.to_json())
     log(f"baseline: {options.baseline}")
 
 
@@ -238,67 +188,86 @@ def _check_on_npu(options: argparse.Namespace, limits: GateOptions) -> None:
         models["cpu", index] = artifact
         models["npu", index] = replace(artifact, runtime=EMULATOR, soc=options.soc)
     answers = _collect_answers(models, options, at_once=len(os.sched_getaffinity(0)))
-    results = [_result(artifact, answers, index, limits) for index, artifact in enumerate(artifacts)]
-    float_score = answers.score("float")
+    gates = []
+    for index, artifact in enumerate(artifacts):
+        for model in ("cpu", "npu"):
+            require_finite(answers.logits[model, index], f"logits of {artifact.name}")
+        gates.append(tuple(_apply_gate(answers, (model, index), artifact, limits) for model in ("cpu", "npu")))
     if options.json:
-        show_json(_document(reference, float_score, results, options.soc))
+        show_json(_document(models, answers, gates, options.soc))
     else:
-        show(npu_table(reference, float_score, results, options.soc))
-    failures = [failure for result in results for failure in result.failures(options.min_cpu_agreement)]
+        show(npu_table(models, answers, gates, options.soc))
+    failures = []
+    for index, (artifact, (_, npu)) in enumerate(zip(artifacts, gates, strict=True)):
+        failures += [f"{artifact.name}: {failure}" for failure in npu.failures]
+        between = answers.agreement(("cpu", index), ("npu", index))
+        if between < options.min_cpu_agreement:
+            failures.append(
+                f"{artifact.name}: NPU and CPU choose the same class on {100 * between:.1f} % of the recordings, less "
+                f"than {100 * options.min_cpu_agreement:g} %"
+            )
     if failures:
         raise AnswerIsNo("; ".join(failures))
 
 
-def _result(artifact: Artifact, answers: Answers, index: int, limits: GateOptions) -> NpuResult:
-    cpu, npu = ("cpu", index), ("npu", index)
-    for model in (cpu, npu):
-        require_finite(answers.logits[model], f"logits of {artifact.name}")
-    return NpuResult(
-        artifact=artifact,
-        gate=_apply_gate(answers, npu, artifact, limits),
-        cpu_score=answers.score(cpu),
-        cpu_drop=logits_drop(
-            answers.logits["float"], answers.logits[cpu], answers.labels, confidence=limits.confidence
-        ),
-        cpu_agreement=answers.agreement("float", cpu),
-        cpu_snr_db=answers.snr_db("float", cpu),
-        between=answers.agreement(cpu, npu),
-        between_snr_db=answers.snr_db(cpu, npu),
-    )
-
-
-def _document(reference: Artifact, float_score: Score, results: Sequence[NpuResult], soc: str) -> dict[str, Any]:
+def _document(
+    models: Mapping[Hashable, Artifact], answers: Answers, gates: Sequence[tuple[GateResult, ...]], soc: str
+) -> dict[str, Any]:
     """The outcome as JSON, without times: those of an emulator mean nothing."""
-    manifest = reference.manifest
+    rows = []
+    for index, (on_cpu, on_npu) in enumerate(gates):
+        cpu, npu = ("cpu", index), ("npu", index)
+        manifest, comparison = models[cpu].manifest, on_cpu.comparison
+        assert comparison is not None  # all numbers are finite
+        rows.append(
+            {
+                **{name: getattr(manifest, name) for name in ("name", "recipe", "size_bytes", "sha256")},
+                "cpu": {
+                    **comparison.int8_score.to_dict(),
+                    "drop": comparison.drop.to_dict(),
+                    "agreement": comparison.agreement,
+                    "snr_db": comparison.snr_db,
+                },
+                "hexagon": on_npu.to_dict(),
+                "hexagon_against_cpu": {"agreement": answers.agreement(cpu, npu), "snr_db": answers.snr_db(cpu, npu)},
+            }
+        )
+    reference = models["float"]
     return {
         "float": {
-            "name": manifest.name,
+            "name": reference.manifest.name,
             "runtime": reference.runtime,
-            "sha256": manifest.sha256,
-            **float_score.to_dict(),
+            "sha256": reference.manifest.sha256,
+            **answers.score("float").to_dict(),
         },
         "soc": soc,
-        "recordings": float_score.count,
-        "models": [result.to_dict() for result in results],
+        "recordings": len(answers.names),
+        "models": rows,
     }
 
 
-def npu_table(reference: Artifact, float_score: Score, results: Sequence[NpuResult], soc: str) -> str:
+def npu_table(
+    models: Mapping[Hashable, Artifact], answers: Answers, gates: Sequence[tuple[GateResult, ...]], soc: str
+) -> str:
     """Float, and every artifact on the CPU and in the emulator."""
-    rows = [[str(reference), str(float_score), "", "", "", ""]]
-    for result in results:
-        recipe, npu = result.artifact.manifest.recipe, result.gate.comparison
-        assert npu is not None  # all numbers are finite
-        against_float = _against(result.cpu_drop, result.cpu_agreement, result.cpu_snr_db)
-        rows.append([f"{recipe}, CPU", str(result.cpu_score), *against_float, ""])
-        between = f"{100 * result.between:.1f} %, {result.between_snr_db:.1f} dB"
-        against_float = _against(npu.drop, npu.agreement, npu.snr_db)
-        rows.append([f"{recipe}, Hexagon", str(npu.int8_score), *against_float, between])
+    rows = [[str(models["float"]), str(answers.score("float")), "", "", "", ""]]
+    for index, pair in enumerate(gates):
+        cpu, npu = ("cpu", index), ("npu", index)
+        between = f"{100 * answers.agreement(cpu, npu):.1f} %, {answers.snr_db(cpu, npu):.1f} dB"
+        for gate, where, last in zip(pair, ("CPU", "Hexagon"), ("", between), strict=True):
+            comparison = gate.comparison
+            assert comparison is not None  # all numbers are finite
+            (low, high), drop = comparison.drop.interval_points, comparison.drop.points
+            rows.append(
+                [
+                    f"{models[cpu].manifest.recipe}, {where}",
+                    str(comparison.int8_score),
+                    f"{drop:.2f} [{low:.2f}, {high:.2f}]",
+                    f"{100 * comparison.agreement:.1f} %",
+                    f"{comparison.snr_db:.1f} dB",
+                    last,
+                ]
+            )
     header = ["model", "accuracy [95 % interval]", "points lost", "same class as float", "SNR", "Hexagon against CPU"]
     chip = f"{SNAPDRAGONS[soc].name}, {soc}"
-    return format_table(header, rows, title=f"Hexagon's emulator ({chip}) on {float_score.count} recordings")
-
-
-def _against(drop: PairedDrop, agreement: float, snr_db: float) -> list[str]:
-    low, high = drop.interval_points
-    return [f"{drop.points:.2f} [{low:.2f}, {high:.2f}]", f"{100 * agreement:.1f} %", f"{snr_db:.1f} dB"]
+    return format_table(header, rows, title=f"Hexagon's emulator ({chip}) on {len(answers.names)} recordings")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TypeAlias
 
 from console.table import format_table
 from runtime.artifact import Artifact
@@ -18,17 +18,12 @@ _CLASSES_SHOWN = 5
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-@dataclass(frozen=True)
-class _Table:
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+_Table: TypeAlias = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]  # header and rows
 
 
 def text_report(result: GateResult, float_artifact: Artifact, int8_artifact: Artifact) -> str:
     """Tables of both models, of their difference and of the classes that lose most; the rules; then the verdict."""
-    tables = [
-        format_table(table.header, table.rows) for table in _comparison_tables(result, float_artifact, int8_artifact)
-    ]
+    tables = [format_table(*table) for table in _comparison_tables(result, float_artifact, int8_artifact)]
     rules = [f"{rule.status:<7}  {rule.name}: {'; '.join(rule.findings)}" for rule in result.rules]
     return "\n\n".join([*tables, "\n".join(rules), result.verdict])
 
@@ -38,7 +33,8 @@ def markdown_report(result: GateResult, float_artifact: Artifact, int8_artifact:
     blocks = [f"## A{result.verdict[1:]}"]
     if result.failures:
         blocks.append("\n".join(f"- {_cell(line)}" for line in result.failures))
-    blocks.append(_markdown(_rule_table(result.rules)))
+    rules = [(rule.name, rule.status, "; ".join(rule.findings)) for rule in result.rules]
+    blocks.append(_markdown((("rule", "verdict", "finding"), rules)))
     blocks += map(_markdown, _comparison_tables(result, float_artifact, int8_artifact))
     return "\n\n".join(blocks) + "\n"
 
@@ -66,7 +62,7 @@ def junit_report(
     suite = ET.SubElement(root, "testsuite", attributes)
     properties = ET.SubElement(suite, "properties")
     for name, artifact in (("float", float_artifact), ("int8", int8_artifact)):
-        for key, value in (("artefact", str(artifact)), ("sha256", artifact.manifest.sha256)):
+        for key, value in (("artifact", str(artifact)), ("sha256", artifact.manifest.sha256)):
             ET.SubElement(properties, "property", {"name": f"{name}.{key}", "value": _xml(value)})
     for index, rule in enumerate(result.rules):
         _add_case(suite, rule, duration_s=0.0 if index else duration_s)
@@ -107,7 +103,7 @@ def _comparison_tables(result: GateResult, float_artifact: Artifact, int8_artifa
         for row in losing[:_CLASSES_SHOWN]
     )
     if rows:
-        tables.append(_Table(("class that loses most", "recordings", "float", "INT8", "points lost", "p (Holm)"), rows))
+        tables.append((("class that loses most", "recordings", "float", "INT8", "points lost", "p (Holm)"), rows))
     return tables
 
 
@@ -116,19 +112,17 @@ def _model_table(comparison: PairComparison, float_artifact: Artifact, int8_arti
         (float_artifact, comparison.float_score, comparison.float_ece),
         (int8_artifact, comparison.int8_score, comparison.int8_ece),
     )
-    return _Table(
-        ("model", "recipe", "size", "accuracy [95 % interval]", "calibration error"),
-        tuple(
-            (
-                str(artifact),
-                artifact.manifest.recipe,
-                f"{artifact.manifest.size_bytes / 1e6:.2f} MB",
-                str(score),
-                f"{error:.3f}",
-            )
-            for artifact, score, error in models
-        ),
-    )
+    rows = [
+        (
+            str(artifact),
+            artifact.manifest.recipe,
+            f"{artifact.manifest.size_bytes / 1e6:.2f} MB",
+            str(score),
+            f"{error:.3f}",
+        )
+        for artifact, score, error in models
+    ]
+    return ("model", "recipe", "size", "accuracy [95 % interval]", "calibration error"), rows
 
 
 def _difference_table(comparison: PairComparison, confidence: float) -> _Table:
@@ -141,7 +135,7 @@ def _difference_table(comparison: PairComparison, confidence: float) -> _Table:
     ]
     if comparison.regression:
         rows.append(("points lost against the baseline", _interval(comparison.regression)))
-    return _Table(("INT8 against float", ""), tuple(rows))
+    return ("INT8 against float", ""), rows
 
 
 def _interval(drop: PairedDrop) -> str:
@@ -149,16 +143,10 @@ def _interval(drop: PairedDrop) -> str:
     return f"{drop.points:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _rule_table(rules: Sequence[Rule]) -> _Table:
-    return _Table(
-        ("rule", "verdict", "finding"),
-        tuple((rule.name, rule.status, "; ".join(rule.findings)) for rule in rules),
-    )
-
-
 def _markdown(table: _Table) -> str:
-    rule = [":--", *["--:" if len(table.header) > 3 else ":--"] * (len(table.header) - 1)]
-    lines = [table.header, tuple(rule), *table.rows]
+    header, rows = table
+    border = (":--", *["--:" if len(header) > 3 else ":--"] * (len(header) - 1))
+    lines = [header, border, *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 
 

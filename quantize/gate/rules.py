@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.errors import DataError, UsageError
+from preprocess.errors import DataError
 from runtime.metrics import Labels, Logits, Score, agreement, score, snr_db
 
 from .paired import CONFIDENCE, MaxDrop, PairedDrop, expected_calibration_error, holm, loss_p, paired_drop
@@ -21,6 +21,7 @@ from .paired import CONFIDENCE, MaxDrop, PairedDrop, expected_calibration_error,
 Choices = npt.NDArray[np.integer[Any]]
 RuleName = Literal["finite numbers", "accuracy drop", "classes", "agreement", "baseline"]
 Status = Literal["passed", "failed", "skipped"]
+_JUDGED: tuple[RuleName, ...] = ("accuracy drop", "classes", "agreement", "baseline")  # on finite logits
 # A broken model fails in every class; a message names the worst.
 _CLASSES_NAMED = 3
 
@@ -44,16 +45,6 @@ class GateOptions:
     confidence: float = CONFIDENCE
     min_agreement: float | None = None
     max_regression_points: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in ("max_drop_points", "max_class_drop_points", "max_regression_points"):
-            value = getattr(self, name)
-            if not 0 <= value <= 100:
-                raise UsageError(f"{name} is {value:g}; use percentage points from 0 to 100")
-        if not 0.5 <= self.confidence <= 0.9999:
-            raise UsageError(f"confidence is {self.confidence:g}; use a share from 0.5 to 0.9999, such as 0.95")
-        if self.min_agreement is not None and not 0 < self.min_agreement <= 1:
-            raise UsageError(f"min_agreement is {self.min_agreement:g}; use a share up to 1, such as 0.97")
 
     @property
     def max_drop(self) -> MaxDrop:
@@ -204,8 +195,15 @@ def judge(
     if not any(broken):
         comparison = _compare(labels, float_logits, int8_logits, class_names, options, baseline)
     finite = _judge_finite(broken[0], broken[1], float_logits.size)
-    rules = (finite, *(_judge_comparison(comparison, options) if comparison else _unjudged()))
-    return GateResult(options, len(labels), broken[0], broken[1], comparison, rules)
+    rules: tuple[Rule, ...] = tuple(Rule(name, "skipped", ("logits are not finite",)) for name in _JUDGED)
+    if comparison:
+        rules = (
+            _judge_drop(comparison.drop, options.max_drop),
+            _judge_classes(comparison.classes, options),
+            _judge_agreement(comparison.agreement, options),
+            _judge_regression(comparison.regression, options),
+        )
+    return GateResult(options, len(labels), broken[0], broken[1], comparison, (finite, *rules))
 
 
 def _check_arrays(
@@ -274,20 +272,6 @@ def _judge_finite(broken_float: int, broken_int8: int, size: int) -> Rule:
         if broken
     ]
     return _rule("finite numbers", failures, f"all {2 * size} logits are finite")
-
-
-def _unjudged() -> tuple[Rule, ...]:
-    names: tuple[RuleName, ...] = ("accuracy drop", "classes", "agreement", "baseline")
-    return tuple(Rule(name, "skipped", ("logits are not finite",)) for name in names)
-
-
-def _judge_comparison(comparison: PairComparison, options: GateOptions) -> tuple[Rule, ...]:
-    return (
-        _judge_drop(comparison.drop, options.max_drop),
-        _judge_classes(comparison.classes, options),
-        _judge_agreement(comparison.agreement, options),
-        _judge_regression(comparison.regression, options),
-    )
 
 
 def _judge_drop(drop: PairedDrop, rule: MaxDrop) -> Rule:

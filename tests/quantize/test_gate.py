@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from preprocess.errors import DataError, UsageError
+from preprocess.errors import DataError
 from quantize.gate.paired import tango_interval
 from quantize.gate.rules import GateOptions, GateResult, judge
 
@@ -26,10 +24,7 @@ def logits_of(choices: np.ndarray, *, seed: int = 3) -> np.ndarray:
 
 
 def answers(count: int, *, lost: int = 0, gained: int = 0, only_class: int | None = None):
-    """Labels and both models' logits: of `count` recordings so many are right in one model only; the others in both.
-
-    With `only_class`, the lost ones are all of that class.
-    """
+    """Labels and both models' logits on `count` recordings; the lost ones are all of `only_class`."""
     labels = np.arange(count) % len(NAMES)
     before, after = labels.copy(), labels.copy()
     rows = np.arange(count) if only_class is None else np.flatnonzero(labels == only_class)
@@ -150,14 +145,10 @@ def test_a_regression_against_the_baseline_fails():
     assert result.failures == (f"INT8 loses {regression} against the baseline, allowed 0.5",)
 
 
-def test_a_regression_that_chance_explains_passes():
-    """One point of a hundred recordings: over the half that is allowed, but the interval holds zero."""
+def test_a_regression_that_chance_explains_or_that_is_small_passes():
+    """One point of a hundred recordings: the interval holds zero. 0.4 points of 4,000: certain, but allowed."""
     labels, before, after = answers(100, lost=1)
-    result = gate((labels, before, after), max_drop_points=10, baseline=labels)
-    assert status(result)["baseline"] == "passed"
-
-
-def test_a_small_regression_passes_however_certain():
+    assert status(gate((labels, before, after), max_drop_points=10, baseline=labels))["baseline"] == "passed"
     labels, before, after = answers(4000, lost=16)
     result = gate((labels, before, after), baseline=labels)
     assert result.comparison.regression.interval_points[0] > 0
@@ -176,14 +167,6 @@ def test_logits_that_are_not_finite_fail_the_gate_without_a_crash(broken):
     both = gate((labels, after, after))
     assert len(both.failures) == 2
     assert json.loads(json.dumps(both.to_dict(), allow_nan=False))["nonfinite"] == {"float": 2, "int8": 2}
-
-
-def test_inputs_are_not_changed():
-    arrays = answers(60, lost=3)
-    copies = [array.copy() for array in arrays]
-    gate(arrays)
-    for array, copy in zip(arrays, copies, strict=True):
-        np.testing.assert_array_equal(array, copy)
 
 
 def test_the_document_has_every_number_that_decides():
@@ -210,33 +193,5 @@ def test_the_document_has_every_number_that_decides():
 def test_arrays_that_do_not_fit_are_refused(change, message):
     with pytest.raises(DataError, match=message):
         gate(change(answers(40)))
-
-
-def test_a_baseline_of_another_length_is_refused():
     with pytest.raises(DataError, match="the baseline has 39 answers for 40 recordings"):
         gate(answers(40), baseline=np.zeros(39, int))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"max_drop_points": -1.0}, "max_drop_points is -1; use percentage points from 0 to 100"),
-        ({"max_drop_points": math.nan}, "max_drop_points is nan"),
-        ({"max_class_drop_points": 101.0}, "max_class_drop_points is 101"),
-        ({"max_regression_points": math.inf}, "max_regression_points is inf"),
-        ({"confidence": 95.0}, "confidence is 95; use a share from 0.5 to 0.9999, such as 0.95"),
-        ({"confidence": math.nan}, "confidence is nan"),
-        ({"min_agreement": 97.0}, "min_agreement is 97; use a share up to 1, such as 0.97"),
-        ({"min_agreement": 0.0}, "min_agreement is 0"),
-    ],
-)
-def test_options_out_of_range_are_refused(options, message):
-    with pytest.raises(UsageError, match=message):
-        GateOptions(**options)
-
-
-def test_options_are_frozen():
-    options = GateOptions()
-    assert replace(options, max_drop_points=2.0) != options
-    with pytest.raises(AttributeError):
-        options.confidence = 0.5

@@ -280,8 +280,8 @@ def test_artifacts_that_do_not_fit_are_refused(float_artifact, good, tmp_path, c
 def test_wrong_use_gets_one_line_and_its_exit_code(float_artifact, good, tmp_path, capsys):
     cases = [
         (float_artifact, good, ["--update-baseline"], 2, "--update-baseline needs --baseline FILE"),
-        (float_artifact, good, ["--max-drop", "101"], 2, "max_drop_points is 101"),
-        (float_artifact, good, ["--confidence", "0.4"], 2, "confidence is 0.4"),
+        (float_artifact, good, ["--max-drop", "101"], 2, "--max-drop: '101'"),
+        (float_artifact, good, ["--confidence", "0.4"], 2, "--confidence: '0.4'"),
         (float_artifact, good, ["--int8-runtime", "onnxruntime"], 2, "cannot run"),
         (
             float_artifact,

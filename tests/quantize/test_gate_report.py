@@ -69,10 +69,11 @@ def test_text_has_both_models_the_difference_the_classes_and_the_rules():
     assert lines[-1] == "accuracy gate FAILED on 400 recordings"
 
 
-def test_text_of_a_gate_that_passes_shows_no_class():
-    text = text_report(result_of(), FLOAT, INT8)
+def test_reports_of_a_gate_that_passes_show_no_class_and_no_failure():
+    text, root = text_report(result_of(), FLOAT, INT8), junit(result_of())
     assert text.endswith("accuracy gate passed on 400 recordings")
     assert "class that loses most" not in text
+    assert (root.get("failures"), list(root.iter("failure"))) == ("0", [])
 
 
 @pytest.mark.parametrize("report", [text_report, markdown_report])
@@ -136,16 +137,10 @@ def test_junit_follows_the_schema_and_failures_carry_their_lines():
     assert [child.tag for child in suite] == ["properties", *["testcase"] * 5]
     assert all([child.tag for child in case] in (["failure"], ["skipped"], ["system-out"]) for case in suite[1:])
     properties = {prop.get("name"): prop.get("value") for prop in suite[0]}
-    assert properties["int8.artefact"] == "nano-int8-onnx in onnxruntime"
+    assert properties["int8.artifact"] == "nano-int8-onnx in onnxruntime"
     assert properties["float.sha256"] == "a" * 64
     for failure, line in zip(suite.iter("failure"), result.failures, strict=True):
         assert failure.get("message") == failure.text == line
-
-
-def test_junit_of_a_gate_that_passes_has_no_failure():
-    root = junit(result_of())
-    assert root.get("failures") == "0"
-    assert not list(root.iter("failure"))
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
