@@ -50,7 +50,7 @@ def score_statistic(lost: int, gained: int, count: int, delta: float) -> float:
     ("lost", "gained", "count"), [(5, 2, 100), (0, 3, 60), (12, 1, 40), (7, 7, 500), (30, 4, 1000), (1, 0, 9)]
 )
 def test_tango_interval_is_where_the_score_test_does_not_reject(lost, gained, count):
-    """Its ends by a root finder, the rest on a grid; the likelihood is maximised numerically, not by the closed form."""
+    """Its ends by a root finder, the rest on a grid; the likelihood is maximised numerically."""
     low, high = tango_interval(lost, gained, count, confidence=0.95)
 
     def excess(delta: float) -> float:
