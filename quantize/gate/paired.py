@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.errors import DataError, UsageError
+from preprocess.errors import UsageError
 from runtime.metrics import Labels, Logits, require_finite
 
 CONFIDENCE = 0.95  # of a two-sided interval, unless another is chosen
@@ -42,12 +42,6 @@ class PairedDrop:
     gained: int
     count: int
     confidence: float
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or min(self.lost, self.gained) < 0 or self.lost + self.gained > self.count:
-            raise DataError(
-                f"{self.lost} lost and {self.gained} gained of {self.count} recordings cannot be; count them again"
-            )
 
     @property
     def points(self) -> float:

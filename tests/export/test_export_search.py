@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from kit.networks import noise
 from kit.tiny import tiny_config, tiny_spec
 
 import export.pipeline as pipeline
@@ -24,7 +25,6 @@ from quantize.gate.paired import MaxDrop, PairedDrop
 from quantize.prepare import CalibrationOptions, prepare
 from quantize.recipes import STATIC_WI8_AI8, parse_recipe
 from recordings.batches import Batch
-from recordings.calibration import CalibrationSet
 from recordings.catalogue import scan
 from recordings.sources import DataSource
 from runtime.manifest import Label, read_artifact
@@ -162,13 +162,6 @@ def test_wrong_use_gets_one_line_and_exit_code_2(words, message, capsys, tmp_pat
 
 
 # Real files
-
-
-def noise(config, count):
-    rng = np.random.default_rng(0)
-    skeleton = rng.random((count, *config.spec.skeleton.shape), dtype=np.float32)
-    audio = rng.standard_normal((count, *config.spec.audio.shape), dtype=np.float32)
-    return CalibrationSet(tuple("abcdefgh"[:count]), np.zeros(count, np.int32), skeleton, audio, 0)
 
 
 def test_trials_ask_the_float_model_once_and_put_ranked_blocks_back_into_float(tmp_path):

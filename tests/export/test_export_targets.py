@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from kit.networks import noise, plain_onnx
 from kit.tiny import tiny_config, tiny_spec
 
 from export.__main__ import main
@@ -19,7 +19,6 @@ from model.recogniser import build_recogniser
 from preprocess.errors import UsageError
 from quantize.prepare import CalibrationOptions, prepare
 from quantize.recipes import parse_recipe
-from recordings.calibration import CalibrationSet
 from runtime.metrics import snr_db
 from runtime.runners import RUNTIMES_OF_FORMAT, open_model
 
@@ -57,14 +56,6 @@ def recogniser(norm):
     return build_recogniser(tiny_config(norm=norm, spec=tiny_spec(side=40)), seed=3)
 
 
-def noise(config, count, seed):
-    """Samples unlike any recording, valid for every runtime."""
-    rng = np.random.default_rng(seed)
-    skeleton = rng.random((count, *config.spec.skeleton.shape), dtype=np.float32)
-    audio = rng.standard_normal((count, *config.spec.audio.shape), dtype=np.float32)
-    return CalibrationSet(tuple(map(str, range(count))), np.zeros(count, np.int32), skeleton, audio, seed)
-
-
 @cache
 def prepared(norm, form):
     model = recogniser(norm)
@@ -97,14 +88,6 @@ def tensors_of(path):
     """Name, NumPy type and shape of every tensor of a TFLite file, as LiteRT lists them."""
     interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
     return [(d["name"], np.dtype(d["dtype"]).name) for d in interpreter.get_tensor_details()]
-
-
-def plain_onnx(path):
-    """A runner that computes every node separately, without fusion into integer kernels."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda tensors: session.run(["logits"], tensors)[0][0]
 
 
 def initializers(graph):

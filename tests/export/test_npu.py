@@ -7,12 +7,11 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
+from kit.networks import noise, plain_onnx
 from kit.tiny import tiny_config, tiny_spec
 
 from export.pipeline import convert_model
@@ -22,7 +21,6 @@ from preprocess.errors import DataError
 from quantize.__main__ import main as quantize
 from quantize.prepare import CalibrationOptions, prepare
 from quantize.recipes import parse_recipe
-from recordings.calibration import CalibrationSet
 from runtime.manifest import read_artifact
 from runtime.metrics import snr_db
 from runtime.npu import SNAPDRAGONS, check_chip, compile_context, compiled_for, partitions_of
@@ -38,15 +36,8 @@ RECIPES = ("static_wi8_ai8", "static_wi8_ai8+ai16(audio/*)", "static_wi8_ai16")
 @pytest.fixture(scope="module")
 def samples():
     """Noise for calibration and, other, to compare on."""
-    spec = tiny_spec(side=40)
-
-    def drawn(count, seed):
-        rng = np.random.default_rng(seed)
-        skeleton = rng.random((count, *spec.skeleton.shape), dtype=np.float32)
-        audio = rng.standard_normal((count, *spec.audio.shape), dtype=np.float32)
-        return CalibrationSet(tuple(map(str, range(count))), np.zeros(count, np.int32), skeleton, audio, seed)
-
-    return drawn(16, 0), drawn(8, 1)
+    config = tiny_config(spec=tiny_spec(side=40))
+    return noise(config, 16, seed=0), noise(config, 8, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +52,6 @@ def model_files(tmp_path_factory, samples):
         convert_model(prepared, parse_recipe(recipe), TARGETS[target], path)
         files[target, recipe] = path
     return files
-
-
-def as_written(path: Path, samples: CalibrationSet) -> np.ndarray:
-    """Logits by ONNX Runtime without its integer kernels: every node separately, in float between the roundings."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    feeds = [{"skeleton": s[None], "audio": a[None]} for s, a in zip(samples.skeleton, samples.audio, strict=True)]
-    return np.concatenate([session.run(["logits"], feed)[0] for feed in feeds])
 
 
 # Every attention matrix product and norm in 16 bits, too.
@@ -135,11 +117,11 @@ def test_a_damaged_file_fails_in_one_line(tmp_path):
 def test_the_emulator_computes_as_the_file_is_written(model_files, samples, recipe, least_db):
     # Roundings of some hundred layers differ; a wrong scale or zero point anywhere gives less than 5 dB.
     path, inputs = model_files["qnn", recipe], samples[1]
-    runner = open_model(path, EMULATOR, soc="SM8650")
-    logits = np.stack(
-        [runner({"skeleton": s[None], "audio": a[None]}) for s, a in zip(inputs.skeleton, inputs.audio, strict=True)]
+    feeds = [{"skeleton": s[None], "audio": a[None]} for s, a in zip(inputs.skeleton, inputs.audio, strict=True)]
+    expected, logits = (
+        np.stack([run(feed) for feed in feeds]) for run in (plain_onnx(path), open_model(path, EMULATOR, soc="SM8650"))
     )
-    assert snr_db(as_written(path, inputs), logits) > least_db
+    assert snr_db(expected, logits) > least_db
 
 
 # The commands, on the demo

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,6 +73,16 @@ def all_logits(config: ModelConfig, weights: Weights, samples: CalibrationSet) -
         recogniser.visual(samples.skeleton, training=False).numpy(),
         recogniser.audio(samples.audio, training=False).numpy(),
     ]
+
+
+def plain_onnx(path: Path) -> Callable[[dict[str, Any]], Any]:
+    """A runner that computes every node separately, in float between the roundings, without integer kernels."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda tensors: session.run(["logits"], tensors)[0][0]
 
 
 def assert_close(actual: Any, expected: Any, message: str = "") -> None:

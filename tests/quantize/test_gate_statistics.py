@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import binomtest, norm
 
-from preprocess.errors import AnswerIsNo, DataError, UsageError
+from preprocess.errors import AnswerIsNo, UsageError
 from quantize.gate.paired import (
     MaxDrop,
     PairedDrop,
@@ -228,12 +228,6 @@ def test_calibration_error_of_known_confidence():
 def test_calibration_error_refuses_what_is_not_finite(broken):
     with pytest.raises(AnswerIsNo, match="1 of 2 logits are not finite"):
         expected_calibration_error(np.array([[0.0, broken]]), np.array([0]))
-
-
-@pytest.mark.parametrize(("lost", "gained", "count"), [(0, 0, 0), (3, 3, 5), (-1, 0, 5)])
-def test_counts_that_cannot_be_are_refused(lost, gained, count):
-    with pytest.raises(DataError, match=f"{lost} lost and {gained} gained of {count} recordings cannot be"):
-        PairedDrop(lost, gained, count, 0.95)
 
 
 def test_pairs_are_counted():
