@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,13 @@ def npu_command(options: argparse.Namespace) -> None:
             plan = ExportPlan.of(options, f"{name}-{file_format}", model, weights)
             _, verification = export(plan, DataSource.of(options), folder / file_format, force=False)
             failures += verification.failures
-        compiled = list(_compile_all(folder, socs, formats, libraries))
+        compiled = []
+        for file_format, soc in product(formats, socs):
+            if file_format == "tflite" and soc not in known_socs():
+                warn(f"LiteRT's compiler does not know {soc}; compiling only ONNX for it")
+                continue
+            log(f"compiling {file_format} for {soc}")
+            compiled.append(compile_artifact(folder / file_format, folder / f"{soc}-{file_format}", soc, libraries))
         stand_in = bool(libraries and libraries.stand_in)
         document = {
             "recipe": recipe.name,
@@ -170,18 +177,6 @@ def _components(options: argparse.Namespace, recipe: Recipe, socs: list[str]) ->
         warn(f"compiling only ONNX: {error}")
         return None, ("onnx",)
     return libraries, (options.format,) if options.format else ("onnx", "tflite")
-
-
-def _compile_all(
-    folder: Path, socs: Sequence[str], formats: Sequence[str], libraries: Qairt | None
-) -> Iterator[Compiled]:
-    for file_format in formats:
-        for soc in socs:
-            if file_format == "tflite" and soc not in known_socs():
-                warn(f"LiteRT's compiler does not know {soc}; compiling only ONNX for it")
-                continue
-            log(f"compiling {file_format} for {soc}")
-            yield compile_artifact(folder / file_format, folder / f"{soc}-{file_format}", soc, libraries)
 
 
 def compile_artifact(source: Path, folder: Path, soc: str, libraries: Qairt | None) -> Compiled:

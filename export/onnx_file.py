@@ -38,7 +38,6 @@ OPSET = 21  # Gelu came with 20, 16-bit activations with 21; nothing else in the
 # Nodes whose output has the range of their input.
 _PASSING = ("Transpose", "Reshape", "MaxPool", "Pad", "Squeeze", "Unsqueeze", "Flatten", "Relu")
 _WEIGHTED = {"Conv": 0, "MatMul": 1, "Gemm": 1}  # axis of the output channels in the weight
-Overrides = dict[str, list[dict[str, Any]]]  # exceptions of single tensors, for ONNX Runtime's quantizer
 
 
 def convert_to_onnx(
@@ -195,12 +194,15 @@ def _quantize_static(
     exceptions = {name for name in ranges if recipe.is_exception(name)}
     unsigned = target.activations == "uint8"
     narrow, wide = (QuantType.QUInt8, QuantType.QUInt16) if unsigned else (QuantType.QInt8, QuantType.QInt16)
-    overrides: Overrides = {}
+    overrides: dict[str, list[dict[str, Any]]] = {}  # exceptions of single tensors
     excluded = []
     if recipe.wide == "ai16":
         overrides = {name: [{"quant_type": wide}] for name in exceptions}
         if target.one_type_per_node and overrides:
-            overrides = _with_conversions(model, overrides, narrow)
+            # A conversion wherever a node of 16 bits meets one of 8.
+            helper = TensorQuantOverridesHelper(overrides)
+            MixedPrecisionTensorQuantOverridesFixer.create_from_model(helper, model, narrow).apply(narrow, False)
+            overrides = helper.get_dict()
     else:
         excluded = [n.name for n in model.graph.node if exceptions & {*n.input, *n.output}]
     if target.norm_weights == "uint8":
@@ -225,14 +227,6 @@ def _quantize_static(
     quantizer.model.topological_sort()
     quantized: onnx.ModelProto = quantizer.model.model
     return quantized
-
-
-def _with_conversions(model: onnx.ModelProto, overrides: Overrides, narrow: QuantType) -> Overrides:
-    """The overrides, with a conversion wherever a node of 16 bits meets one of 8."""
-    helper = TensorQuantOverridesHelper(overrides)
-    MixedPrecisionTensorQuantOverridesFixer.create_from_model(helper, model, narrow).apply(narrow, False)
-    extended: Overrides = helper.get_dict()
-    return extended
 
 
 def _quantize_dynamic(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -16,7 +16,7 @@ import numpy as np
 from console.files import atomic_folder
 from model.checkpoint import RANDOM
 from model.config import ModelConfig
-from model.cost import Cost, cost_by_part
+from model.cost import cost_by_part
 from model.evaluation import keras_model
 from preprocess.errors import UsageError
 from preprocess.spec import PreprocessSpec
@@ -41,17 +41,8 @@ from .verification import Verification, verify
 
 _GOLDEN_RECORDINGS = 3
 _ANALYZED = 16  # recordings that rank the blocks
-_LIBRARIES = (
-    "numpy",
-    "tensorflow",
-    "tf-keras",
-    "ai-edge-litert",
-    "tflite-runtime",
-    "onnx",
-    "tf2onnx",
-    "onnxruntime",
-    "librosa",
-)
+_LIBRARIES = ["numpy", "tensorflow", "tf-keras", "ai-edge-litert", "tflite-runtime"]
+_LIBRARIES += ["onnx", "tf2onnx", "onnxruntime", "librosa"]
 
 
 def export(plan: ExportPlan, source: DataSource, out: Path, *, force: bool) -> tuple[Manifest, Verification]:
@@ -173,17 +164,10 @@ def convert_model(prepared: Prepared, recipe: Recipe, target: ExportTarget, path
 
 
 def convert_plain(model: Any, recipe: Recipe, calibration: CalibrationSet | None, path: Path, metadata: str) -> None:
-    """Converts the training graph through the converters' defaults, for comparison.
-
-    Args:
-        model: Keras model in its training form.
-        recipe: float32, or integers only.
-        calibration: for integers.
-        path: of the file, whose suffix names the format.
-        metadata: JSON text to embed.
+    """Converts the training graph to the format of the path's suffix, through the converters' defaults, to compare.
 
     Raises:
-        UsageError: the recipe is another.
+        UsageError: the recipe is neither float32 nor integers only.
         DataError: a converter failed.
     """
     if recipe.base != "float32" and not recipe.integer_only:
@@ -246,7 +230,12 @@ def _describe(
 ) -> Manifest:
     config, model = plan.checkpoint.config, plan.model
     backbones = {"visual": config.visual.name, "audio": config.audio.name}
+    # Converters of the training graph fold it in their own way, so that its deployed parameters are unknown.
+    fields = ("parameters", "macs", "deployed_parameters")[: 3 if model.target.deployed else 2]
     parts = cost_by_part(config, model.stream, layer_norm=model.target.layer_norm)
+    measurement = measure(path, RUNTIMES_OF_FORMAT[model.file_format][0])
+    if model.file_format == "tflite":
+        measurement["peak_bytes_mapped"] = measure(path, MAPPED, warmup=1, runs=1)["peak_bytes"]
     return Manifest(
         name=plan.name,
         format=model.file_format,
@@ -261,10 +250,10 @@ def _describe(
         outputs=runner.outputs,
         target=model.target.name,
         calibration={**calibration.provenance(), **asdict(plan.calibration)} if calibration else None,
-        cost={name: _cost(part, model.target) for name, part in parts.items()},
+        cost={name: {field: getattr(part, field) for field in fields} for name, part in parts.items()},
         search=searched,
         verification=verification.to_dict(),
-        measurement=_measurement(path, model.file_format),
+        measurement=measurement,
         checkpoint=plan.origin,
         golden=golden,
         versions={name: version for name in _LIBRARIES if (version := _version(name))},
@@ -272,19 +261,6 @@ def _describe(
         stream=model.stream,
         backbones={part: name for part, name in backbones.items() if model.stream in (part, "fused")},
     )
-
-
-def _cost(part: Cost, target: ExportTarget) -> dict[str, int]:
-    cost = {"parameters": part.parameters, "macs": part.macs}
-    # Converters of the training graph fold it in their own way.
-    return {**cost, "deployed_parameters": part.deployed_parameters} if target.deployed else cost
-
-
-def _measurement(path: Path, file_format: str) -> dict[str, Any]:
-    measurement = measure(path, RUNTIMES_OF_FORMAT[file_format][0])
-    if file_format == "tflite":
-        measurement["peak_bytes_mapped"] = measure(path, MAPPED, warmup=1, runs=1)["peak_bytes"]
-    return measurement
 
 
 def _version(name: str) -> str | None:

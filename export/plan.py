@@ -110,11 +110,15 @@ class ExportPlan:
         held_out = options.recordings or _HELD_OUT[preset]
         if model.max_drop:
             model.max_drop.require_enough(held_out)
+        origin = {"name": f"random weights, seed {options.seed}", "sha256": ""}
+        if not options.init:
+            path = options.checkpoint or DEMO_CHECKPOINT
+            origin = {"name": path.name if options.checkpoint else "demo", "sha256": file_sha256(path)}
         return cls(
             name=name,
             model=model,
             checkpoint=checkpoint,
-            origin=_origin(options),
+            origin=origin,
             calibration=CalibrationOptions.of(options),
             calibration_count=options.calibration or _CALIBRATION[preset],
             held_out_count=held_out,
@@ -161,10 +165,3 @@ def choose_folder(options: argparse.Namespace, name: str) -> Path:
     out: Path = options.out or Path("artifacts") / name
     check_free(out, force=options.force)
     return out
-
-
-def _origin(options: argparse.Namespace) -> dict[str, str]:
-    if options.init:
-        return {"name": f"random weights, seed {options.seed}", "sha256": ""}
-    name = options.checkpoint.name if options.checkpoint else "demo"
-    return {"name": name, "sha256": file_sha256(options.checkpoint or DEMO_CHECKPOINT)}

@@ -123,7 +123,6 @@ class Trials:
         Args:
             convert: writes the file of a recipe.
             file_format: `tflite` or `onnx`.
-            float_model: reference.
             batches: of the recordings to choose on, read once.
             recordings: their number, for the progress bar.
             folder: for tensors and files; files stay there.

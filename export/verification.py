@@ -114,9 +114,7 @@ def verify(
     """Loads the file in every runtime and compares it with the float model; returns the first runtime's runner, too.
 
     Args:
-        path: of the file.
-        model: what it should be.
-        float_model: reference.
+        model: the file as it should be.
         held_out: recordings that neither calibrated nor chose the recipe.
         spec: of the inputs.
         recordings: their number, for the progress bar.
