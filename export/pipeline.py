@@ -125,7 +125,7 @@ def _search(
 
     # Beside the artifact: the files of the recordings are large, and /tmp may lie in memory.
     with tempfile.TemporaryDirectory(prefix=".tmp-search-", dir=path.parents[1]) as folder:
-        with source.loader(selection, prepared.config) as loader:
+        with source.loader(selection, plan.checkpoint.config) as loader:
             trials = Trials(
                 convert,
                 model.file_format,
