@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from console.files import check_free
 from console.options import command_line
 from model.checkpoint import DEMO_CHECKPOINT, Checkpoint, load_checkpoint, random_checkpoint
-from model.config import Stream
+from model.config import Norm, Stream, StrideOn
 from preprocess.errors import DataError, UsageError
 from quantize.gate.paired import MaxDrop
 from quantize.recipes import FLOAT32, STATIC_WI8_AI8, Recipe, parse_recipe
@@ -137,7 +137,8 @@ def choose_weights(options: argparse.Namespace) -> tuple[str, Callable[[], Check
         raise UsageError("--init random and --checkpoint exclude each other; give one of them")
     if options.init:
         preset = options.preset or "nano"
-        norm, stride_on = options.audio_norm or "layer", options.stride_on or "3x3"
+        norm: Norm = options.audio_norm or "layer"
+        stride_on: StrideOn = options.stride_on or "3x3"
         return preset, partial(random_checkpoint, preset, audio_norm=norm, stride_on=stride_on, seed=options.seed)
     for name in ("audio_norm", "stride_on", "preset"):
         if value := getattr(options, name):
