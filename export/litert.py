@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from console.environment import changed_environment
+from console.child import changed_environment
 from preprocess.errors import DataError, MissingComponentError, UsageError
 from runtime.npu import Placement
 

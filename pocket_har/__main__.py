@@ -21,9 +21,8 @@ PROGRAMS = {
 
 
 def _recognise_options(parser: Parser) -> None:
-    parser.add_argument(
-        "recordings", nargs="+", type=Path, metavar="RECORDING", help="skeleton file; its WAV beside it"
-    )
+    help = "skeleton file; its WAV file lies beside it or in ../audio, unless --audio names another"
+    parser.add_argument("recordings", nargs="+", type=Path, metavar="RECORDING", help=help)
     parser.add_argument("--artifact", type=Path, metavar="DIR", help="model (default: the demo that ships)")
     parser.add_argument("--audio", type=Path, metavar="PATH", help="WAV file, or the folder of the WAV files")
     parser.add_argument("--threads", type=positive, default=1, metavar="N", help="threads (default 1)")

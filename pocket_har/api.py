@@ -84,7 +84,8 @@ def read(
 
     Args:
         skeleton: `*.skeleton` (NTU RGB+D) or `*_skeleton.txt` (MSR Daily Activity 3D).
-        audio: WAV file; None for the one of the same name beside the skeleton file, if there is one.
+        audio: WAV file; None for the one of the same name beside the skeleton file, else in the folder `audio` next to
+            the skeleton file's folder; without one, the waveform is empty.
         sample_rate_hz: rate that the sound is resampled to, 32000 for the models of this project.
 
     Raises:

@@ -32,7 +32,7 @@ def recognise_command(options: argparse.Namespace) -> None:
 
 
 def _sound_of(skeleton: Path, audio: Path | None) -> Path | None:
-    """The sound file of a recording; None for the one beside it."""
+    """The sound file of a recording; None to let `read` look for it."""
     if audio is None or not audio.is_dir():
         return audio
     path = audio / f"{skeleton.stem.removesuffix('_skeleton')}.wav"

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import DataError
-
 
 @dataclass(frozen=True)
 class SkeletonLayout:
@@ -30,14 +28,6 @@ class SkeletonLayout:
     shoulder_center: int
     limbs: tuple[tuple[int, int], ...]
     mirror: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        joints = range(self.joint_count)
-        used = [self.pelvis, self.shoulder_center, *(j for limb in self.limbs for j in limb)]
-        if any(j not in joints for j in used):
-            raise DataError(f"skeleton layout {self.name!r} names a joint outside 0..{self.joint_count - 1}")
-        if sorted(self.mirror) != list(joints):
-            raise DataError(f"skeleton layout {self.name!r}: mirror must be a permutation of its joints")
 
 
 def _mirror(joint_count: int, pairs: dict[int, int]) -> tuple[int, ...]:

@@ -204,22 +204,6 @@ class PreprocessSpec:
             audio=_read(LogMelSpec, data.get("audio"), "audio"),
         )
 
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> PreprocessSpec:
-        """Inverse of `to_json`.
-
-        Raises:
-            DataError: the text is not JSON or not a valid specification.
-        """
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"specification is not JSON: {error}") from error
-        return cls.from_dict(data)
-
 
 def _read(kind: type[_Part], data: Any, part: str) -> _Part:
     """Build one part from its JSON object, check names and types against the defaults'."""

@@ -30,17 +30,15 @@ def _synthesize(parser: argparse.ArgumentParser) -> None:
 COMMANDS = (
     Command(
         "inspect",
-        "count the recordings of a folder, check them, draw one",
+        "count the recordings of a folder (NTU RGB+D 60, MSR Daily Activity 3D), check them, draw one",
         "recordings.inspection:inspect_command",
         _inspect,
-        "Count the recordings below a folder (NTU RGB+D 60, MSR Daily Activity 3D), check them, draw one.",
     ),
     Command(
         "synthesize",
-        "make synthetic recordings (skeleton and sound) in the NTU RGB+D layout",
+        "make synthetic recordings of 16 actions (skeleton and sound) in the NTU RGB+D layout",
         "recordings.synthetic.generate:synthesize_command",
         _synthesize,
-        "Make synthetic recordings of 16 actions, skeleton and sound, in the NTU RGB+D layout.",
     ),
 )
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.errors import DataError, PocketHarError, UsageError, require
+from preprocess.errors import DataError, PocketHarError
 from preprocess.spec import FloatArray, PreprocessSpec
 
 from .augment import AudioAugmentation, SkeletonAugmentation
@@ -84,7 +84,7 @@ def _read_and_preprocess(
 
 @dataclass(eq=False)
 class FeatureLoader:
-    """Read, varies and preprocesses recordings, epoch by epoch.
+    """Reader of recordings that varies and preprocesses recordings, epoch by epoch.
 
     Use as a context manager. The workers start with the first epoch and serve all others. Memory is bounded: besides
     the references there are at most `batch_size + 2 · workers` samples in flight, and the batch handed out.
@@ -111,8 +111,7 @@ class FeatureLoader:
         waiting_s: time that the consumer has spent waiting for batches in the latest epoch, in seconds.
 
     Raises:
-        UsageError: an option is out of range.
-        DataError: there are no recordings, or not one label for each.
+        DataError: there are no recordings.
     """
 
     refs: Sequence[RecordingRef]
@@ -133,16 +132,9 @@ class FeatureLoader:
     _pool: WorkerPool[_Task] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        known = len(self.inputs) > 0 and set(self.inputs) <= set(INPUTS)
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "use at least 1", UsageError)
-        require(self.workers >= 0, "workers", self.workers, "use 0 or more", UsageError)
-        require(self.seed >= 0, "seed", self.seed, "use 0 or more", UsageError)
-        require(known, "inputs", self.inputs, f"use some of {', '.join(INPUTS)}", UsageError)
-        require(self.on_error in ("raise", "skip"), "on_error", self.on_error, "use raise or skip", UsageError)
+        assert len(self.labels) == len(self.refs)
         if not self.refs:
             raise DataError("there are no recordings to load; check the folder and the split")
-        if len(self.labels) != len(self.refs):
-            raise DataError(f"{len(self.refs)} recordings have {len(self.labels)} labels; give one for each")
 
     def __enter__(self) -> FeatureLoader:
         return self

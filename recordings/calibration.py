@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from console.program import warn
-from preprocess.errors import DataError, UsageError, require
+from preprocess.errors import DataError
 from preprocess.spec import FloatArray, PreprocessSpec
 
 from .batches import FeatureLoader
@@ -52,11 +52,6 @@ class CalibrationSet:
             digest.update(np.ascontiguousarray(tensor, "<f4").data)
         return digest.hexdigest()
 
-    @property
-    def class_counts(self) -> dict[int, int]:
-        """Number of samples of every class that occurs, in order of the class index."""
-        return dict(sorted(Counter(self.labels.tolist()).items()))
-
     def batch(self, start: int, size: int) -> Arrays:
         """The tensors `skeleton` and `audio` of at most `size` samples."""
         samples = slice(start, start + size)
@@ -70,10 +65,11 @@ class CalibrationSet:
 
     def provenance(self) -> dict[str, Any]:
         """The set's entry in a manifest, in plain JSON types."""
+        counts = sorted(Counter(self.labels.tolist()).items())
         return {
             "sha256": self.sha256,
             "size": len(self.names),
-            "class_counts": {str(label): count for label, count in self.class_counts.items()},
+            "class_counts": {str(label): count for label, count in counts},
             "seed": self.seed,
         }
 
@@ -107,10 +103,8 @@ def calibration_set(
         the set; its arrays are read-only.
 
     Raises:
-        UsageError: `count` or `seed` is out of range.
         DataError: no recording can be used, or one cannot with `raise`.
     """
-    require(count >= 1, "the calibration set's size", count, "use at least 1", UsageError)
     order = balanced_order(labels, seed=seed)
     with FeatureLoader(
         [refs[index] for index in order],
@@ -135,11 +129,7 @@ def balanced_order(labels: Sequence[int], *, seed: int) -> list[int]:
     """All indices of `labels`, the classes taking turns: any beginning of it is as balanced as can be.
 
     The order of the classes and the order within each are drawn. They depend on the seed and on the labels' sequence.
-
-    Raises:
-        UsageError: `seed` is negative.
     """
-    require(seed >= 0, "seed", seed, "use 0 or more", UsageError)
     rng = np.random.default_rng(seed)
     members: dict[int, list[int]] = defaultdict(list)
     for index in rng.permutation(len(labels)).tolist():
@@ -167,11 +157,8 @@ def audio_statistics(
         (mean, std), each of (log-Mel, Δ, Δ²), in dB and dB per frame (squared); std is that of the population.
 
     Raises:
-        UsageError: `limit` or `seed` is out of range.
         DataError: no recording can be used, or the sound of all is constant.
     """
-    require(limit is None or limit >= 1, "limit", limit, "use at least 1 recording", UsageError)
-    require(seed >= 0, "seed", seed, "use 0 or more", UsageError)
     chosen = np.random.default_rng(seed).permutation(len(refs))[:limit]
     plain = replace(spec, audio=replace(spec.audio, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
     sums, squares, values = np.zeros(3), np.zeros(3), 0
@@ -198,9 +185,4 @@ def audio_statistics(
         raise DataError(
             f"the audio of all {len(chosen)} recordings is constant, std {std.tolist()}; check the WAV files"
         )
-    return _triple(mean), _triple(std)
-
-
-def _triple(values: npt.NDArray[np.float64]) -> Triple:
-    first, second, third = values.tolist()
-    return first, second, third
+    return tuple(mean.tolist()), tuple(std.tolist())

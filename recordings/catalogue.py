@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 
-from preprocess.errors import DataError, UsageError, require
+from preprocess.errors import DataError, UsageError
 
 from . import msr, ntu
 from .recording import RecordingRef
@@ -29,6 +29,7 @@ X_VIEW_TRAINING_CAMERAS = frozenset({2, 3})
 
 _HEADER_LINES = 3  # of the data set's list of missing skeletons
 _EXPECTED = f"SsssCcccPpppRrrrAaaa{ntu.SUFFIX} (NTU RGB+D) or aXX_sYY_eZZ{msr.SUFFIX} (MSR Daily Activity 3D)"
+_VALIDATION_SHARE = 0.1  # of the training part, where the protocol leaves it open
 _PART_OF_FIVE = 0.2  # validation and test of 60/20/20
 _MIN_FOR_A_SHARE = 3  # with three members or more, every part gets one
 
@@ -116,21 +117,11 @@ def read_missing_list(path: Path) -> frozenset[str]:
         raise DataError(f"{path}: the list of missing skeletons is not plain text") from None
     names = set()
     for number, line in enumerate(map(str.strip, lines), start=1):
-        if _is_name(line):
+        if ntu.NAME.fullmatch(line) or msr.NAME.fullmatch(line):
             names.add(line)
         elif line and number > _HEADER_LINES:
             raise DataError(f"{path}, line {number}: {line[:60]!r} is not the name of a recording")
     return frozenset(names)
-
-
-def _is_name(text: str) -> bool:
-    for parse in (ntu.parse_name, msr.parse_name):
-        try:
-            parse(text)
-        except DataError:
-            continue
-        return True
-    return False
 
 
 def _walk(root: Path) -> tuple[list[str], dict[str, list[str]]]:
@@ -195,33 +186,26 @@ class Split:
     test: Refs
 
 
-def split(refs: Sequence[RecordingRef], protocol: str, *, seed: int = 0, validation_fraction: float = 0.1) -> Split:
+def split(refs: Sequence[RecordingRef], protocol: str, *, seed: int = 0) -> Split:
     """Split recordings by a protocol. The same recordings, protocol and seed give the same parts in any order.
 
     Args:
         refs: recordings, each name once.
         protocol: one of `PROTOCOLS`: `x-sub` and `x-view`, the official ones of NTU RGB+D 60; `60/20/20`, drawn within
             each action; `60/20/20-subject`, where all recordings of a person are in one part; `all`, which leaves
-            nothing to test on, for a model that is tested on another folder.
+            nothing to test on, for a model that is tested on another folder. Where a protocol has no validation part,
+            a tenth of its training part becomes one, drawn within each action: at least one of three recordings.
         seed: of every draw, 0 or more.
-        validation_fraction: share of the training part (of all but 60/20/20) that becomes validation, drawn within each
-            action, in [0, 1). An action with three recordings or more gives at least one.
 
     Raises:
-        UsageError: the protocol does not exist, the seed or the fraction is out of range.
+        UsageError: the protocol does not exist.
         DataError: the recordings do not have what the protocol needs, or a part would be empty.
     """
     if protocol not in PROTOCOLS:
         raise UsageError(f"protocol {protocol!r} does not exist; use one of {', '.join(PROTOCOLS)}")
-    require(seed >= 0, "seed", seed, "use 0 or more", UsageError)
-    require(
-        0 <= validation_fraction < 1, "validation_fraction", validation_fraction, "use a number in [0, 1)", UsageError
-    )
-    parts = _RULES[protocol](_by_name(refs), seed, validation_fraction)
-    may_be_empty = {"test"} if protocol == "all" else set()
-    if validation_fraction == 0 and not protocol.startswith("60/20/20"):
-        may_be_empty.add("validation")
-    empty = [name for name in ("train", "validation", "test") if not getattr(parts, name) and name not in may_be_empty]
+    parts = _RULES[protocol](_by_name(refs), seed)
+    needed = ("train", "validation") if protocol == "all" else ("train", "validation", "test")
+    empty = [name for name in needed if not getattr(parts, name)]
     if empty:
         raise DataError(
             f"protocol {protocol} leaves the {' and '.join(empty)} part empty for these {len(refs)} recordings; "
@@ -230,39 +214,36 @@ def split(refs: Sequence[RecordingRef], protocol: str, *, seed: int = 0, validat
     return parts
 
 
-def _x_sub(refs: Refs, seed: int, validation_fraction: float) -> Split:
+def _x_sub(refs: Refs, seed: int) -> Split:
     for ref in refs:
         if ref.format != "ntu":
             raise DataError(f"protocol x-sub lists subjects of NTU RGB+D; {ref.name} is of another set, use 60/20/20")
-    training = [ref.subject in X_SUB_TRAINING_SUBJECTS for ref in refs]
-    return _official(refs, training, seed, validation_fraction)
+    return _fixed_test(refs, seed, lambda ref: ref.subject not in X_SUB_TRAINING_SUBJECTS)
 
 
-def _x_view(refs: Refs, seed: int, validation_fraction: float) -> Split:
+def _x_view(refs: Refs, seed: int) -> Split:
     for ref in refs:
         if ref.camera is None:
             raise DataError(f"protocol x-view needs camera numbers; {ref.name} has none, use 60/20/20")
-    training = [ref.camera in X_VIEW_TRAINING_CAMERAS for ref in refs]
-    return _official(refs, training, seed, validation_fraction)
+    return _fixed_test(refs, seed, lambda ref: ref.camera not in X_VIEW_TRAINING_CAMERAS)
 
 
-def _official(refs: Refs, training: list[bool], seed: int, validation_fraction: float) -> Split:
-    candidates = [ref for ref, chosen in zip(refs, training, strict=True) if chosen]
-    test = tuple(ref for ref, chosen in zip(refs, training, strict=True) if not chosen)
-    validation, train = _draw_within_actions(candidates, (validation_fraction,), seed)
-    return Split(train, validation, test)
+def _all(refs: Refs, seed: int) -> Split:
+    return _fixed_test(refs, seed, lambda _: False)
 
 
-def _all(refs: Refs, seed: int, validation_fraction: float) -> Split:
-    return _official(refs, [True] * len(refs), seed, validation_fraction)
+def _fixed_test(refs: Refs, seed: int, is_test: Callable[[RecordingRef], bool]) -> Split:
+    training = [ref for ref in refs if not is_test(ref)]
+    validation, train = _draw_within_actions(training, (_VALIDATION_SHARE,), seed)
+    return Split(train, validation, tuple(filter(is_test, refs)))
 
 
-def _stratified(refs: Refs, seed: int, _: float) -> Split:
+def _stratified(refs: Refs, seed: int) -> Split:
     test, validation, train = _draw_within_actions(refs, (_PART_OF_FIVE, _PART_OF_FIVE), seed)
     return Split(train, validation, test)
 
 
-def _by_subject(refs: Refs, seed: int, _: float) -> Split:
+def _by_subject(refs: Refs, seed: int) -> Split:
     by_subject = _group(refs, lambda ref: (ref.format, ref.subject))
     subjects = sorted(by_subject)
     if len(subjects) < _MIN_FOR_A_SHARE:
@@ -288,7 +269,7 @@ def _draw(members: Sequence[_Item], fractions: tuple[float, ...], rng: np.random
     drawn = []
     for fraction in fractions:
         share = round(fraction * len(members))
-        if fraction > 0 and len(members) >= _MIN_FOR_A_SHARE:
+        if len(members) >= _MIN_FOR_A_SHARE:
             share = max(share, 1)
         drawn.append(shuffled[:share])
         shuffled = shuffled[share:]
@@ -306,7 +287,7 @@ def _by_name(refs: Iterable[RecordingRef]) -> Refs:
     return tuple(sorted(refs, key=lambda ref: ref.name))
 
 
-_RULES: dict[str, Callable[[Refs, int, float], Split]] = {
+_RULES: dict[str, Callable[[Refs, int], Split]] = {
     "x-sub": _x_sub,
     "x-view": _x_view,
     "60/20/20": _stratified,

@@ -7,16 +7,13 @@ levels; the joints that the milder corruption loses, the stronger one loses too.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.errors import UsageError, require
-
 from .augment import hide_joints
-from .recording import INPUTS, Input, Recording
+from .recording import Input, Recording
 from .sound import LEVEL_BLOCK_S, Array, block_powers, decaying_noise, fast_length, pink_noise
 
 ACTIVE_RANGE_DB = 10.0  # with more, the background of most recordings would count as sound
@@ -37,11 +34,7 @@ def add_noise(recording: Recording, snr_db: float, rng: np.random.Generator) -> 
         recording: any.
         snr_db: finite.
         rng: draws the noise.
-
-    Raises:
-        UsageError: `snr_db` is not finite.
     """
-    require(math.isfinite(snr_db), "snr_db", snr_db, "use a finite number", UsageError)
     sound = recording.waveform.astype(np.float64)
     if not sound.any():
         return recording
@@ -76,11 +69,7 @@ def reverberate(recording: Recording, rt60_s: float, rng: np.random.Generator) -
         recording: any; the reverberation that it has stays in it.
         rt60_s: time of decay by 60 dB, above 0, in seconds.
         rng: draws the room.
-
-    Raises:
-        UsageError: `rt60_s` is not positive and finite.
     """
-    require(0 < rt60_s < math.inf, "rt60_s", rt60_s, "use a number of seconds above 0", UsageError)
     sound = recording.waveform.astype(np.float64)
     if not sound.any():
         return recording
@@ -102,11 +91,7 @@ def drop_joints(recording: Recording, share: float, rng: np.random.Generator) ->
         recording: any.
         share: of the joints, in [0, 1].
         rng: draws the joints.
-
-    Raises:
-        UsageError: `share` is outside [0, 1].
     """
-    require(0 <= share <= 1, "share", share, "use a number from 0 to 1", UsageError)
     frames, bodies, joints = recording.confidence.shape
     # More is drawn than used: published results depend on how far a draw moves the generator.
     rank = rng.permuted(np.tile(np.arange(joints), (frames + 1, bodies, 1)), axis=-1)[0]
@@ -119,11 +104,7 @@ def shift_audio(recording: Recording, seconds: float) -> Recording:
     """Sound late (above 0) or early against the skeleton, rounded to whole samples.
 
     Zeros fill the gap; samples shifted beyond the other end are lost.
-
-    Raises:
-        UsageError: `seconds` is not finite.
     """
-    require(math.isfinite(seconds), "seconds", seconds, "use a finite number", UsageError)
     waveform = recording.waveform
     count = min(abs(round(seconds * recording.sample_rate_hz)), len(waveform))
     gap = np.zeros(count, waveform.dtype)
@@ -133,12 +114,7 @@ def shift_audio(recording: Recording, seconds: float) -> Recording:
 
 
 def without(recording: Recording, sensor: Input) -> Recording:
-    """The recording of a failed sensor: no body in any frame (the heatmaps are empty), or digital silence.
-
-    Raises:
-        UsageError: `sensor` is neither `skeleton` nor `audio`.
-    """
-    require(sensor in INPUTS, "sensor", sensor, f"use {' or '.join(INPUTS)}", UsageError)
+    """The recording of a failed sensor: no body in any frame (the heatmaps are empty), or digital silence."""
     if sensor == "audio":
         return replace(recording, waveform=np.zeros_like(recording.waveform))
     joints, confidence = np.zeros_like(recording.joints), np.zeros_like(recording.confidence)

@@ -21,7 +21,7 @@ from .skeleton_text import Row, SkeletonText
 
 SUFFIX = "_skeleton.txt"
 
-_NAME = re.compile(r"a(\d{2})_s(\d{2})_e(\d{2})", re.ASCII)
+NAME = re.compile(r"a(\d{2})_s(\d{2})_e(\d{2})", re.ASCII)
 _ROW_FIELDS = 4
 _BODY_ROWS = 2 * MSR20.joint_count
 
@@ -35,7 +35,7 @@ def parse_name(name: str, skeleton_path: Path = Path()) -> RecordingRef:
         DataError: the name has another form, a number is 0, or the action is not one of the data set's 16.
     """
     name = name.removesuffix("_skeleton")
-    match = _NAME.fullmatch(name)
+    match = NAME.fullmatch(name)
     if match is None:
         raise DataError(f"{name!r} is not an MSR Daily Activity 3D name; the form is aXX_sYY_eZZ_skeleton")
     action, subject, replication = numbers = tuple(map(int, match.groups()))
@@ -64,7 +64,10 @@ def read_skeleton(path: Path) -> tuple[FloatArray, FloatArray]:
     places: list[tuple[int, int]] = []
     rows: list[Row] = []
     for frame in range(frames):
-        bodies = _take_body_count(text, frame)
+        row_count = text.count(f"the row count of frame {frame + 1}")
+        bodies, rest = divmod(row_count, _BODY_ROWS)
+        if rest:
+            raise text.error(f"frame {frame + 1} has {row_count} rows; one body takes {_BODY_ROWS}")
         places += [(frame, body) for body in range(bodies)]
         rows += text.take(bodies * _BODY_ROWS, _ROW_FIELDS, f"a row of frame {frame + 1}")[::2]  # world rows only
     text.finish()
@@ -81,11 +84,3 @@ def read_skeleton(path: Path) -> tuple[FloatArray, FloatArray]:
     stated = world[..., 3]
     confidence[frame_index, body_index] = np.where((stated >= 0) & (stated <= 1), stated, 1.0)
     return joints, confidence
-
-
-def _take_body_count(text: SkeletonText, frame: int) -> int:
-    rows = text.count(f"the row count of frame {frame + 1}")
-    bodies, rest = divmod(rows, _BODY_ROWS)
-    if rest:
-        raise text.error(f"frame {frame + 1} has {rows} rows; one body takes {_BODY_ROWS}")
-    return bodies

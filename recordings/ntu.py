@@ -21,7 +21,7 @@ from .skeleton_text import Row, SkeletonText
 
 SUFFIX = ".skeleton"
 
-_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
+NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
 _BODY_FIELDS = 10
 _JOINT_FIELDS = 12
 _USED_COLUMNS = (0, 1, 2, 11)  # x, y, z, tracking state; between them places in the images and the orientation
@@ -34,7 +34,7 @@ def parse_name(name: str, skeleton_path: Path = Path()) -> RecordingRef:
     Raises:
         DataError: the name has another form, a number is 0, or the action is not one of NTU-60's.
     """
-    match = _NAME.fullmatch(name)
+    match = NAME.fullmatch(name)
     if match is None:
         raise DataError(f"{name!r} is not an NTU RGB+D name; the form is SsssCcccPpppRrrrAaaa")
     setup, camera, subject, replication, action = numbers = tuple(map(int, match.groups()))
@@ -68,7 +68,8 @@ def read_skeleton(path: Path) -> tuple[FloatArray, FloatArray]:
     for frame in range(frames):
         present: set[int] = set()
         for _ in range(text.count(f"the body count of frame {frame + 1}")):
-            body = _take_body_id(text)
+            (row,) = text.take(1, _BODY_FIELDS, "the line of a body")
+            body = text.whole(row[0], "the id of a body")
             if body in present:
                 raise text.error(f"body {body} stands in frame {frame + 1} twice")
             present.add(body)
@@ -91,11 +92,6 @@ def read_skeleton(path: Path) -> tuple[FloatArray, FloatArray]:
         joints[frame_index, slot_index] = values[..., :3]
     confidence[frame_index, slot_index] = values[..., 3] / max(_TRACKING_STATES)
     return joints, confidence
-
-
-def _take_body_id(text: SkeletonText) -> int:
-    (row,) = text.take(1, _BODY_FIELDS, "the line of a body")
-    return text.whole(row[0], "the id of a body")
 
 
 def _take_joints(text: SkeletonText) -> list[Row]:

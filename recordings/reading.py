@@ -38,8 +38,8 @@ def read_recording(
     Args:
         source: a skeleton file, or a recording that `recordings.catalogue.scan` lists. The end of the file's name is
             its format: `.skeleton` (NTU RGB+D) or `_skeleton.txt` (MSR Daily Activity 3D); the rest may be anything.
-        audio: the WAV file; None: the one of the same name beside the skeleton file, or the one that the catalogue
-            lists. Without one, the waveform is empty.
+        audio: the WAV file; None: the one that the catalogue lists, or for a skeleton file the WAV file of the same
+            name beside it, else in the folder `audio` next to its folder. Without one, the waveform is empty.
         sample_rate_hz: rate that the waveform gets.
         inputs: which of `skeleton` and `audio` to read; the arrays of the other are empty.
 
@@ -54,7 +54,7 @@ def read_recording(
         path = Path(source)
         name, format = _name_and_format(path)
         if audio is None and "audio" in inputs:
-            audio = _sound_beside(path, name)
+            audio = _find_sound(path, name)
     read_skeleton, layout, _ = READERS[format]
     joints = np.zeros((0, 0, layout.joint_count, 3), np.float32)
     confidence, waveform = joints[..., 0], np.zeros(0, np.float32)
@@ -72,13 +72,17 @@ def _name_and_format(path: Path) -> tuple[str, str]:
     raise DataError(f"{path} is no skeleton file; their names end in {' or '.join(row[2] for row in READERS.values())}")
 
 
-def _sound_beside(path: Path, name: str) -> Path | None:
-    if not path.parent.is_dir():
-        return None
-    wavs = sorted(file for file in os.listdir(path.parent) if file[:-4] == name and file[-4:].lower() == ".wav")
-    if len(wavs) > 1:
-        raise DataError(f"{path}: its sound exists twice, {' and '.join(wavs[:2])}; name one of them")
-    return path.parent / wavs[0] if wavs else None
+def _find_sound(path: Path, name: str) -> Path | None:
+    """The WAV file beside a skeleton file, or else in the folder `audio` next to the skeleton file's folder."""
+    folder = path.absolute().parent
+    for place in (folder, folder.parent / "audio"):
+        files = os.listdir(place) if place.is_dir() else []
+        wavs = sorted(file for file in files if file[:-4] == name and file[-4:].lower() == ".wav")
+        if len(wavs) > 1:
+            raise DataError(f"{path}: its sound exists twice, {' and '.join(wavs[:2])}; name one of them")
+        if wavs:
+            return place / wavs[0]
+    return None
 
 
 def read_golden(path: Path, *, sample_rate_hz: int) -> Recording:

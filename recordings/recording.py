@@ -81,19 +81,7 @@ class Recording:
     layout: SkeletonLayout
 
     def tensors(self, spec: PreprocessSpec, inputs: Sequence[Input] = INPUTS) -> Arrays:
-        """The recogniser's inputs for this recording, as for evaluation, with a batch axis.
-
-        Args:
-            spec: sizes and constants; its sample rate is that of the recording.
-            inputs: which of `skeleton` and `audio` to compute.
-
-        Returns:
-            float32 `skeleton` [1, S, S, channels] in [0, 1] and `audio` [1, bands, frames, 3], as far as in `inputs`.
-
-        Raises:
-            DataError: the recording lacks an input, has another sample rate or cannot be preprocessed; the message
-                starts with its name.
-        """
+        """The recogniser's inputs as for evaluation: those of `preprocess_recording`, with a batch axis in front."""
         return {name: array[None] for name, array in preprocess_recording(self, spec, inputs=inputs).items()}
 
 
@@ -106,7 +94,7 @@ def preprocess_recording(
     skeleton_augmentation: SkeletonAugmentation | None = None,
     audio_augmentation: AudioAugmentation | None = None,
 ) -> Arrays:
-    """`Recording.tensors` without the batch axis, and with augmentation for training.
+    """The recogniser's inputs for a recording.
 
     An input without augmentation is computed as for evaluation. With it, the augmentation and, for the skeleton, the
     frames drawn inside their segments come from `rng`. Skeleton and audio draw from separate streams, so that either
@@ -123,7 +111,8 @@ def preprocess_recording(
         float32 `skeleton` [S, S, channels] in [0, 1] and `audio` [bands, frames, 3], as far as in `inputs`.
 
     Raises:
-        DataError: as `Recording.tensors`.
+        DataError: the recording lacks an input, has another sample rate or cannot be preprocessed; the message starts
+            with its name.
     """
     skeleton_rng, audio_rng = rng.spawn(2) if rng is not None else (None, None)
     arrays: Arrays = {}

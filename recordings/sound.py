@@ -36,7 +36,13 @@ def read_waveform(path: Path, *, sample_rate_hz: int) -> FloatArray:
         DataError: the file is missing, no WAV, truncated or empty, or holds non-finite samples.
     """
     waveform, file_rate_hz = read_native(path)
-    return resample(waveform, from_hz=file_rate_hz, to_hz=sample_rate_hz)
+    if file_rate_hz == sample_rate_hz:
+        return waveform
+    import soxr
+
+    length = -(-len(waveform) * sample_rate_hz // file_rate_hz)
+    resampled = np.asarray(soxr.resample(waveform, file_rate_hz, sample_rate_hz, quality="HQ"), np.float32)[:length]
+    return np.pad(resampled, (0, length - len(resampled)))
 
 
 def read_native(path: Path) -> tuple[FloatArray, int]:
@@ -60,23 +66,6 @@ def read_native(path: Path) -> tuple[FloatArray, int]:
         first = int(np.flatnonzero(~np.isfinite(channels).all(axis=1))[0])
         raise DataError(f"{path}: sample {first} is not finite; write the file again")
     return to_mono(channels), rate_hz
-
-
-def resample(waveform: FloatArray, *, from_hz: int, to_hz: int) -> FloatArray:
-    """Resamples float32 [N] to float32 [ceil(N · to_hz / from_hz)]; equal to `librosa.resample` (soxr_hq).
-
-    Raises:
-        DataError: a rate is not above 0.
-    """
-    if from_hz <= 0 or to_hz <= 0:
-        raise DataError(f"cannot resample from {from_hz} Hz to {to_hz} Hz; rates are above 0")
-    if from_hz == to_hz:
-        return waveform
-    import soxr
-
-    length = -(-len(waveform) * to_hz // from_hz)
-    resampled = np.asarray(soxr.resample(waveform, from_hz, to_hz, quality="HQ"), np.float32)[:length]
-    return np.pad(resampled, (0, length - len(resampled)))
 
 
 def _refuse_truncated(path: Path) -> None:

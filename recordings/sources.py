@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from console.program import log, warn
-from preprocess.errors import UsageError, require
+from preprocess.errors import UsageError
 from preprocess.spec import PreprocessSpec
 
 from .actions import action_code, class_indices
@@ -68,15 +68,12 @@ class DataSource:
         return cls(
             folder=options.data,
             audio=options.audio,
-            protocol=getattr(options, "protocol", None),
-            missing_list=getattr(options, "missing_list", None),
+            protocol=options.protocol,
+            missing_list=options.missing_list,
             on_error=options.on_error,
             seed=options.seed,
             workers=options.workers,
         )
-
-    def __post_init__(self) -> None:
-        require(self.seed >= 0, "--seed", self.seed, "use 0 or more", UsageError)
 
     def recordings(self) -> Refs:
         """All recordings of the folder; the number and causes of those left out are logged. Raises as `scan`."""

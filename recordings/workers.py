@@ -25,7 +25,7 @@ from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 
-from console.environment import changed_environment
+from console.child import changed_environment
 from preprocess.errors import MissingComponentError, PocketHarError
 from preprocess.spec import FloatArray
 
@@ -74,7 +74,7 @@ class WorkerPool(Generic[Task]):
         self._slots = layout.views(memory)
         self._free: list[int] = []
         self._iteration = 0
-        self._workers: list[_Worker[Task]] = []
+        self._workers: list[_Worker] = []
         self._finalizer = weakref.finalize(self, _shut_down, self._workers, self._slots, memory)
         context = multiprocessing.get_context("spawn")
         try:
@@ -141,7 +141,9 @@ class WorkerPool(Generic[Task]):
         while self._free and (item := next(source, None)) is not None:
             worker = min(self._workers, key=lambda worker: len(worker.pending))
             try:
-                worker.submit(item[0], self._free.pop(), item[1])
+                index, task = item
+                slot = worker.pending[index] = self._free.pop()
+                worker.connection.send((index, slot, task))
             except OSError:
                 self._fail(worker)
 
@@ -157,8 +159,12 @@ class WorkerPool(Generic[Task]):
                 self._fail(worker)
             done[index] = (worker.pending.pop(index), error)
 
-    def _fail(self, worker: _Worker[Task]) -> NoReturn:
-        ending = worker.describe_end()
+    def _fail(self, worker: _Worker) -> NoReturn:
+        worker.process.join(timeout=1)
+        code = worker.process.exitcode
+        ending = f"ended with exit code {code}"
+        if code is not None and code < 0:
+            ending = f"was killed by {signal.Signals(-code).name}"
         self.close()
         raise MissingComponentError(
             f"worker process {worker.process.pid} {ending}; if memory ran out, use fewer workers or smaller batches"
@@ -174,16 +180,13 @@ def run_here(job: Job[Task], tasks: Iterable[Task]) -> Iterator[Arrays | PocketH
 
     blas = ThreadpoolController().select(user_api="blas")
     for task in tasks:
-        with blas.limit(limits=1):
-            result = _result_or_error(job, task)
+        result: Arrays | PocketHarError
+        try:
+            with blas.limit(limits=1):
+                result = dict(job(task))
+        except PocketHarError as error:
+            result = error
         yield result
-
-
-def _result_or_error(job: Job[Task], task: Task) -> Arrays | PocketHarError:
-    try:
-        return dict(job(task))
-    except PocketHarError as error:
-        return error
 
 
 @dataclass(frozen=True)
@@ -214,28 +217,17 @@ def _aligned_bytes(shape: tuple[int, ...]) -> int:
     return -(-size_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
 
 
-class _Worker(Generic[Task]):
+class _Worker:
     """The parent's side of one process: `pending` maps the tasks it has not answered to their slots."""
 
     def __init__(
-        self, context: multiprocessing.context.SpawnContext, job: Callable[[Task], Any], layout: _Layout, memory: str
+        self, context: multiprocessing.context.SpawnContext, job: Callable[[Any], Any], layout: _Layout, memory: str
     ) -> None:
         self.connection, remote = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_serve, args=(remote, job, layout, memory), daemon=True)
         self.pending: dict[int, int] = {}
         self.process.start()
         remote.close()  # the worker then holds the only copy, and its death ends the stream
-
-    def submit(self, index: int, slot: int, task: Task) -> None:
-        self.pending[index] = slot
-        self.connection.send((index, slot, task))
-
-    def describe_end(self) -> str:
-        self.process.join(timeout=1)
-        code = self.process.exitcode
-        if code is not None and code < 0:
-            return f"was killed by {signal.Signals(-code).name}"
-        return f"ended with exit code {code}"
 
 
 def _serve(connection: Connection, job: Callable[[Any], Any], layout: _Layout, memory_name: str) -> None:
@@ -264,7 +256,7 @@ def _run(job: Callable[[Any], Any], task: Any, slot: Arrays) -> Exception | None
     return None
 
 
-def _shut_down(workers: list[_Worker[Any]], slots: list[Arrays], memory: SharedMemory) -> None:
+def _shut_down(workers: list[_Worker], slots: list[Arrays], memory: SharedMemory) -> None:
     for worker in workers:
         worker.process.terminate()
     for worker in workers:

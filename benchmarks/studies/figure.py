@@ -142,7 +142,7 @@ def draw_figure(
 
 def _draw_skeleton(figure: Any, recording: Recording, heatmaps: npt.NDArray[np.float32]) -> None:
     """Poses, and the heatmaps of joints and limbs at about the same times, without their empty margins."""
-    from recordings.picture import draw_body
+    from recordings.inspection import draw_body
 
     frames = (np.linspace(0.35, 0.7, POSES) * (len(recording.joints) - 1)).astype(int)
     joints, confidence = recording.joints[frames], recording.confidence[frames]

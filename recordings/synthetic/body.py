@@ -67,13 +67,12 @@ _SHARES = Proportions(
 )  # fmt: skip
 
 
-def draw_proportions(rng: np.random.Generator, *, spread: float) -> Proportions:
+def draw_proportions(rng: np.random.Generator) -> Proportions:
     """A body: height normal around 1.70 m, every segment up to a few percent off its usual share."""
-    height = REFERENCE_HEIGHT_M + float(np.clip(rng.normal(0, 0.09), -0.2, 0.25)) * spread
+    height = REFERENCE_HEIGHT_M + float(np.clip(rng.normal(0, 0.09), -0.2, 0.25))
     shares = {item.name: getattr(_SHARES, item.name) for item in fields(Proportions)}
     lengths = {
-        name: height * share * (1 + spread * float(np.clip(rng.normal(0, 0.035), -0.09, 0.09)))
-        for name, share in shares.items()
+        name: height * share * (1 + float(np.clip(rng.normal(0, 0.035), -0.09, 0.09))) for name, share in shares.items()
     }
     return Proportions(**(lengths | {"height": height}))
 

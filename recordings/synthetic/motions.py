@@ -8,6 +8,7 @@ hands rise, sitting or standing where both are natural) comes from `Take` and is
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -242,14 +243,6 @@ def _use_chair(take: Take, *, down: bool) -> None:
     take.emit("thump", seat_contact, 0.15, take.uniform(0.1, 0.3))
 
 
-def _sit_down(take: Take) -> None:
-    _use_chair(take, down=True)
-
-
-def _stand_up(take: Take) -> None:
-    _use_chair(take, down=False)
-
-
 # Voice: cheer, wave (and the phone call above).
 
 
@@ -308,8 +301,8 @@ def _wave(take: Take) -> None:
 _PERFORM: dict[int, Callable[[Take], None]] = {
     1: _drink,
     3: _brush_teeth,
-    8: _sit_down,
-    9: _stand_up,
+    8: partial(_use_chair, down=True),
+    9: partial(_use_chair, down=False),
     10: _clap,
     11: _read,
     12: _write,

@@ -1,28 +1,195 @@
-"""One synthetic recording: a subject performs before a camera and a microphone; written as NTU RGB+D does."""
+"""One synthetic recording: a subject performs before a camera and a microphone, with a Kinect's faults.
+
+The camera's view, noise, hidden and lost joints, a second person; and the sound.
+"""
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.errors import UsageError
 from preprocess.spec import FloatArray
 
-from .body import FRAME_RATE_HZ, pose
-from .motions import SYNTHETIC_ACTIONS, act
-from .sensor import Camera, States, bystander, draw_presence, sense, view
+from ..sound import Array
+from .body import (
+    ANKLES,
+    ELBOWS,
+    FEET,
+    FRAME_RATE_HZ,
+    HAND_TIPS,
+    HANDS,
+    HEAD,
+    JOINTS,
+    KNEES,
+    NECK,
+    PELVIS,
+    SHOULDER_CENTER,
+    THUMBS,
+    WRISTS,
+    Tracks,
+    pose,
+)
+from .motions import act
 from .sounds import record
-from .take import Difficulty, Performer
+from .take import Difficulty, Performer, make_performer
 
-USUAL_SAMPLE_RATE_HZ = 32_000
-DEPTH_SIZE_PX, DEPTH_FOCAL_PX = (512, 424), 366.0
-COLOR_SIZE_PX, COLOR_FOCAL_PX = (1920, 1080), 1058.0
-_COLOR_OFFSET_M = 0.052  # the colour camera sits beside the depth camera
-_FIRST_BODY_ID = 72_057_594_037_927_936  # 2^56; a Kinect v2 counts from there
+States = npt.NDArray[np.int8]
+LOST, INFERRED, TRACKED = 0, 1, 2
+
+_ARMS = tuple(np.array([ELBOWS, WRISTS, HANDS, HAND_TIPS, THUMBS]).T)  # of each side
+_LEGS = tuple(np.array([KNEES, ANKLES, FEET]).T)
+_LIMB_JOINTS = np.concatenate([*_ARMS, *_LEGS])
+_TRUNK_RADIUS_M = 0.11
+_LEG_RADIUS_M = 0.06
+_JITTER_CORRELATION = 0.85  # of the slow part of the noise, from one frame to the next
+_HIDDEN_JITTER_M = 0.03  # slow noise of a joint that the sensor guesses
+_BYSTANDER_NUMBER = 10_000
+_CAMERA_STEP_DEG = 45.0
+
+
+def _jitter_weights() -> Array:
+    weights = np.ones(JOINTS)
+    for joints, weight in ((ELBOWS, 1.3), (WRISTS, 1.8), (HANDS, 2.2), (HAND_TIPS, 3.0), (THUMBS, 3.0)):
+        weights[list(joints)] = weight
+    for joints, weight in ((KNEES, 1.3), (ANKLES, 1.8), (FEET, 2.4)):
+        weights[list(joints)] = weight
+    weights[[HEAD, NECK]] = 0.8
+    return weights
+
+
+_JITTER_WEIGHTS = _jitter_weights()
+
+
+@dataclass(frozen=True)
+class Camera:
+    """The place of a camera relative to the performer.
+
+    Attributes:
+        angle_rad: from straight ahead of the performer, positive towards the performer's left.
+        height_m: above the floor.
+        distance_m: from the performer, along the floor.
+        tilt_rad: how far it looks down.
+    """
+
+    angle_rad: float
+    height_m: float
+    distance_m: float
+    tilt_rad: float
+
+
+def place_camera(seed: int, *, setup: int, camera: int, replication: int) -> Camera:
+    """The camera of a recording, arranged as in NTU RGB+D.
+
+    Camera 1 stands between 2 and 3. The performer faces camera 3 in the first replication and camera 2 in the second,
+    so camera 1 sees everything from 45° and the others see one front and one side view each. Height and distance
+    belong to the setup.
+    """
+    rng = np.random.default_rng([seed, setup, 2])
+    height, distance = rng.uniform(1.0, 1.5), rng.uniform(2.4, 3.6)
+    tilt = np.arctan2(height - 0.95, distance) + rng.normal(0, 0.02)
+    steps = {1: 1, 2: 2, 3: 0}[camera] if replication == 1 else -{1: 1, 2: 0, 3: 2}[camera]
+    return Camera(float(np.deg2rad(steps * _CAMERA_STEP_DEG)), float(height), float(distance), float(tilt))
+
+
+def _view(joints: Array, camera: Camera, rng: np.random.Generator) -> Array:
+    """Room coordinates [T, 25, 3] → camera coordinates: metres, y up, z away from the camera, facing x mirrored."""
+    turn = np.pi + camera.angle_rad + rng.normal(0, 0.12)
+    turned = joints @ np.array([[np.cos(turn), 0, -np.sin(turn)], [0, 1, 0], [np.sin(turn), 0, np.cos(turn)]])
+    standing = [rng.normal(0, 0.2), -camera.height_m, camera.distance_m + rng.normal(0, 0.15)]
+    cosine, sine = np.cos(camera.tilt_rad), np.sin(camera.tilt_rad)
+    in_view: Array = (turned + standing) @ np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
+    return in_view
+
+
+def _sense(positions: Array, rng: np.random.Generator, difficulty: Difficulty) -> tuple[Array, States]:
+    """Add a Kinect's faults to positions [T, 25, 3] in camera coordinates.
+
+    Returns:
+        Reported positions [T, 25, 3] (a lost joint is at the origin) and tracking states [T, 25].
+    """
+    states = np.full(positions.shape[:2], TRACKED, dtype=np.int8)
+    states[_self_occluded(positions)] = INFERRED
+    if rng.random() < difficulty.occlusion_rate:
+        _hide_behind_furniture(states, positions, rng)
+    _lose_joints(states, rng, difficulty.lost_joint_rate)
+    scale = difficulty.jitter_m * _JITTER_WEIGHTS[:, None] * (positions[..., 2:].mean() / 3.0)
+    white = rng.standard_normal(positions.shape)
+    slow = _slow_noise(positions.shape, rng)
+    guessed = (states == INFERRED)[..., None] * (difficulty.jitter_m > 0)
+    reported = positions + 0.6 * scale * white + (0.8 * scale + _HIDDEN_JITTER_M * guessed) * slow
+    reported[states == LOST] = 0.0
+    return reported, states
+
+
+def _slow_noise(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    noise = rng.standard_normal(shape)
+    fresh = np.sqrt(1 - _JITTER_CORRELATION**2)
+    for t in range(1, shape[0]):
+        noise[t] = _JITTER_CORRELATION * noise[t - 1] + fresh * noise[t]
+    return noise
+
+
+def _self_occluded(positions: Array) -> npt.NDArray[np.bool_]:
+    """Arm joints behind the trunk and leg joints behind the other leg, [T, 25]."""
+    hidden = np.zeros(positions.shape[:2], dtype=bool)
+    arms = np.concatenate(_ARMS)
+    foot, top = positions[:, None, PELVIS], positions[:, None, SHOULDER_CENTER]
+    axis, offset = top - foot, positions[:, arms] - foot
+    along = np.sum(offset[..., :2] * axis[..., :2], axis=-1) / np.sum(axis[..., :2] ** 2, axis=-1)
+    apart = offset - np.clip(along, 0, 1)[..., None] * axis
+    hidden[:, arms] = (np.hypot(apart[..., 0], apart[..., 1]) < _TRUNK_RADIUS_M) & (apart[..., 2] > 0.06)
+    for near, far in (_LEGS, _LEGS[::-1]):
+        apart = positions[:, far] - positions[:, near]
+        hidden[:, far] |= (np.hypot(apart[..., 0], apart[..., 1]) < _LEG_RADIUS_M) & (apart[..., 2] > 0.08)
+    return hidden
+
+
+def _hide_behind_furniture(states: States, positions: Array, rng: np.random.Generator) -> None:
+    """A desk in front of the legs, or a cupboard before one arm; what is hidden is guessed, some of it lost."""
+    if rng.random() < 0.5:
+        edge = positions[:, list(ANKLES), 1].min() + rng.uniform(0.3, 0.75)
+        hidden = positions[..., 1] < edge
+        hidden[:, np.concatenate(_ARMS)] = False
+    else:
+        hidden = np.zeros(states.shape, dtype=bool)
+        first = int(rng.integers(0, len(states) // 2))
+        hidden[first : first + int(rng.integers(len(states) // 2, len(states) + 1)), _ARMS[int(rng.integers(2))]] = True
+    states[hidden] = np.where(rng.random(JOINTS) < 0.4, LOST, INFERRED)[np.nonzero(hidden)[1]]
+
+
+def _lose_joints(states: States, rng: np.random.Generator, rate: float) -> None:
+    """Arm and leg joints vanish for 3 to 12 frames at a time."""
+    burst_frames = 7.5
+    bursts = rng.poisson(rate * states.shape[0] * len(_LIMB_JOINTS) / burst_frames)
+    for joint, first, length in zip(
+        rng.choice(_LIMB_JOINTS, bursts),
+        rng.integers(0, states.shape[0], bursts),
+        rng.integers(3, 13, bursts),
+        strict=True,
+    ):
+        states[first : first + length, joint] = LOST
+
+
+def _draw_presence(frames: int, rng: np.random.Generator, difficulty: Difficulty) -> npt.NDArray[np.bool_]:
+    """In which frames the sensor reports the performer, [T]; rarely a few frames are missing."""
+    present = np.ones(frames, dtype=bool)
+    if rng.random() < difficulty.gap_rate:
+        first = int(rng.integers(0, frames - 10))
+        present[first : first + int(rng.integers(2, 10))] = False
+    return present
+
+
+def _bystander(frames: int, camera: Camera, rng: np.random.Generator, difficulty: Difficulty) -> tuple[Array, States]:
+    """A second person who stands idle beside the performer, in camera coordinates."""
+    person = make_performer(int(rng.integers(2**31)), _BYSTANDER_NUMBER)
+    tracks = Tracks.neutral(frames)
+    time_s = np.arange(frames) / FRAME_RATE_HZ
+    tracks.lean[:, 1] += 0.01 * np.sin(2 * np.pi * (0.3 * time_s + rng.random()))
+    beside = np.array([rng.choice([-1.0, 1.0]) * rng.uniform(0.7, 1.3), 0.0, rng.uniform(-0.8, 0.2)])
+    calm = Difficulty(jitter_m=difficulty.jitter_m * 0.5, lost_joint_rate=0.0, occlusion_rate=0.0)
+    return _sense(_view(pose(person.body, tracks) + beside, camera, rng), rng, calm)
 
 
 @dataclass(frozen=True)
@@ -34,14 +201,12 @@ class Performance:
         states: int8 [T, P, 25], NTU tracking states: 0 not tracked, 1 inferred, 2 tracked.
         present: bool [T, P], in which frames the sensor reports the body.
         waveform: float32 [N], mono.
-        sample_rate_hz: rate of the waveform.
     """
 
     joints: FloatArray
     states: States
     present: npt.NDArray[np.bool_]
     waveform: FloatArray
-    sample_rate_hz: int
 
 
 def perform(
@@ -51,26 +216,16 @@ def perform(
     camera: Camera,
     rng: np.random.Generator,
     difficulty: Difficulty,
-    sample_rate_hz: int = USUAL_SAMPLE_RATE_HZ,
+    sample_rate_hz: int,
 ) -> Performance:
-    """Perform an action once.
-
-    Args:
-        action: NTU action number, one of `SYNTHETIC_ACTIONS`.
-
-    Raises:
-        UsageError: the generator does not know the action.
-    """
-    if action not in SYNTHETIC_ACTIONS:
-        known = ", ".join(f"A{number:03d}" for number in SYNTHETIC_ACTIONS)
-        raise UsageError(f"action {action} is not one that the generator performs; use one of {known}")
+    """Perform an action once; `action` is one of `SYNTHETIC_ACTIONS`."""
     motion_rng, sensor_rng, sound_rng = rng.spawn(3)  # a change to one stage leaves the others as they were
     tracks, events = act(action, subject, motion_rng, difficulty)
     frames = len(tracks.pelvis)
-    reported, states = sense(view(pose(subject.body, tracks), camera, sensor_rng), sensor_rng, difficulty)
-    bodies, body_states, present = [reported], [states], [draw_presence(frames, sensor_rng, difficulty)]
+    reported, states = _sense(_view(pose(subject.body, tracks), camera, sensor_rng), sensor_rng, difficulty)
+    bodies, body_states, present = [reported], [states], [_draw_presence(frames, sensor_rng, difficulty)]
     if sensor_rng.random() < difficulty.bystander_rate:
-        other, other_states = bystander(frames, camera, sensor_rng, difficulty)
+        other, other_states = _bystander(frames, camera, sensor_rng, difficulty)
         bodies.append(other)
         body_states.append(other_states)
         present.append(np.arange(frames) >= sensor_rng.integers(0, frames // 2))
@@ -87,90 +242,4 @@ def perform(
         states=np.stack(body_states, axis=1),
         present=np.stack(present, axis=1),
         waveform=waveform,
-        sample_rate_hz=sample_rate_hz,
     )
-
-
-@dataclass(frozen=True)
-class WavFormat:
-    """How a sound file is stored: channels, and `pcm16`, `pcm24` or `float32` samples."""
-
-    channels: int = 1
-    encoding: str = "pcm16"
-
-
-def skeleton_text(performance: Performance, rng: np.random.Generator) -> str:
-    """The content of a `.skeleton` file: lines = 1 + Σ over frames of (1 + 27 · bodies)."""
-    people = performance.joints.shape[1]
-    first_id = _FIRST_BODY_ID + int(rng.integers(1, 2**16))
-    templates = [_body_template(first_id + person, rng) for person in range(people)]
-    blocks = [f"{len(performance.joints)}\n"]
-    for present in performance.present:
-        blocks.append(f"{np.count_nonzero(present)}\n")
-        blocks.extend(templates[person] for person in np.flatnonzero(present))
-    values = _joint_values(performance)[performance.present]
-    return "".join(blocks) % tuple(values.ravel().tolist())
-
-
-def _body_template(body_id: int, rng: np.random.Generator) -> str:
-    """27 lines of a body with places for 8 numbers a joint: x y z, depth x y, colour x y, state.
-
-    The orientations are one plausible unit quaternion a bone: the format has them and no reader here uses them.
-    """
-    lean = rng.uniform(-0.2, 0.2, 2)
-    quaternions = rng.standard_normal((25, 4))
-    quaternions /= np.linalg.norm(quaternions, axis=1, keepdims=True)
-    lines = [f"{body_id} 0 1 1 1 1 0 {lean[0]:.7f} {lean[1]:.7f} 2", "25"]
-    lines += [
-        "%.6f %.6f %.6f %.4f %.4f %.3f %.3f " + " ".join(f"{part:.7f}" for part in quaternion) + " %d"
-        for quaternion in quaternions
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _joint_values(performance: Performance) -> npt.NDArray[np.float64]:
-    """[T, P, 25, 8]: camera space, its pinhole projections and the tracking state. A lost joint projects to 0, 0."""
-    joints = performance.joints.astype(np.float64)
-    visible = joints[..., 2] > 0.1
-    depth = np.where(visible, joints[..., 2], 1.0)
-    columns = [joints]
-    for (width, height), focal, offset in (
-        (DEPTH_SIZE_PX, DEPTH_FOCAL_PX, 0.0),
-        (COLOR_SIZE_PX, COLOR_FOCAL_PX, _COLOR_OFFSET_M),
-    ):
-        x = width / 2 + focal * (joints[..., 0] + offset) / depth
-        y = height / 2 - focal * joints[..., 1] / depth
-        columns.append(np.where(visible[..., None], np.stack([x, y], axis=-1), 0.0))
-    return np.concatenate([*columns, performance.states[..., None]], axis=-1)
-
-
-def wav_bytes(waveform: FloatArray, sample_rate_hz: int, wav_format: WavFormat) -> bytes:
-    """A RIFF WAVE file of the mono waveform [N] in [−1, 1]; further channels are quieter copies.
-
-    Written here because libsndfile stamps float files with the time, and equal seeds must give equal files.
-    """
-    gains = 0.8 ** np.arange(wav_format.channels)
-    frames = waveform[:, None] * gains
-    if wav_format.encoding == "float32":
-        code, width, data = 3, 4, frames.astype("<f4").tobytes()
-    elif wav_format.encoding == "pcm24":
-        wide = np.round(frames * (2**23 - 1)).astype("<i4")
-        code, width, data = 1, 3, wide.reshape(-1, 1).view(np.uint8)[:, :3].tobytes()
-    else:
-        code, width, data = 1, 2, np.round(frames * (2**15 - 1)).astype("<i2").tobytes()
-    block = width * wav_format.channels
-    header = (code, wav_format.channels, sample_rate_hz, sample_rate_hz * block, block, 8 * width)
-    chunks = [(b"fmt ", struct.pack("<HHIIHH", *header))]
-    if code == 3:
-        chunks.append((b"fact", struct.pack("<I", len(waveform))))
-    chunks.append((b"data", data))
-    body = b"".join(name + struct.pack("<I", len(part)) + part + b"\0" * (len(part) % 2) for name, part in chunks)
-    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
-
-
-def write_recording(
-    performance: Performance, *, skeleton_path: Path, audio_path: Path, wav_format: WavFormat, rng: np.random.Generator
-) -> None:
-    """Write the two files of a recording."""
-    skeleton_path.write_text(skeleton_text(performance, rng), encoding="ascii")
-    audio_path.write_bytes(wav_bytes(performance.waveform, performance.sample_rate_hz, wav_format))

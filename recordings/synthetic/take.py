@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
-
-from preprocess.errors import UsageError
 
 from ..sound import Array
 from .body import FRAME_RATE_HZ, Proportions, Tracks, draw_proportions
@@ -27,8 +24,6 @@ class Difficulty:
         occlusion_rate: share of recordings in which furniture hides a part of the body.
         bystander_rate: share of recordings with a second, idle person.
         gap_rate: share of recordings in which the body is missing for some frames.
-        camera_step_deg: angle between neighbouring cameras (NTU: 45).
-        style_spread: scale of the differences between subjects and between their repetitions.
         look_alike_share: share of recordings in which the members of a look-alike group move alike.
         sound_alike_share: share of recordings in which the members of a sound-alike group sound alike.
         snr_db: range of the loudest 50 ms of the action's sound over the background noise, in dB.
@@ -45,8 +40,6 @@ class Difficulty:
     occlusion_rate: float = 0.12
     bystander_rate: float = 0.03
     gap_rate: float = 0.03
-    camera_step_deg: float = 45.0
-    style_spread: float = 1.0
     look_alike_share: float = 0.4
     sound_alike_share: float = 0.6
     snr_db: tuple[float, float] = (4.0, 26.0)
@@ -56,20 +49,6 @@ class Difficulty:
     distractor_rate: float = 0.2
     timbre_spread: float = 0.25
     unusual_file_rate: float = 0.06
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            numbers = value if isinstance(value, tuple) else (value,)
-            if not all(math.isfinite(n) for n in numbers):
-                raise UsageError(f"difficulty {item.name} is {value!r}; use finite numbers")
-            if item.name.endswith(("_rate", "_share")) and not 0 <= value <= 1:
-                raise UsageError(f"difficulty {item.name} is {value!r}; use a number in [0, 1]")
-            if isinstance(value, tuple) and value[0] > value[1]:
-                raise UsageError(f"difficulty {item.name} is {value!r}; give the smaller number first")
-        for name in ("jitter_m", "style_spread", "timbre_spread"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"difficulty {name} is {getattr(self, name)!r}; use a number of at least 0")
 
 
 @dataclass(frozen=True)
@@ -101,22 +80,22 @@ class Performer:
     vocal_tract: float
 
 
-def make_performer(seed: int, number: int, *, spread: float) -> Performer:
-    """Person `number` of the data set with this seed. `spread` scales how much people differ."""
+def make_performer(seed: int, number: int) -> Performer:
+    """Person `number` of the data set with this seed."""
     rng = np.random.default_rng([seed, number, 1])
-    body = draw_proportions(rng, spread=spread)
+    body = draw_proportions(rng)
     high_voice = rng.random() < 0.5
     return Performer(
         body=body,
         left_handed=bool(rng.random() < _LEFT_HANDED_SHARE),
-        tempo=float(np.exp(rng.normal(0, 0.15 * spread))),
-        amplitude=float(np.exp(rng.normal(0, 0.18 * spread))),
-        slouch_rad=float(rng.normal(0.06, 0.05 * spread)),
-        arms_out_m=float(rng.normal(0, 0.03 * spread)),
-        stance_m=float(rng.uniform(-0.01, 0.05) * spread),
-        energy=float(np.exp(rng.normal(0, 0.3 * spread))),
-        pitch_hz=float((205 if high_voice else 120) * np.exp(rng.normal(0, 0.12 * spread))),
-        vocal_tract=float((1.12 if high_voice else 0.98) * np.exp(rng.normal(0, 0.05 * spread))),
+        tempo=float(np.exp(rng.normal(0, 0.15))),
+        amplitude=float(np.exp(rng.normal(0, 0.18))),
+        slouch_rad=float(rng.normal(0.06, 0.05)),
+        arms_out_m=float(rng.normal(0, 0.03)),
+        stance_m=float(rng.uniform(-0.01, 0.05)),
+        energy=float(np.exp(rng.normal(0, 0.3))),
+        pitch_hz=float((205 if high_voice else 120) * np.exp(rng.normal(0, 0.12))),
+        vocal_tract=float((1.12 if high_voice else 0.98) * np.exp(rng.normal(0, 0.05))),
     )
 
 
@@ -153,18 +132,16 @@ class Take:
     """
 
     def __init__(self, frames: int, subject: Performer, rng: np.random.Generator, difficulty: Difficulty) -> None:
-        spread = difficulty.style_spread
         self.rng = rng
         self.subject = subject
         self.time: Array = np.arange(frames) / FRAME_RATE_HZ
         self.seconds = frames / FRAME_RATE_HZ
         self.tracks = Tracks.neutral(frames)
         self.events: list[SoundEvent] = []
-        self.tempo = subject.tempo * float(np.exp(rng.normal(0, 0.08 * spread)))
-        self.amplitude = subject.amplitude * float(np.exp(rng.normal(0, 0.1 * spread)))
+        self.tempo = subject.tempo * float(np.exp(rng.normal(0, 0.08)))
+        self.amplitude = subject.amplitude * float(np.exp(rng.normal(0, 0.1)))
         self.alike = bool(rng.random() < difficulty.look_alike_share)
         self.sounds_alike = bool(rng.random() < difficulty.sound_alike_share)
-        self._spread = spread
         self._take_posture()
 
     def _take_posture(self) -> None:
@@ -194,8 +171,7 @@ class Take:
 
     def place(self, x: float, y: float, z: float, spread_m: float = 0.03) -> Array:
         """A place near (x, y, z), different in every recording."""
-        spread = spread_m * self._spread
-        offset: Array = np.clip(self.rng.normal(0, spread, 3), -2 * spread, 2 * spread)
+        offset: Array = np.clip(self.rng.normal(0, spread_m, 3), -2 * spread_m, 2 * spread_m)
         offset += np.array([x, y, z])
         return offset
 

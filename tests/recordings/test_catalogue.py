@@ -84,30 +84,23 @@ def test_a_recording_without_sound(tmp_path: Path) -> None:
         ("my_skeleton.txt", "is not an MSR Daily Activity 3D name"),
     ],
 )
-def test_a_name_that_says_nothing_is_a_problem(tmp_path: Path, file_name: str, message: str) -> None:
+def test_a_wrong_name_is_a_problem(tmp_path: Path, file_name: str, message: str) -> None:
     touch(tmp_path / file_name, tmp_path / f"{NTU}.skeleton")
     with pytest.raises(DataError, match=message):
         scan(tmp_path, require_audio=False)
     assert len(scan(tmp_path, require_audio=False, on_error="skip").problems) == 1
-
-
-def test_several_problems_are_counted(tmp_path: Path) -> None:
-    touch(*(tmp_path / f"{n}.skeleton" for n in "abc"))
+    (tmp_path / f"{NTU}.skeleton").rename(tmp_path / "a.skeleton")
     for on_error in ("raise", "skip"):  # nothing usable is left, so skipping does not help
-        with pytest.raises(DataError, match=r"\(and 2 more problems\)"):
+        with pytest.raises(DataError, match=r"\(and 1 more problems\)"):
             scan(tmp_path, on_error=on_error)
 
 
-def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
-    touch(tmp_path / f"{NTU}.skeleton", tmp_path / f"._{NTU}.skeleton", tmp_path / ".trash" / f"{OTHER}.skeleton")
-    touch(tmp_path / "README.md", tmp_path / f"{NTU}_rgb.avi")
-    assert len(scan(tmp_path, require_audio=False).refs) == 1
-
-
-def test_links_between_folders_do_not_go_round(tmp_path: Path) -> None:
-    touch(tmp_path / "data" / f"{NTU}.skeleton")
-    (tmp_path / "data/loop").symlink_to(tmp_path / "data")
-    (tmp_path / "linked").symlink_to(tmp_path / "data")
+def test_hidden_and_other_files_are_passed_over_and_links_do_not_go_round(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    touch(data / f"{NTU}.skeleton", data / f"._{NTU}.skeleton", data / ".trash" / f"{OTHER}.skeleton")
+    touch(data / "README.md", data / f"{NTU}_rgb.avi")
+    (data / "loop").symlink_to(data)
+    (tmp_path / "linked").symlink_to(data)
     assert len(scan(tmp_path / "linked", require_audio=False).refs) == 1
 
 
@@ -137,10 +130,6 @@ def test_the_list_of_missing_skeletons(tmp_path: Path) -> None:
     assert catalogue.excluded == (OTHER,)
     missing.write_text(f"{NTU}\n{OTHER}\n{MSR}\n")  # without a header
     assert read_missing_list(missing) == {NTU, OTHER, MSR}
-
-
-def test_a_list_with_a_line_that_is_no_name(tmp_path: Path) -> None:
-    missing = tmp_path / "missing.txt"
     missing.write_text(MISSING_LIST.format(f"{NTU}\nS001C002\n"))
     with pytest.raises(DataError, match=r"missing\.txt, line 5: 'S001C002' is not the name of a recording"):
         read_missing_list(missing)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kit.skeletons import msr_lines, msr_world, ntu_lines
 
 from preprocess.errors import DataError
 from recordings import msr, ntu
@@ -20,38 +21,6 @@ from recordings.recording import MissingSkeletonError
 BIG_ID = 72057594037931101  # above 2^56, as in the data set; its float64 neighbour is the same number + 16
 NTU_NAME = "S001C001P001R001A001.skeleton"
 ANY_FILE = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def ntu_lines(frames: list[list[int]], *, state: int | None = None) -> list[str]:
-    """A file's lines; `frames` holds the ids of the bodies in each frame."""
-    lines = [str(len(frames))]
-    for number, bodies in enumerate(frames):
-        lines.append(str(len(bodies)))
-        for place, body in enumerate(bodies):
-            rng = np.random.default_rng(100 * number + place)
-            lines += [f"{body} 0 1 1 0 0 0 0.0921 -0.3312 2", "25"]
-            for _ in range(25):
-                tracking = rng.integers(3) if state is None else state
-                lines.append(" ".join(f"{value:.7g}" for value in rng.normal(size=11)) + f" {tracking}")
-    return lines
-
-
-def msr_world(bodies_per_frame: list[int], *, confidence: float = 0.75) -> list[np.ndarray]:
-    """World rows of every frame: [bodies, 20, (x, y, z, confidence)]."""
-    rng = np.random.default_rng(3)
-    world = [np.round(rng.normal(size=(bodies, 20, 4)), 6) for bodies in bodies_per_frame]
-    for frame in world:
-        frame[..., 3] = confidence
-    return world
-
-
-def msr_lines(world: list[np.ndarray]) -> list[str]:
-    lines = [f"{len(world)} 20"]
-    for frame in world:
-        lines.append(str(2 * frame.shape[0] * 20))
-        for joint in frame.reshape(-1, 4):
-            lines += [" ".join(f"{value:.6f}" for value in joint), "0.51 0.49 2100 0.000000"]
-    return lines
 
 
 def write(folder: Path, lines: list[str]) -> Path:
@@ -65,7 +34,6 @@ def write(folder: Path, lines: list[str]) -> Path:
 # 31 body, 32 joint count, 33 to 57 joints, 58 body, 59 joint count, 60 to 84 joints.
 NTU_FAULTS = {
     "frame count is no number": (1, "abc", r"'abc' is not a number"),
-    "frame count is a fraction": (1, "2.5", r"the frame count is '2.5'; it must be a whole number"),
     "frame count is negative": (1, "-2", r"the frame count is '-2'"),
     "frame count too large": (1, "3", r"line 84: the file ends before the body count of frame 3"),
     "frame count too small": (1, "1", r"line 30: 55 line\(s\) follow the last frame"),
@@ -76,8 +44,6 @@ NTU_FAULTS = {
     "body twice in a frame": (58, "1 0 1 1 0 0 0 0 0 2", r"body 1 stands in frame 2 twice"),
     "joint count": (32, "20", r"the joint count is 20; an NTU RGB\+D body has 25"),
     "joint line too short": (40, "0.1 0.2 0.3", r"the line of a joint: \d+ field\(s\) expected, 3 found"),
-    "joint line too long": (40, "1 " * 13, r"the line of a joint: \d+ field\(s\) expected, 13 found"),
-    "joint line empty": (40, "", r"the line of a joint: \d+ field\(s\) expected, 0 found"),
     "coordinate is a word": (41, "0.1 oops 0.3" + " 0" * 9, r"'oops' is not a number"),
     "coordinate is malformed": (41, "0.1 1.2.3 0.3" + " 0" * 9, r"'1.2.3' is not a number"),
     "coordinate with underscore": (41, "0.1 1_0 0.3" + " 0" * 9, r"'1_0' is not a number"),
@@ -90,12 +56,10 @@ MSR_FAULTS = {
     "header": (1, "2", r"the frame count and joint count: \d+ field\(s\) expected, 1 found"),
     "joint count": (1, "2 25", r"the joint count is 25; an MSR Daily Activity 3D body has 20"),
     "frame count too large": (1, "3 20", r"line 83: the file ends before the row count of frame 3"),
-    "frame count too small": (1, "1 20", r"line 43: 41 line\(s\) follow the last frame"),
     "row count": (43, "60", r"frame 2 has 60 rows; one body takes 40"),
     "row count too large": (43, "80", r"line 83: the file ends before a row of frame 2"),
     "no row count": (43, "0.1 0.2 2 1", r"the row count of frame 2: \d+ field\(s\) expected, 4 found"),
     "row too short": (50, "0.1 0.2 0.3", r"a row of frame 2: \d+ field\(s\) expected, 3 found"),
-    "no number": (50, "0.1 0.2 oops 1", r"'oops' is not a number"),
     "malformed number": (50, "0.1 0.2 1e 1", r"'1e' is not a number"),
 }
 
@@ -273,12 +237,6 @@ def test_a_body_that_comes_back_keeps_its_frame_numbers(tmp_path: Path) -> None:
     present = confidence.all(-1)
     np.testing.assert_array_equal(present, [[True, False], [False, False], [True, True], [False, True]])
     assert not joints[1].any()
-
-
-@pytest.mark.parametrize(("state", "expected"), [(0, 0.0), (1, 0.5), (2, 1.0)])
-def test_tracking_states_become_confidence(tmp_path: Path, state: int, expected: float) -> None:
-    _, confidence = ntu.read_skeleton(write(tmp_path, ntu_lines([[1]], state=state)))
-    assert (confidence == expected).all()
 
 
 def test_non_finite_coordinates_stay_for_preprocessing_and_unused_columns_do_not_matter(tmp_path: Path) -> None:
