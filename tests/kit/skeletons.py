@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def ntu_lines(frames: list[list[int]], *, state: int | None = None) -> list[str]:
+def ntu_lines(frames: list[list[int]]) -> list[str]:
     """A file's lines; `frames` holds the ids of the bodies in each frame."""
     lines = [str(len(frames))]
     for number, bodies in enumerate(frames):
@@ -14,8 +14,7 @@ def ntu_lines(frames: list[list[int]], *, state: int | None = None) -> list[str]
             rng = np.random.default_rng(100 * number + place)
             lines += [f"{body} 0 1 1 0 0 0 0.0921 -0.3312 2", "25"]
             for _ in range(25):
-                tracking = rng.integers(3) if state is None else state
-                lines.append(" ".join(f"{value:.7g}" for value in rng.normal(size=11)) + f" {tracking}")
+                lines.append(" ".join(f"{value:.7g}" for value in rng.normal(size=11)) + f" {rng.integers(3)}")
     return lines
 
 

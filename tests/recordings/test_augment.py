@@ -138,9 +138,8 @@ def test_dropout_hides_joints_throughout_at_its_rate_but_not_those_of_origin_and
 def test_noise_has_its_deviation():
     joints, confidence = skeleton(frames=400)
     augmentation = SkeletonAugmentation(0, 0, 1, 0, 0.01)
-    noisy, _ = augment_skeleton(joints, confidence, NTU25, augmentation, np.random.default_rng(0))
-    assert (noisy - joints).std() == pytest.approx(0.01, rel=0.01)
-    assert abs((noisy - joints).mean()) < 1e-4
+    noise = augment_skeleton(joints, confidence, NTU25, augmentation, np.random.default_rng(0))[0] - joints
+    assert (noise.mean(), noise.std()) == pytest.approx((0, 0.01), abs=1e-4)
 
 
 def test_absent_joints_stay_zero_and_inputs_are_not_touched():
@@ -277,10 +276,6 @@ def test_time_warp_moves_a_frame_and_keeps_both_ends_and_the_order():
         moves.append(np.abs(warped[0] - ramp[0]).max())
     assert max(moves) == pytest.approx(10, abs=0.01)
     assert min(moves) < 2
-
-
-@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 9])
-def test_small_spectrograms_survive(frames):
-    log_mel = np.ones((2, frames), np.float32)
-    for seed in range(20):
-        np.testing.assert_array_equal(spec_augment(log_mel, AudioAugmentation(), np.random.default_rng(seed)), log_mel)
+    for frames in (1, 2, 3, 4, 5, 9):
+        small = np.ones((2, frames), np.float32)
+        np.testing.assert_array_equal(spec_augment(small, AudioAugmentation(), np.random.default_rng(0)), small)

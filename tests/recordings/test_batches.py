@@ -175,22 +175,19 @@ def test_unusable_recordings_are_left_out_and_reported_once(refs, tmp_path, work
     assert problems[refs[10].name].startswith(f"{refs[10].name} cannot be read")
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_unusable_recording_ends_the_epoch_with_its_error(refs, tmp_path, workers):
-    with loader(broken(refs, tmp_path)[2:], workers=workers, batch_size=1) as batches:
-        epoch = batches.epoch(0)
-        assert [next(epoch).labels[0], next(epoch).labels[0]] == [0, 1]
-        with pytest.raises(MissingSkeletonError, match="none of its 2 frames has a body"):
-            next(epoch)
-
-
-def test_an_epoch_without_any_usable_recording_is_an_error(refs, tmp_path):
-    with pytest.raises(DataError, match="there are no recordings"):
-        loader([])
+def test_an_unusable_recording_or_none_that_is_usable_ends_the_epoch_with_an_error(refs, tmp_path):
+    for workers in (0, 1):
+        with loader(broken(refs, tmp_path)[2:], workers=workers, batch_size=1) as batches:
+            epoch = batches.epoch(0)
+            assert [next(epoch).labels[0], next(epoch).labels[0]] == [0, 1]
+            with pytest.raises(MissingSkeletonError, match="none of its 2 frames has a body"):
+                next(epoch)
     with loader(broken(refs, tmp_path)[1:2], workers=0, on_error="skip") as batches:
         epoch = batches.epoch(0)
         with pytest.raises(DataError, match=r"none of the 1 recordings can be used; .*truncated.skeleton"):
             next(epoch)
+    with pytest.raises(DataError, match="there are no recordings"):
+        loader([])
 
 
 def test_giving_up_an_epoch_leaves_nothing_behind_and_the_next_one_is_whole(refs, segments):
@@ -202,12 +199,9 @@ def test_giving_up_an_epoch_leaves_nothing_behind_and_the_next_one_is_whole(refs
         suspended = batches.epoch(2)
         next(suspended)
     np.testing.assert_array_equal(held.audio, copy)
-
-
-def test_a_loader_that_is_dropped_leaves_nothing_behind(refs, segments):
-    batches = loader(refs, workers=1, inputs=("audio",))
-    next(batches.epoch(0))
-    del batches
+    dropped = loader(refs, workers=1, inputs=("audio",))  # without `close`
+    next(dropped.epoch(0))
+    del dropped
 
 
 def test_a_killed_worker_is_an_error_not_a_hang(refs, segments):

@@ -152,16 +152,14 @@ def test_a_data_set_as_large_as_ntu_60_takes_seconds(tmp_path: Path) -> None:
 
 
 def test_action_names() -> None:
-    assert (len(NTU60_ACTIONS), len(MSR_ACTIONS)) == (60, 16)
-    assert len(set(NTU60_ACTIONS)) == 60
-    assert action_name("ntu", 1) == "drink water"
-    assert action_name("ntu", 43) == "falling"
-    assert action_name("ntu", 60) == "walking apart from each other"
-    assert action_name("msr", 16) == "sit down"
-    assert (action_code("ntu", 7), action_code("msr", 7)) == ("A007", "a07")
-    with pytest.raises(DataError, match="action 61 does not exist in format 'ntu'; it has A001 to A060"):
-        action_name("ntu", 61)
-    with pytest.raises(DataError, match="action 0 does not exist in format 'msr'; it has a01 to a16"):
-        action_code("msr", 0)
-    with pytest.raises(DataError, match="recording format 'coco' is unknown; use one of ntu, msr"):
-        action_name("coco", 1)
+    assert (len(NTU60_ACTIONS), len(set(NTU60_ACTIONS)), len(MSR_ACTIONS)) == (60, 60, 16)
+    for number, name in ((1, "drink water"), (43, "falling"), (60, "walking apart from each other")):
+        assert action_name("ntu", number) == name
+    assert (action_name("msr", 16), action_code("ntu", 7), action_code("msr", 7)) == ("sit down", "A007", "a07")
+    for format, number, message in (
+        ("ntu", 61, "action 61 does not exist in format 'ntu'; it has A001 to A060"),
+        ("msr", 0, "action 0 does not exist in format 'msr'; it has a01 to a16"),
+        ("coco", 1, "recording format 'coco' is unknown; use one of ntu, msr"),
+    ):
+        with pytest.raises(DataError, match=message):
+            action_code(format, number)

@@ -232,13 +232,6 @@ def test_agrees_with_the_data_sets_own_reader(tmp_path: Path, frames: list[list[
             np.testing.assert_array_equal(confidence[t, slot], expected[:, 3] / 2)
 
 
-def test_a_body_that_comes_back_keeps_its_frame_numbers(tmp_path: Path) -> None:
-    joints, confidence = ntu.read_skeleton(write(tmp_path, ntu_lines([[7], [], [7, 5], [5]], state=2)))
-    present = confidence.all(-1)
-    np.testing.assert_array_equal(present, [[True, False], [False, False], [True, True], [False, True]])
-    assert not joints[1].any()
-
-
 def test_non_finite_coordinates_stay_for_preprocessing_and_unused_columns_do_not_matter(tmp_path: Path) -> None:
     lines = ntu_lines([[1]])
     fields = lines[5].split()

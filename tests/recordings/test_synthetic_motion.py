@@ -49,7 +49,7 @@ def test_feet_stay_on_the_floor_except_in_the_actions_that_lift_them(action: int
         feet = joints[:, [*FEET, *ANKLES], 1]
         if action not in (HOP, JUMP, KICK):
             assert np.ptp(joints[:, ANKLES], axis=0).max() < 1e-6
-            assert 0.02 < joints[:, FEET, 1].min() < joints[:, FEET, 1].max() < 0.05
+            assert 0.02 < joints[:, FEET, 1].min() <= joints[:, FEET, 1].max() < 0.05
             continue
         assert feet.min() > -0.03  # a toe that points down may touch the floor before the ankle has landed
         assert np.ptp(feet.max(axis=1)) > 0.05
@@ -170,13 +170,11 @@ def test_sound_alike_groups_use_the_same_sounds() -> None:
 
 def test_duration_does_not_depend_on_the_action() -> None:
     for seed in range(5):
-        rng_state = [np.random.default_rng(seed) for _ in SYNTHETIC_ACTIONS]
-        subject = make_performer(seed, 1)
-        frames = {
-            len(act(action, subject, rng, Difficulty())[0].pelvis)
-            for action, rng in zip(SYNTHETIC_ACTIONS, rng_state, strict=True)
-        }
-        assert len(frames) == 1
+        takes = [
+            act(action, make_performer(seed, 1), np.random.default_rng(seed), Difficulty())
+            for action in SYNTHETIC_ACTIONS
+        ]
+        assert len({len(tracks.pelvis) for tracks, _ in takes}) == 1
 
 
 # The sensor
