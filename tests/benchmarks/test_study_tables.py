@@ -215,7 +215,14 @@ def test_what_ai_edge_quantizer_makes_is_an_artifact(tmp_path, recordings_folder
     words = ["--checkpoint", f"{tmp_path}/original.npz", "--recordings", "4", "--data", str(recordings_folder)]
     call_here("export", "tflite", *words, "--out", f"{tmp_path}/float")
     options = argparse.Namespace(
-        data=recordings_folder, audio=None, missing_list=None, on_error="raise", seed=0, workers=0, calibration=16
+        data=recordings_folder,
+        audio=None,
+        protocol=None,
+        missing_list=None,
+        on_error="raise",
+        seed=0,
+        workers=0,
+        calibration=16,
     )
     exact = Artifact.open(tmp_path / "float")
     peers.quantize_with_ai_edge(exact, tmp_path / "int8", options)
