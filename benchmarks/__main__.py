@@ -263,7 +263,7 @@ COMMANDS = (
     Command(
         "npu",
         "placement and arithmetic on Snapdragon's NPU, by compiler and emulator",
-        "benchmarks.studies.accuracy:NPU",
+        "benchmarks.studies.npu_accuracy:NPU",
         _npu_options,
     ),
     Command(

@@ -95,7 +95,7 @@ COMMANDS = (
     Command(
         "npu",
         "compiled for the NPU of Snapdragon processors, with a report of what runs there",
-        "export.compile:npu_command",
+        "export.npu_compile:npu_command",
         _npu,
         "Compile the INT8 model for Hexagon, Snapdragon's NPU, and report which operations run there.",
     ),

@@ -19,33 +19,7 @@ from runtime.runners import RUNTIMES_OF_FORMAT, Runner, is_installed, open_model
 
 from .plan import ModelChoice
 from .tflite_file import OUTPUT_NAME, float_tensors
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """The least closeness of an artifact to the float model it was made from.
-
-    Attributes:
-        min_snr_db: signal-to-noise ratio of the logits.
-        min_agreement: share of recordings on which both choose the same class.
-        max_drop_points: accuracy lost, in percentage points.
-    """
-
-    min_snr_db: float
-    min_agreement: float
-    max_drop_points: float
-
-
-# Converters reorder float32 arithmetic and fold constants: rounding of 2^-24 grows over some hundred layers to
-# about 1e-5 relative (100 dB). 60 dB leaves room for other kernels and still exposes a single wrong constant.
-_FLOAT32_LIMITS = Tolerance(min_snr_db=60.0, min_agreement=0.999, max_drop_points=0.1)
-
-# A mobile accuracy budget of one point, and the agreement that goes with it: most recordings that change class lie on
-# the border, where both answers are about equally often right. 10 dB is where logits begin to lose their order.
-_INT8_LIMITS = Tolerance(min_snr_db=10.0, min_agreement=0.97, max_drop_points=1.0)
-
-# The same file in two runtimes: kernels round int32 accumulators differently by at most one step per layer.
-_RUNTIMES_MIN_AGREEMENT = 0.99
+from .tolerances import FLOAT32_LIMITS, INT8_LIMITS, RUNTIMES_MIN_AGREEMENT
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +136,7 @@ def _check_contract(path: Path, model: ModelChoice, spec: PreprocessSpec, runner
 
 def _check_answers(answers: Answers, model: ModelChoice, runtimes: list[str], *, random_weights: bool) -> list[str]:
     """Missed limits. Without `max_drop` the measured drop decides, with it the upper end of its interval."""
-    limits = _FLOAT32_LIMITS if model.recipe.base == "float32" else _INT8_LIMITS
+    limits = FLOAT32_LIMITS if model.recipe.base == "float32" else INT8_LIMITS
     min_agreement = limits.min_agreement
     if model.max_drop:
         # Every further point of accuracy that may be lost lets one more percent of the answers differ.
@@ -187,9 +161,9 @@ def _check_answers(answers: Answers, model: ModelChoice, runtimes: list[str], *,
     first, *others = runtimes
     for name in [] if random_weights else others:
         agreement = answers.agreement(first, name)
-        if agreement < _RUNTIMES_MIN_AGREEMENT:
+        if agreement < RUNTIMES_MIN_AGREEMENT:
             failures.append(
                 f"{first} and {name} agree on {100 * agreement:.1f} % of the recordings, "
-                f"less than {100 * _RUNTIMES_MIN_AGREEMENT:g} %"
+                f"less than {100 * RUNTIMES_MIN_AGREEMENT:g} %"
             )
     return failures

@@ -15,8 +15,9 @@ from preprocess.spec import PreprocessSpec
 from .actions import action_code, class_indices
 from .batches import FeatureLoader
 from .calibration import CalibrationSet, balanced_order, calibration_set
-from .catalogue import OnError, Split, scan, split
+from .catalogue import OnError, scan
 from .recording import RecordingRef
+from .splits import Split, split
 from .synthetic.generate import CALIBRATION_SEED, HELD_OUT_SEED, SELECTION_SEED, cached_recordings
 
 Refs: TypeAlias = Sequence[RecordingRef]

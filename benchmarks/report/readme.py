@@ -17,7 +17,8 @@ from console.files import atomic_file
 from console.program import show, show_json
 from preprocess.errors import AnswerIsNo, DataError
 
-from ..studies.accuracy import ACCURACY, NPU
+from ..studies.accuracy import ACCURACY
+from ..studies.npu_accuracy import NPU
 from ..studies.paper_tables import TABLE_1, TABLE_2
 from ..studies.peers import PEERS
 from ..studies.preprocessing import PREPROCESSING

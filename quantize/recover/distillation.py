@@ -26,8 +26,8 @@ from model.settings import Augmentation, StageSettings
 from model.training import Trainer
 from preprocess.errors import DataError, UsageError
 from recordings.augment import AudioAugmentation, SkeletonAugmentation
-from recordings.catalogue import Split
 from recordings.sources import DataSource
+from recordings.splits import Split
 
 _TRAINING = StageSettings(epochs=10, learning_rate=5e-4, schedule="cosine", clip_norm=1.0, modality_dropout=0.1)
 FEATURES = ("visual/stage3/residual", "audio/stage3/width")  # groups of the streams' last channels

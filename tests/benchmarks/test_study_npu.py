@@ -7,7 +7,7 @@ import json
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.studies import accuracy
+from benchmarks.studies import accuracy, npu_accuracy
 
 COMPILED = {
     "format": "onnx",
@@ -50,7 +50,8 @@ def called(monkeypatch):
             return {"float": side(4), "soc": "SM8650", "recordings": 4, "models": models}
         return {}
 
-    monkeypatch.setattr(accuracy, "run_command", call)
+    for module in (accuracy, npu_accuracy):
+        monkeypatch.setattr(module, "run_command", call)
     return calls
 
 
@@ -69,7 +70,7 @@ def test_every_recipe_is_compiled_and_all_are_compared_together(called, tmp_path
     )
     assert "/somewhere" not in out.read_text()
     assert str(tmp_path) not in out.read_text()
-    assert capsys.readouterr().out.rstrip() == accuracy.npu_text(document)
+    assert capsys.readouterr().out.rstrip() == npu_accuracy.npu_text(document)
 
 
 def test_random_weights_are_judged_by_their_logits_alone(called, tmp_path):
@@ -78,7 +79,7 @@ def test_random_weights_are_judged_by_their_logits_alone(called, tmp_path):
     assert called[0][called[0].index("--init") :][:2] == ("--init", "random")
     document = json.loads(out.read_text())
     assert document["random_weights"]
-    table = accuracy.fidelity_table(document)
+    table = npu_accuracy.fidelity_table(document)
     assert "random weights" in table
     assert "75.0" not in table
     assert "27.9 dB" in table

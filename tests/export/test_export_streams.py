@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from export.__main__ import main
-from export.litert import operators_of
+from export.npu_litert import operators_of
 from export.tflite_file import float_tensors
 from recordings.reading import read_golden
 from runtime.artifact import Artifact

@@ -12,10 +12,10 @@ import pytest
 from kit.fakes import make_manifest
 
 from console.strict_json import decode
-from export import compile as npu_compile
 from export import litert as npu_litert
+from export import npu_compile
 from export.__main__ import main
-from export.compile import Compiled, Emulated, chips_table
+from export.npu_compile import Compiled, Emulated, chips_table
 from preprocess.errors import DataError, MissingComponentError
 from quantize.__main__ import main as quantize
 from runtime import npu

@@ -20,8 +20,8 @@ from quantize.recover.distillation import Recovery, RecoverySettings
 from quantize.recover.qat import QuantizationAwareTraining, quantization_aware
 from quantize.rounding import quantized_deploy, round_weights
 from recordings.batches import Batch
-from recordings.catalogue import Split
 from recordings.sources import DataSource
+from recordings.splits import Split
 
 FORMS = [DeployForm("split", "convolutions"), DeployForm("whole", "layer")]
 

@@ -19,8 +19,9 @@ import soundfile
 from preprocess.errors import UsageError
 from preprocess.layouts import NTU25
 from recordings.__main__ import main
-from recordings.catalogue import X_SUB_TRAINING_SUBJECTS, scan
+from recordings.catalogue import scan
 from recordings.reading import read_recording
+from recordings.splits import X_SUB_TRAINING_SUBJECTS
 from recordings.synthetic import generate
 from recordings.synthetic.body import FRAME_RATE_HZ
 from recordings.synthetic.generate import USUAL_FORMAT, draw_file_format, recording_ref, synthesize, wav_bytes

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from preprocess.errors import DataError, UsageError
-from recordings.catalogue import PROTOCOLS, Split, split
 from recordings.recording import RecordingRef
+from recordings.splits import PROTOCOLS, Split, split
 
 # The 302 recordings with missing skeletons that NTU RGB+D's authors list
 # (Matlab/NTU_RGBD_samples_with_missing_skeletons.txt), counted by performer and camera 1, 2, 3.

@@ -26,7 +26,7 @@ from runtime.metrics import agreement, require_finite, snr_db
 from runtime.npu import CURRENT, SNAPDRAGONS, Placement, check_chip, compile_context, require_emulator
 from runtime.runners import EMULATOR, open_model
 
-from .litert import Qairt, compile_tflite, find_qairt, known_socs, qairt_is_missing, require_known
+from .npu_litert import Qairt, compile_tflite, find_qairt, known_socs, qairt_is_missing, require_known
 from .plan import ExportPlan, ModelChoice, artifact_name, choose_folder, choose_weights
 from .targets import TARGETS
 
