@@ -20,7 +20,7 @@ from console.options import (
     share,
 )
 from console.program import Command, make_program, run_as_main, run_program
-from runtime.npu import CURRENT, SNAPDRAGONS
+from runtime.npu_chips import CURRENT, SNAPDRAGONS
 
 Parser = argparse.ArgumentParser
 _RESULTS = Path(__file__).parent / "results"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from console.options import Parser, add_calibration, add_checkpoint, add_count, add_recordings, amount, points
 from console.program import Command, make_program, run_as_main, run_program
-from runtime.npu import CURRENT, SNAPDRAGONS
+from runtime.npu_chips import CURRENT, SNAPDRAGONS
 
 from .targets import TARGETS
 

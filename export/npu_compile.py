@@ -23,7 +23,8 @@ from recordings.reading import read_golden
 from recordings.sources import DataSource
 from runtime.manifest import MANIFEST_NAME, Manifest, file_sha256, read_artifact
 from runtime.metrics import agreement, require_finite, snr_db
-from runtime.npu import CURRENT, SNAPDRAGONS, Placement, check_chip, compile_context, require_emulator
+from runtime.npu import Placement, compile_context, require_emulator
+from runtime.npu_chips import CURRENT, SNAPDRAGONS, check_chip
 from runtime.runners import EMULATOR, open_model
 
 from .npu_litert import Qairt, compile_tflite, find_qairt, known_socs, qairt_is_missing, require_known

@@ -61,7 +61,7 @@ def train_command(options: argparse.Namespace) -> None:
     import tensorflow as tf
 
     from .recogniser import build_recogniser
-    from .training import Stage
+    from .trainer import Stage
 
     tf.config.experimental.enable_op_determinism()
     names = "\n".join(ref.name for part in (split.train, split.validation) for ref in part)

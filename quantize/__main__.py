@@ -19,7 +19,7 @@ from console.options import (
     share,
 )
 from console.program import Command, make_program, run_as_main, run_program
-from runtime.npu import SNAPDRAGONS
+from runtime.npu_chips import SNAPDRAGONS
 
 _LIMITS = {
     "--max-drop": (1.0, "accuracy that may be lost"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.measure.provenance import INSTRUCTIONS
 from benchmarks.measure.records import Device, Machine
 from preprocess.errors import DataError
-from runtime.npu import SNAPDRAGONS, soc_name
+from runtime.npu_chips import SNAPDRAGONS, soc_name
 
 from .connection import Connection, quote
 from .watch import CPUS, THERMAL, TIMEOUT_S, ZONES, parse_thermal_zones, parse_thermalservice, split_sections, watched

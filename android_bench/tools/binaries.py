@@ -17,7 +17,7 @@ from console.files import cache_folder
 from console.program import log
 from preprocess.errors import DataError, MissingComponentError, UsageError
 from runtime.manifest import Manifest, file_sha256
-from runtime.npu import SNAPDRAGONS
+from runtime.npu_chips import SNAPDRAGONS
 
 from ..device.connection import quote
 from .tool import Tool

@@ -14,7 +14,7 @@ from typing import Any
 from console.child import run_command
 from console.options import forward
 from console.table import format_table
-from runtime.npu import CURRENT, SNAPDRAGONS
+from runtime.npu_chips import CURRENT, SNAPDRAGONS
 
 from .accuracy import SEED, synthesized
 from .paper_tables import CALIBRATION

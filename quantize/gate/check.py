@@ -23,7 +23,8 @@ from recordings.sources import DataSource
 from runtime.answers import Answers, ask, one_by_one
 from runtime.artifact import Artifact, require_same_question
 from runtime.metrics import require_finite
-from runtime.npu import SNAPDRAGONS, require_emulator
+from runtime.npu import require_emulator
+from runtime.npu_chips import SNAPDRAGONS
 from runtime.runners import EMULATOR
 
 from .baseline import Baseline, Provenance, make_baseline, read_baseline

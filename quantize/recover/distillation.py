@@ -23,7 +23,7 @@ from model.checkpoint import Checkpoint
 from model.evaluation import silent_audio
 from model.recogniser import Recogniser, Weights
 from model.settings import Augmentation, StageSettings
-from model.training import Trainer
+from model.trainer import Trainer
 from preprocess.errors import DataError, UsageError
 from recordings.augment import AudioAugmentation, SkeletonAugmentation
 from recordings.sources import DataSource

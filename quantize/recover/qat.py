@@ -27,7 +27,7 @@ from model import layers
 from model.deploy import build_deploy, set_deploy_weights
 from model.evaluation import silent_audio
 from model.folding import Weights, unfold
-from model.training import Trainer
+from model.trainer import Trainer
 
 from ..prepare import Prepared
 from ..rounding import FakeQuant, Range, axes_within_channel

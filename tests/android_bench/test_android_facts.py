@@ -29,7 +29,7 @@ from android_bench.device.watch import (
     zone_celsius,
 )
 from preprocess.errors import DataError
-from runtime.npu import SNAPDRAGONS, soc_name
+from runtime.npu_chips import SNAPDRAGONS, soc_name
 
 THERMAL = (Path(__file__).parents[1] / "data/dumpsys_thermalservice.txt").read_text()
 LISTED = """* daemon not running; starting now at tcp:5037

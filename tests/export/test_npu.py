@@ -23,7 +23,8 @@ from quantize.prepare import CalibrationOptions, prepare
 from quantize.recipes import parse_recipe
 from runtime.manifest import read_artifact
 from runtime.metrics import snr_db
-from runtime.npu import SNAPDRAGONS, check_chip, compile_context, compiled_for, partitions_of
+from runtime.npu import compile_context, partitions_of
+from runtime.npu_chips import SNAPDRAGONS, check_chip, compiled_for
 from runtime.runners import EMULATOR, open_model
 
 if importlib.util.find_spec("onnxruntime_qnn") is None:

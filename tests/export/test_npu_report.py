@@ -20,7 +20,8 @@ from preprocess.errors import DataError, MissingComponentError
 from quantize.__main__ import main as quantize
 from runtime import npu
 from runtime.manifest import Manifest
-from runtime.npu import CURRENT, SNAPDRAGONS, Placement, check_chip, compiled_for
+from runtime.npu import Placement
+from runtime.npu_chips import CURRENT, SNAPDRAGONS, check_chip, compiled_for
 
 FULL = Placement(186, 186, 1, (), {"QNNExecutionProvider": 1})
 PART = Placement(

@@ -20,7 +20,7 @@ from kit.tiny import THREE_LABELS, tiny_config
 from model.__main__ import main
 from model.checkpoint import RANDOM, Checkpoint, load_checkpoint, save_checkpoint
 from model.config import labels_of
-from model.training import Stage
+from model.trainer import Stage
 from preprocess.errors import DataError
 from recordings.catalogue import scan
 

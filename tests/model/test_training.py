@@ -15,7 +15,7 @@ from model.evaluation import silent_audio
 from model.recogniser import build_recogniser
 from model.settings import StageSettings, TrainingSettings
 from model.train import fitting_weights
-from model.training import Stage, Trainer
+from model.trainer import Stage, Trainer
 from preprocess.errors import AnswerIsNo, DataError
 
 
