@@ -12,8 +12,7 @@ import pytest
 from kit.fakes import make_manifest
 
 from console.strict_json import decode
-from export import litert as npu_litert
-from export import npu_compile
+from export import npu_compile, npu_litert
 from export.__main__ import main
 from export.npu_compile import Compiled, Emulated, chips_table
 from preprocess.errors import DataError, MissingComponentError
