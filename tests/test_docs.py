@@ -139,15 +139,11 @@ def test_tables_of_results_fit(page):
         assert not wide, wide[0]
 
 
-def test_front_page_is_short_and_has_one_picture():
+def test_front_page_is_short_has_one_picture_and_links_every_page():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.encode()) <= 8_000
     assert len(text.splitlines()) <= 120
     (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     assert (ROOT / picture).stat().st_size < 400_000
     assert len(blocks(text, "python")[0].splitlines()) == 5
-
-
-def test_every_page_is_linked_from_the_front_page():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"(docs/{page.name})" in text for page in (ROOT / "docs").glob("*.md"))

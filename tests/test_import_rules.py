@@ -37,7 +37,9 @@ MAY_IMPORT_OUTSIDE = {
 MODULES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
 PROGRAMS = [package for package in MAY_IMPORT if (ROOT / package / "__main__.py").exists()]
 LIGHT = [*MAY_IMPORT, "runtime.artifact", "runtime.answers", "model.config", "model.cost", "model.checkpoint"]
+LIGHT.append("benchmarks.measure.records")
 HEAVY = ("tensorflow", "tf_keras", "keras", "librosa", "matplotlib", "onnx", "onnxruntime", "scipy", "soundfile")
+HEAVY += ("ai_edge_litert", "tflite_runtime")
 
 
 def imported(path: Path, root: Path = ROOT) -> list[tuple[str, int, bool]]:

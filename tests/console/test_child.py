@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from console.child import Server, how_it_ended, run_command, run_function
+from console.child import Server, run_command, run_function
 from preprocess.errors import DataError
 
 
@@ -72,8 +72,3 @@ def test_a_server_without_an_answer_is_killed():
         server.ready()
         with pytest.raises(DataError, match=r"no answer for 0\.2 s"):
             server.ask(60, timeout_s=0.2)
-
-
-def test_every_ending_has_words():
-    endings = {3: "with exit code 3", -9: "by signal SIGKILL", -70: "by signal 70"}
-    assert {code: how_it_ended(code) for code in endings} == endings

@@ -58,9 +58,6 @@ def test_progress_on_a_terminal_draws_one_line_over_itself(monkeypatch, clock):
     with Progress("nothing", 0):
         pass
     assert "[####################] nothing 0/0 0 s\n" in terminal.getvalue()
-
-
-def test_track_yields_every_item():
     assert list(track(iter("abc"), "letters", 3)) == ["a", "b", "c"]
 
 

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocess import LAYOUTS, MSR20, NTU25, DataError, HeatmapSpec, LogMelSpec, PreprocessSpec, SkeletonLayout
@@ -53,7 +53,6 @@ def logmel_specs(draw: st.DrawFn) -> LogMelSpec:
 
 
 @given(skeleton=heatmap_specs, audio=logmel_specs())
-@settings(deadline=None, derandomize=True)
 def test_json_round_trip(skeleton: HeatmapSpec, audio: LogMelSpec) -> None:
     spec = PreprocessSpec(skeleton=skeleton, audio=audio)
     again = PreprocessSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
@@ -145,10 +144,7 @@ def _put(part: str, field: str, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            lambda data: data["skeleton"].pop("size"),
-            "specification part 'skeleton' has missing or unknown fields: size",
-        ),
+        (lambda data: data["skeleton"].pop("size"), "part 'skeleton' has missing or unknown fields: size"),
         (_put("audio", "htk", True), "specification part 'audio' has missing or unknown fields: htk"),
         (_put("skeleton", "size", "224"), "skeleton.size is '224'; it must be of type int"),
         (_put("skeleton", "size", 224.0), "skeleton.size is 224.0; it must be of type int"),

@@ -69,12 +69,7 @@ def test_the_hash_is_that_of_names_and_tensors_and_the_same_for_any_number_of_wo
 
 
 @pytest.mark.parametrize(
-    ("count", "classes"),
-    [
-        (4, {"0": 1, "1": 1, "2": 1, "7": 1}),
-        (7, {"0": 2, "1": 2, "2": 2, "7": 1}),
-        (50, {"0": 6, "1": 3, "2": 2, "7": 1}),  # all
-    ],
+    ("count", "classes"), [(7, {"0": 2, "1": 2, "2": 2, "7": 1}), (50, {"0": 6, "1": 3, "2": 2, "7": 1})]
 )
 def test_classes_take_turns_until_they_run_out_and_the_provenance_counts_them(refs, count, classes):
     samples = calibration_set(refs, LABELS, SPEC, count=count, seed=2, workers=0)

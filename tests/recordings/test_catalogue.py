@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -135,20 +134,6 @@ def test_the_list_of_missing_skeletons(tmp_path: Path) -> None:
         read_missing_list(missing)
     with pytest.raises(DataError, match="the list of missing skeletons does not exist"):
         read_missing_list(tmp_path / "absent.txt")
-
-
-@pytest.mark.slow
-def test_a_data_set_as_large_as_ntu_60_takes_seconds(tmp_path: Path) -> None:
-    names = [
-        f"S{s:03d}C{c:03d}P{p:03d}R{r:03d}A{a:03d}"
-        for s in range(1, 18) for c in (1, 2, 3) for p in range(1, 11) for r in (1, 2) for a in range(1, 61)
-    ][:56_880]  # fmt: skip
-    for name in names:
-        (tmp_path / f"{name}.skeleton").touch()
-    start = time.perf_counter()
-    catalogue = scan(tmp_path, require_audio=False)
-    assert time.perf_counter() - start < 15
-    assert [ref.name for ref in catalogue.refs] == names
 
 
 def test_action_names() -> None:

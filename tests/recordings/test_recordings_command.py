@@ -139,7 +139,6 @@ def test_drawing(folder: Path, capsys: pytest.CaptureFixture[str], name: str, so
         (["--draw", "S001C002P001R001A007", "--out", "x.png", "--full"], 2, "give one of them"),
         (["--draw", "S001C002P001R001A007", "--out", "x.jpg"], 2, "give a name that ends in .png"),
         (["--draw", "S001C003P002R001A058", "--out", "x.png"], 4, "none of its 10 frames has a body"),
-        (["--missing-list", "absent.txt"], 4, "absent.txt: the list of missing skeletons does not exist"),
     ],
 )
 def test_an_error_is_one_line_and_a_code(

@@ -77,13 +77,6 @@ def test_the_figure_is_human_and_every_performance_makes_a_sound(action: int) ->
         assert all(0 <= event.start_s < len(joints) / FRAME_RATE_HZ for event in events)
 
 
-def test_left_handed_people_use_the_other_hand() -> None:
-    for subject in (replace(make_performer(0, 1), left_handed=left) for left in (False, True)):
-        tracks, _ = act(WAVE, subject, np.random.default_rng(0), Difficulty())
-        highest = pose(subject.body, tracks)[:, HANDS, 1].max(axis=0)
-        assert np.argmax(highest) == (0 if subject.left_handed else 1)
-
-
 # Sound in time with motion
 
 
