@@ -116,8 +116,10 @@ def test_markdown_names_neither_end_a_cell_nor_start_html():
 # --- JUnit
 
 
-def test_junit_has_a_case_for_every_rule_and_counts_them():
-    root = junit(result_of(lost=20))
+def test_junit_follows_the_schema_counts_the_rules_and_shows_their_lines():
+    """Properties first, then a case for every rule; in a case one of failure, skipped and system-out."""
+    result = result_of(lost=20)
+    root = junit(result)
     assert root.tag == "testsuites"
     (suite,) = root
     assert suite.tag == "testsuite"
@@ -128,17 +130,10 @@ def test_junit_has_a_case_for_every_rule_and_counts_them():
         assert {key: element.get(key) for key in counts} == counts
     assert (suite.get("skipped"), suite.get("timestamp")) == ("1", "2026-11-25T12:00:00")
     assert [len(list(suite.iter(tag))) for tag in ("failure", "error", "skipped")] == [3, 0, 1]
-
-
-def test_junit_follows_the_schema_and_failures_carry_their_lines():
-    """Properties first, then cases; in a case one of failure, skipped and system-out."""
-    result = result_of(lost=20)
-    (suite,) = junit(result)
     assert [child.tag for child in suite] == ["properties", *["testcase"] * 5]
     assert all([child.tag for child in case] in (["failure"], ["skipped"], ["system-out"]) for case in suite[1:])
     properties = {prop.get("name"): prop.get("value") for prop in suite[0]}
-    assert properties["int8.artifact"] == "nano-int8-onnx in onnxruntime"
-    assert properties["float.sha256"] == "a" * 64
+    assert (properties["int8.artifact"], properties["float.sha256"]) == ("nano-int8-onnx in onnxruntime", "a" * 64)
     for failure, line in zip(suite.iter("failure"), result.failures, strict=True):
         assert failure.get("message") == failure.text == line
 

@@ -24,12 +24,22 @@ patterns = st.lists(st.text("abz_/*?.-019", min_size=1, max_size=20), min_size=1
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_a_plain_name_decodes_to_itself(name):
+def test_a_plain_name_decodes_to_itself_and_names_its_formats(name):
     recipe = parse_recipe(name)
     assert (recipe.name, recipe.exceptions, recipe.short) == (name, (), PLAIN[name][1])
     assert recipe.static == name.startswith("static")
     assert recipe.integer_only == (name == "static_wi8_ai8")
     assert not recipe.is_exception("logits")
+    for file_format in ("tflite", "onnx"):
+        if file_format in PLAIN[name][0]:
+            recipe.check_format(file_format)
+            continue
+        offered = {known for known, (formats, _) in PLAIN.items() if file_format in formats}
+        with pytest.raises(
+            UsageError, match=f"^recipe {name} does not exist for {file_format}; use one of "
+        ) as refused:
+            recipe.check_format(file_format)
+        assert set(str(refused.value).split("use one of ")[1].split(", ")) == offered
 
 
 @given(patterns, st.sampled_from(("fp32", "ai16")))
@@ -74,20 +84,6 @@ def test_an_unknown_name_is_refused(name):
     message = str(refused.value)
     assert message.startswith(f"recipe {name!r} is unknown; use one of ")
     assert all(known in message for known in PLAIN)
-
-
-@pytest.mark.parametrize("file_format", ["tflite", "onnx"])
-@pytest.mark.parametrize("name", PLAIN)
-def test_a_format_takes_the_recipes_it_can_hold(name, file_format):
-    recipe = parse_recipe(name)
-    if file_format in PLAIN[name][0]:
-        recipe.check_format(file_format)
-        return
-    with pytest.raises(UsageError) as refused:
-        recipe.check_format(file_format)
-    start, _, offered = str(refused.value).partition("; use one of ")
-    assert start == f"recipe {name} does not exist for {file_format}"
-    assert set(offered.split(", ")) == {known for known, (formats, _) in PLAIN.items() if file_format in formats}
 
 
 def test_sixteen_bits_are_mixed_in_onnx_only():
