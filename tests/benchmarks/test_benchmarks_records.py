@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from dataclasses import is_dataclass, replace
-from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -16,24 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.measure.records import (
-    Aggregate,
     Device,
     DeviceRun,
     Environment,
     Machine,
     Measurement,
     Memory,
-    Reading,
     Record,
     Subject,
     Timing,
-    ToolRun,
     read_record,
     write_record,
 )
 from preprocess.errors import DataError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def values_of(kind: Any) -> st.SearchStrategy:
@@ -65,20 +57,7 @@ RECORD = Record(
             Timing((1.25, 3.0)),
             Memory(11_000_000, None, 15_000_000),
             {"inputs": "2 recordings"},
-            DeviceRun(
-                "benchmark_model",
-                "./benchmark_model",
-                "quick",
-                "process",
-                "gpu",
-                3,
-                4,
-                "f0",
-                "skin",
-                (ToolRun(0.0, 1.5, Aggregate(5, 2.0, None, None, 1.0, 3.0), 30.5, None, "out", "err", 0),),
-                (Reading(0.5, 31.0, (1_800_000, 0)),),
-                ("too few samples",),
-            ),
+            DeviceRun("t", "./t", "quick", "process", "gpu", 3, 4, "f0", "skin", (), (), ("too few samples",)),
         ),
     ),
     device=Device("a phone", "SM8650", "v75", 57, "14", ("0f: 1804 MHz",), ("walt",), 80, 27.5, False, 0),
@@ -115,24 +94,6 @@ def parent_of(document, path):
     return document
 
 
-DEVICE_RUN = ("measurements", 0, "device_run")
-FIELDS = [("rounds",), ("device",), ("environment", "machine", "cores"), (*DEVICE_RUN, "runs", 0, "inference", "count")]
-
-
-@pytest.mark.parametrize("path", [*FIELDS, (*DEVICE_RUN, "readings")], ids=lambda path: path[-1])
-def test_a_missing_field_an_unknown_one_and_a_wrong_type_are_refused(path):
-    missing, unknown, wrong = (RECORD.to_dict() for _ in range(3))
-    del parent_of(missing, path)[path[-1]]
-    with pytest.raises(DataError, match=f"missing field '{path[-1]}'"):
-        Record.from_dict(missing)
-    parent_of(unknown, path)["extra"] = 1
-    with pytest.raises(DataError, match="unknown field 'extra'"):
-        Record.from_dict(unknown)
-    parent_of(wrong, path)[path[-1]] = {"odd": [True]}
-    with pytest.raises(DataError):
-        Record.from_dict(wrong)
-
-
 SAMPLES = ("measurements", 0, "inference", "samples_ms")
 
 
@@ -144,6 +105,8 @@ SAMPLES = ("measurements", 0, "inference", "samples_ms")
         (SAMPLES, [0.0], "not positive and finite"),
         (("schema_version",), 3, "schema_version of the record is 3; this release reads 2"),
         (("schema_version",), True, "schema_version of the record is True"),
+        (("environment", "machine"), {"cpu": "some CPU"}, "missing field 'architecture'"),
+        (("measurements", 0, "device_run", "extra"), 1, "unknown field 'extra'"),
     ],
 )
 def test_values_that_cannot_be_are_refused(path, value, message):
@@ -167,16 +130,6 @@ def test_a_missing_or_wrong_file_is_named(tmp_path):
     path = tmp_path / "a.json"
     with pytest.raises(DataError, match=r"a\.json does not exist; make it with"):
         read_record(path)
-    path.write_bytes(b"{")
-    with pytest.raises(DataError, match=r"a\.json is not a JSON document"):
-        read_record(path)
     path.write_text(RECORD.to_json().replace("1.25", "NaN"), encoding="utf-8")
     with pytest.raises(DataError, match=r"a\.json\.measurements\.0\.inference\.samples_ms\.0 is nan"):
         read_record(path)
-
-
-def test_records_load_no_runtime_and_no_framework():
-    heavy = ("scipy", "tensorflow", "onnx", "onnxruntime", "ai_edge_litert", "tflite_runtime", "librosa")
-    code = f"import sys, benchmarks.measure.records; print([name for name in {heavy} if name in sys.modules])"
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"

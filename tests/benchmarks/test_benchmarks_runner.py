@@ -66,8 +66,7 @@ def contender(folder: Path, runtime: str | None = None, **changes) -> Contender:
 
 
 @pytest.mark.parametrize(
-    ("name", "runtime"),
-    [("tiny-tflite", "litert"), ("tiny-tflite", "tflite-runtime"), ("tiny-onnx", "onnxruntime")],
+    ("name", "runtime"), [("tiny-tflite", "litert"), ("tiny-tflite", "tflite-runtime"), ("tiny-onnx", "onnxruntime")]
 )
 def test_the_complete_model_is_timed_on_the_recordings(artifacts, name, runtime):
     with contender(artifacts / name, runtime).start() as process:
@@ -218,8 +217,6 @@ def test_missing_golden_recordings_are_an_error(artifacts, tmp_path):
     manifest, _ = read_artifact(artifacts / "tiny-onnx")
     with pytest.raises(DataError, match="no golden recordings; name a folder of recordings with --data"):
         golden_recordings(tmp_path, replace(manifest, golden=()))
-    with pytest.raises(DataError, match=r"S0\.npz is missing or damaged"):
-        golden_recordings(tmp_path, manifest)
 
 
 # --- memory

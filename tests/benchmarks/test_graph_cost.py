@@ -16,7 +16,7 @@ from kit.onnx_cost import onnx_cost
 from kit.tiny import tiny_config, tiny_spec
 from kit.tiny_files import INT8, randomise, write_file
 
-from benchmarks.graph.file_cost import GraphCost, TfliteFile, TfliteOperator, TfliteTensor, graph_cost, peak_bytes
+from benchmarks.graph.file_cost import GraphCost, graph_cost
 from export.targets import TARGETS
 from export.tflite_file import converter_of
 from model.config import convnext, resnet
@@ -124,38 +124,15 @@ def test_layers_have_the_names_and_costs_of_the_configuration(model_file):
     assert outputs["visual/stem"] == 20 * 20 * 4  # half of 40 pixels, four channels of a byte
 
 
-def test_a_file_of_another_kind_is_a_data_error(tmp_path):
+def test_a_file_of_another_kind_and_an_operator_of_unknown_cost_are_data_errors(tmp_path):
     (tmp_path / "a.tflite").write_bytes(b"this is no model")
     with pytest.raises(DataError, match="is not a TFLite file"):
         graph_cost(tmp_path / "a.tflite")
-
-
-def test_an_operator_of_unknown_cost_is_a_data_error(tmp_path):
     layers = [keras.Input((4, 4, 2), 1), keras.layers.Conv2DTranspose(3, 3)]
     with converter_of(keras.Sequential(layers)) as converter:
         (tmp_path / "a.tflite").write_bytes(converter.convert())
     with pytest.raises(DataError, match="multiply-accumulates of TRANSPOSE_CONV"):
         graph_cost(tmp_path / "a.tflite")
-
-
-# --- activations alive at once
-
-
-def chain(sizes: list[int], operators: list[tuple[list[int], list[int]]], outputs: tuple[int, ...]) -> TfliteFile:
-    tensors = tuple(TfliteTensor(str(i), (size,), size, None) for i, size in enumerate(sizes))
-    ops = tuple(TfliteOperator("ADD", tuple(read), tuple(written), False) for read, written in operators)
-    return TfliteFile(tensors, ops, (0,), outputs)
-
-
-def test_largest_sum_of_activations_alive_at_once():
-    # 0 → 1 → 2, and 0 again at the end: the input is kept.
-    residual = chain([10, 40, 20, 10], [([0], [1]), ([1], [2]), ([2, 0], [3])], (3,))
-    assert peak_bytes(residual) == 10 + 40 + 20
-    assert peak_bytes(chain([10, 40, 20, 10], [([0], [1]), ([1], [2]), ([2], [3])], (3,))) == 40 + 20
-    # An output lives to the end, although nothing reads it.
-    assert peak_bytes(chain([10, 40, 20, 30], [([0], [1]), ([0], [2]), ([2], [3])], (1, 3))) == 40 + 20 + 30
-    # What nothing reads takes its place while it is written; -1 is an input that is left out.
-    assert peak_bytes(chain([10, 40, 20], [([0, -1], [1, 2])], (2,))) == 10 + 40 + 20
 
 
 @pytest.mark.parametrize("recipe", [pytest.param("float32", marks=pytest.mark.slow), INT8])

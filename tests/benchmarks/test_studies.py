@@ -15,7 +15,7 @@ import pytest
 from benchmarks.__main__ import COMMANDS, build_parser, main
 from benchmarks.measure.provenance import environment, instructions
 from benchmarks.report.readme import STUDIES, command_today, pages, render
-from benchmarks.studies.study import RESULTS, Study, claim_folder, write_result
+from benchmarks.studies.study import RESULTS, Study, write_result
 from console.options import positive
 from console.program import Command, make_program
 from preprocess.errors import DataError, UsageError
@@ -73,13 +73,6 @@ def test_a_result_that_is_not_finite_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_result({"value": float("nan")}, tmp_path / "a.json")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_belongs_to_one_set_of_options(tmp_path):
-    claim_folder(tmp_path / "f", {"options": ["--seed", "1"]})
-    claim_folder(tmp_path / "f", {"options": ["--seed", "1"]})
-    with pytest.raises(UsageError, match="other options; choose another --folder"):
-        claim_folder(tmp_path / "f", {"options": []})
 
 
 def test_provenance_names_versions_and_machine_but_nobody():

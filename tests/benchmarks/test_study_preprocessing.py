@@ -79,5 +79,3 @@ def test_differences_and_blocks():
     samples = preprocessing.time_in_blocks(turns, 10)
     assert "".join(calls) == "aaaaabbbbb" * 2
     assert {name: len(times) for name, times in samples.items()} == {"a": 10, "b": 10}
-    joints, confidence = preprocessing.moving_person(0)
-    assert joints.shape == (*confidence.shape, 3)

@@ -43,9 +43,7 @@ def run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pruning, "run_command", call)
     monkeypatch.setattr(
-        pruning,
-        "time_in_turn",
-        lambda files, *, rounds, seed: [([], [2.0 + i] * 5) for i in range(len(files))],
+        pruning, "time_in_turn", lambda files, *, rounds, seed: [([], [2.0 + i] * 5) for i in range(len(files))]
     )
 
     def start(*words):

@@ -16,10 +16,7 @@ from kit.tiny_artifact import write_onnx
 
 from benchmarks.__main__ import build_parser, main
 from benchmarks.studies.conditions import ALL_CONDITIONS, CLEAN, KINDS, Condition, ask_under_conditions
-from benchmarks.studies.robustness import (
-    condition_entries,
-    per_class,
-)
+from benchmarks.studies.robustness import condition_entries, per_class
 from preprocess.errors import AnswerIsNo, DataError
 from preprocess.heatmaps import skeleton_to_heatmaps
 from preprocess.logmel import waveform_to_logmel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -15,7 +14,7 @@ import pytest
 from kit.networks import random_weights
 from kit.tiny import tiny_config, tiny_spec
 
-from benchmarks.__main__ import main
+from benchmarks.__main__ import build_parser, main
 from benchmarks.measure.runner import golden_recordings
 from benchmarks.report import report
 from benchmarks.studies import paper_tables, peers
@@ -214,16 +213,8 @@ def test_what_ai_edge_quantizer_makes_is_an_artifact(tmp_path, recordings_folder
     save_checkpoint(tmp_path / "original.npz", Checkpoint(config, random_weights(config, 4), {}))
     words = ["--checkpoint", f"{tmp_path}/original.npz", "--recordings", "4", "--data", str(recordings_folder)]
     call_here("export", "tflite", *words, "--out", f"{tmp_path}/float")
-    options = argparse.Namespace(
-        data=recordings_folder,
-        audio=None,
-        protocol=None,
-        missing_list=None,
-        on_error="raise",
-        seed=0,
-        workers=0,
-        calibration=16,
-    )
+    words = ["peers", "--data", str(recordings_folder), "--workers", "0", "--calibration", "16"]
+    options = build_parser().parse_args(words)
     exact = Artifact.open(tmp_path / "float")
     peers.quantize_with_ai_edge(exact, tmp_path / "int8", options)
     quantized = Artifact.open(tmp_path / "int8")
