@@ -16,7 +16,7 @@ from kit.onnx_cost import onnx_cost
 from kit.tiny import tiny_config, tiny_spec
 from kit.tiny_files import INT8, randomise, write_file
 
-from benchmarks.graph.file_cost import GraphCost, graph_cost
+from benchmarks.graph.file_cost import GraphCost, TfliteFile, TfliteOperator, TfliteTensor, graph_cost, peak_bytes
 from export.targets import TARGETS
 from export.tflite_file import converter_of
 from model.config import convnext, resnet
@@ -133,6 +133,14 @@ def test_a_file_of_another_kind_and_an_operator_of_unknown_cost_are_data_errors(
         (tmp_path / "a.tflite").write_bytes(converter.convert())
     with pytest.raises(DataError, match="multiply-accumulates of TRANSPOSE_CONV"):
         graph_cost(tmp_path / "a.tflite")
+
+
+def test_an_output_lives_to_the_end_although_nothing_reads_it():
+    tensors = tuple(TfliteTensor(str(i), (size,), size, None) for i, size in enumerate((10, 40, 20, 30)))
+    steps = ((0, 1), (0, 2), (2, 3))
+    operators = tuple(TfliteOperator("ADD", (read, -1), (written,), False) for read, written in steps)
+    assert peak_bytes(TfliteFile(tensors, operators, (0,), (1, 3))) == 40 + 20 + 30
+    assert peak_bytes(TfliteFile(tensors, operators, (0,), (3,))) == 10 + 40
 
 
 @pytest.mark.parametrize("recipe", [pytest.param("float32", marks=pytest.mark.slow), INT8])

@@ -52,11 +52,8 @@ def test_a_study_writes_its_result_with_its_origin_and_shows_the_table(tmp_path,
     fake()(parse("--value", 7, "--json"))
     printed = json.loads(capsys.readouterr().out)
     assert {**printed, "provenance": None} == {**document, "provenance": None}
-
-
-def test_the_record_of_times_has_the_origin():
-    study = fake(lambda options: {"value": 1, "record": {"environment": {}}})
-    assert list(study.document(parse())) == ["schema_version", "benchmark", "value", "record"]
+    of_times = fake(lambda options: {"value": 1, "record": {"environment": {}}})  # the record has its origin
+    assert list(of_times.document(parse())) == ["schema_version", "benchmark", "value", "record"]
 
 
 def test_pictures_are_drawn_beside_the_result_and_never_in_its_place(tmp_path):
