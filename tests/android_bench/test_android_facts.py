@@ -88,14 +88,11 @@ def test_no_text_breaks_a_parser(text):
         parse(text)
 
 
-def test_memory_and_properties_of_several_lines():
+def test_memory_properties_of_several_lines_and_battery():
     assert memory_bytes("MemTotal:       11587420 kB\nMemFree: 1 kB\n") == 11587420 * 1024
     assert memory_bytes("MemFree: 1 kB") is None
     text = "[ro.a]: [x]\r\n[ro.b]: [one\ntwo]\n[ro.c]: []\nnonsense\n"
     assert parse_getprop(text) == {"ro.a": "x", "ro.b": "one\ntwo", "ro.c": ""}
-
-
-def test_battery():
     text = "AC powered: false\n USB powered: {usb}\n status: {status}\n present: true\n level: 42\n scale: 50\n"
     for usb, status, charging in (("false", 3, False), ("true", 3, True), ("false", 5, True)):
         assert parse_battery(text.format(usb=usb, status=status)) == (84, None, charging)

@@ -21,7 +21,6 @@ from android_bench.device.connection import (
     Outcome,
     SshConnection,
     marked,
-    quote,
     run_client,
     unmarked,
 )
@@ -220,8 +219,3 @@ def test_the_wheels_library_has_a_version_and_another_keeps_its_id():
     library = litert_of_this_machine(platform.machine(), android=False)
     assert litert_version(f"libLiteRt.so {file_sha256(library)[:12]}") == version("ai-edge-litert")
     assert litert_version("libLiteRt.so 0123456789ab") == "libLiteRt.so 0123456789ab"
-
-
-def test_quotes_are_one_line_and_short():
-    assert quote("a\n\n b ") == "'a | b'"
-    assert len(quote("x" * 1000)) < 170

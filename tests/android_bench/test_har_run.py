@@ -108,7 +108,6 @@ def test_a_stream_predicts_every_half_second(intact):
     [
         (["--threads", "2.5"], "--threads is '2.5'; use a whole number from 1 to 64"),
         (["--min-runs", "0"], "--min-runs is '0'; use a whole number from 1"),
-        (["--warmup-runs", "-1"], "--warmup-runs is '-1'; use a whole number from 0"),
         (["--min-seconds", "nan"], "--min-seconds is 'nan'; use a number from 0"),
         (["--stream", "0"], "--stream is '0'; use a number from 1 to 3600"),
         (["--accelerator", "tpu"], "--accelerator is 'tpu'; use cpu, gpu or npu"),
@@ -136,10 +135,10 @@ def cut_model(artifact: Path) -> None:
     change_manifest(artifact, sha256=file_sha256(artifact / "model.tflite"))
 
 
-def save(artifact: Path, dtype: str = "f4", value: float = 0, write=np.savez, **shapes: tuple[int, ...]) -> None:
+def save(artifact: Path, value: float = 0, **shapes: tuple[int, ...]) -> None:
     """Replaces arrays of a recording by a constant."""
-    arrays = {name: np.full(shape, value, dtype) for name, shape in shapes.items()}
-    write(artifact / "golden/S0.npz", **(raw_recording(0) | arrays))
+    arrays = {name: np.full(shape, value, np.float32) for name, shape in shapes.items()}
+    np.savez(artifact / "golden/S0.npz", **(raw_recording(0) | arrays))
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], int, str]] = {
@@ -152,11 +151,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "another model": (lambda a: cut(a / "model.tflite"), 4, "is not the file that the manifest describes"),
     "a damaged model": (cut_model, 4, "is no TFLite model that LiteRT reads"),
     "a cut recording": (lambda a: cut(a / "golden/S1.npz"), 4, "S1.npz: the file is no ZIP archive"),
-    "compressed": (lambda a: save(a, write=np.savez_compressed), 4, "S0.npz: array 'joints' is compressed; har_run"),
     "scalars": (lambda a: save(a, joints=(), confidence=()), 4, "S0.npz: joints are () and confidence is ()"),
     "other joints": (lambda a: save(a, joints=(4, 1, 9, 3), confidence=(4, 1, 9)), 4, "S0.npz: a body has 9 joints"),
     "two channels": (lambda a: save(a, waveform=(5, 2)), 4, "waveform is (5, 2); use (samples,)"),
-    "integers": (lambda a: save(a, "i2", waveform=(5,)), 4, "has the type '<i2'; har_run reads float32"),
     "sound that is not finite": (lambda a: save(a, value=np.nan, waveform=(9000,)), 4, "S0: waveform sample 0 is nan"),
 }
 

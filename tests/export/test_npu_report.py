@@ -40,10 +40,7 @@ def test_the_chip_is_the_one_that_every_graph_of_the_binary_states():
     content = binary("soc_type=SM8650;arch=75", "soc_type=SM8650;arch=75")
     assert compiled_for(content) == ("SM8650", 75)
     assert check_chip(content, "SM8650") == 75
-
-
-def test_an_older_hexagon_s_instructions_run_on_a_newer_one():
-    # As the compiler does it for this chip.
+    # An older Hexagon's instructions run on a newer one, as the compiler does it for this chip.
     assert check_chip(binary("soc_type=SM8475;arch=68"), "SM8475") == 68
 
 
@@ -98,9 +95,8 @@ def test_the_table_names_what_stays_on_the_cpu():
 
 
 def test_only_a_manifest_with_a_chip_has_the_field():
-    plain, with_chip = make_manifest(), make_manifest(npu={"soc": "SM8650"})
-    assert "npu" not in json.loads(plain.to_json())
-    assert Manifest.from_dict(json.loads(plain.to_json())) == plain
+    with_chip = make_manifest(npu={"soc": "SM8650"})
+    assert "npu" not in json.loads(make_manifest().to_json())
     assert Manifest.from_dict(json.loads(with_chip.to_json())) == with_chip
 
 
@@ -140,29 +136,19 @@ def test_impossible_requests_get_one_line(words, code, message, nothing_installe
     assert not (tmp_path / "a").exists()
 
 
-def test_check_in_the_emulator_needs_the_emulator(nothing_installed, capsys, tmp_path):
-    words = ["check", "--float", str(tmp_path), "--int8", str(tmp_path), "--backend", "qnn-htp"]
-    assert quantize(words) == 3
-    assert 'pip install -e ".[npu]"' in one_line(capsys)
-
-
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "code", "message"),
     [
-        (["--baseline", "b.json"], "--baseline does not go with --backend"),
-        (["--int8-runtime", "onnxruntime"], "--int8-runtime does not go with --backend"),
-        (["--min-cpu-agreement", "98"], "--min-cpu-agreement: '98' is not a share"),
+        ("a --backend qnn-htp", 3, 'pip install -e ".[npu]"'),
+        ("a --backend qnn-htp --baseline b.json", 2, "--baseline does not go with --backend"),
+        ("a --backend qnn-htp --int8-runtime onnxruntime", 2, "--int8-runtime does not go with --backend"),
+        ("a --backend qnn-htp --min-cpu-agreement 98", 2, "--min-cpu-agreement: '98' is not a share"),
+        ("a b", 2, "--int8 names 2 artifacts; without --backend name one"),
     ],
 )
-def test_options_that_do_not_go_with_the_emulator(words, message, capsys, tmp_path):
-    base = ["check", "--float", str(tmp_path), "--int8", str(tmp_path), "--backend", "qnn-htp"]
-    assert quantize([*base, *words]) == 2
+def test_impossible_checks_in_the_emulator_get_one_line(words, code, message, nothing_installed, capsys, tmp_path):
+    assert quantize(["check", "--float", str(tmp_path), "--int8", *words.split()]) == code
     assert message in one_line(capsys)
-
-
-def test_several_artifacts_need_the_emulator(capsys, tmp_path):
-    assert quantize(["check", "--float", str(tmp_path), "--int8", "a", "b"]) == 2
-    assert "--int8 names 2 artifacts; without --backend name one" in one_line(capsys)
 
 
 # The command, with stand-ins for converter and compiler
@@ -199,14 +185,12 @@ def test_require_full_makes_any_fallback_a_no(converted, placement, words, code,
 # Qualcomm's libraries
 
 
-def test_the_package_of_the_libraries_is_the_default(monkeypatch, tmp_path):
-    monkeypatch.setattr(npu_litert.importlib.util, "find_spec", lambda name: name)
+def test_a_folder_must_have_all_libraries_and_their_package_is_the_default(monkeypatch, tmp_path):
     package = SimpleNamespace(path_to_sdk_libs=lambda: tmp_path)
-    monkeypatch.setitem(sys.modules, "ai_edge_litert_sdk_qualcomm", package)
-    assert npu_litert.find_qairt(None) == npu_litert.Qairt(tmp_path, stand_in=False)
-
-
-def test_a_folder_must_have_all_libraries(tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr(npu_litert.importlib.util, "find_spec", lambda name: name)
+        patch.setitem(sys.modules, "ai_edge_litert_sdk_qualcomm", package)
+        assert npu_litert.find_qairt(None) == npu_litert.Qairt(tmp_path, stand_in=False)
     for name in ("libQnnHtp.so", "libQnnSystem.so"):
         (tmp_path / name).touch()
     with pytest.raises(MissingComponentError, match=r"holds no libQnnLpai\.so; name the folder"):

@@ -51,10 +51,6 @@ def test_a_plan_meets_its_budget_with_allowed_widths(budget, multiple):
             assert widths[group.name] % multiple == 0 or group.name == "fusion/heads"
 
 
-def test_a_budget_of_everything_narrows_nothing():
-    assert plan_widths(NANO, EQUAL, budget={"macs": 1.0}, rule=WidthRule(), originals={}) == {}
-
-
 def test_groups_without_damage_are_narrowed_first():
     free = ("visual/stage2/residual", "audio/stage0/block1/expanded")
     damage = EQUAL | {name: {1.0: 0.0, 0.5: 0.0} for name in free}
@@ -80,9 +76,10 @@ def test_greedy_is_close_to_the_best_of_all_plans():
     assert sum(damage_at(damage[name], w / groups[name].width) for name, w in greedy.items()) <= 1.2 * best
 
 
-def test_a_budget_out_of_reach_is_refused():
+def test_a_budget_of_everything_narrows_nothing_and_one_out_of_reach_is_refused():
     rule = {"rule": WidthRule(8), "originals": {}}
     one = {"visual/stage3/residual": EQUAL["visual/stage3/residual"]}
+    assert plan_widths(NANO, EQUAL, budget={"macs": 1.0}, **rule) == {}
     with pytest.raises(AnswerIsNo, match=r"^20% of the MACs is out of reach: \d\d% of the MACs are left .* than 8"):
         plan_widths(NANO, one, budget={"macs": 0.2}, **rule)
     with pytest.raises(AnswerIsNo, match=r"^20% of the MACs and 99% of the parameters is out of reach: \d\d% "):
