@@ -250,11 +250,8 @@ def test_wrong_output_of_har_run_is_refused(events, message):
 @given(st.data())
 def test_output_that_ends_early_is_an_error_or_the_complete_result(data):
     text = "\n".join(map(json.dumps, (START, ANSWER, RESULT)))
-    for tool, whole, csv in (
-        (BenchmarkModel(), CPU_LOG, ""),
-        (HarRun(), text, ""),
-        (OnnxruntimePerfTest(), ORT_LOG, CSV),
-    ):
+    outputs = [(BenchmarkModel(), CPU_LOG, ""), (HarRun(), text, ""), (OnnxruntimePerfTest(), ORT_LOG, CSV)]
+    for tool, whole, csv in outputs:
         cut = Outcome(whole[: data.draw(st.integers(0, len(whole)))], "", 0)
         try:
             result = tool.parse(cut, request(), result_file=csv[: data.draw(st.integers(0, len(csv)))])

@@ -12,7 +12,6 @@ from kit.networks import noise
 from kit.tiny import tiny_config, tiny_spec
 
 import export.pipeline as pipeline
-from export.__main__ import main
 from export.pipeline import convert_model, export
 from export.plan import ExportPlan, ModelChoice
 from export.search import Candidate, Trials, search
@@ -137,28 +136,6 @@ def test_a_recipe_that_held_before_the_time_limit_is_chosen():
     fake = MadeUp(lambda count: 0.0 if count >= 5 else 2.0)
     assert fake.search(minutes=4.5) == mixed(8)
     assert fake.counts == [0, 1, 2, 4, 8]
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--max-drop", "1", "--int8"], "not allowed with"),
-        (["--max-drop", "1", "--recipe", "float32"], "not allowed with"),
-        (["--max-drop", "-0.5"], "--max-drop"),
-        (["--max-drop", "1", "--time-limit", "0"], "--time-limit"),
-        (["--max-drop", "1", "--init", "random"], "needs trained weights"),
-        (["--max-drop", "1", "--target", "plain"], "leave out --target plain"),
-        (["--max-drop", "1", "--recordings", "380"], "use --recordings 381 or more"),
-        (["--max-drop", "0"], "any number of recordings"),
-    ],
-)
-def test_wrong_use_gets_one_line_and_exit_code_2(words, message, capsys, tmp_path):
-    for file_format in ("tflite", "onnx"):
-        assert main([file_format, *words, "--out", str(tmp_path / "a")]) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
 
 
 # Real files

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from kit.fakes import make_manifest
@@ -70,18 +70,6 @@ def test_chips_that_are_compiled_for_by_default_are_in_the_table():
 
 def compiled(placement: Placement, emulated: Emulated | None = None) -> Compiled:
     return Compiled("SM8650", "onnx", 1_430_000, 75, placement, emulated, ())
-
-
-def placement_in(document: dict[str, Any]) -> Placement:
-    fields = dict(document)
-    assert fields.pop("full") == (not fields["fallback"])
-    return decode(Placement, fields, "placement")
-
-
-def test_one_piece_and_nothing_on_the_cpu_is_all_of_it():
-    assert FULL.full
-    assert not PART.full
-    assert not Placement(186, 186, 2, (), {}).full
 
 
 def test_the_table_names_what_stays_on_the_cpu():
@@ -167,7 +155,13 @@ def converted(monkeypatch):
 
 @pytest.mark.parametrize(
     ("placement", "words", "code"),
-    [(FULL, [], 0), (FULL, ["--require-full"], 0), (PART, [], 0), (PART, ["--require-full"], 1)],
+    [
+        (FULL, [], 0),
+        (FULL, ["--require-full"], 0),
+        (PART, [], 0),
+        (PART, ["--require-full"], 1),
+        (replace(FULL, partitions=2), ["--require-full"], 1),
+    ],
 )
 def test_require_full_makes_any_fallback_a_no(converted, placement, words, code, capsys, tmp_path):
     converted.append(placement)
@@ -179,7 +173,8 @@ def test_require_full_makes_any_fallback_a_no(converted, placement, words, code,
     assert ("not entirely on the NPU in one piece: SM8650 onnx" in shown.err) == (code == 1)
     # The answer is no, but the files are there.
     (document,) = json.loads((out / "placement.json").read_text())["compiled"]
-    assert placement_in(document["placement"]) == placement
+    assert document["placement"].pop("full") == (placement is FULL)
+    assert decode(Placement, document["placement"], "placement") == placement
 
 
 # Qualcomm's libraries

@@ -35,9 +35,7 @@ def test_a_plain_name_decodes_to_itself_and_names_its_formats(name):
             recipe.check_format(file_format)
             continue
         offered = {known for known, (formats, _) in PLAIN.items() if file_format in formats}
-        with pytest.raises(
-            UsageError, match=f"^recipe {name} does not exist for {file_format}; use one of "
-        ) as refused:
+        with pytest.raises(UsageError, match=f"^recipe {name} does not exist for {file_format}; use") as refused:
             recipe.check_format(file_format)
         assert set(str(refused.value).split("use one of ")[1].split(", ")) == offered
 
