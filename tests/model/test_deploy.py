@@ -6,7 +6,6 @@ import itertools
 import math
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,13 +13,13 @@ import tensorflow as tf
 import tf_keras as keras
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kit.networks import inputs_of, noise, random_weights, recogniser_with
 from kit.tiny import THREE_LABELS, model_configs, tiny_config, tiny_spec
 
 from model.config import INPUTS_OF, ConvNeXtStage, DeployForm, preset_config
 from model.deploy import build_deploy, set_deploy_weights
 from model.folding import PARTS, fold, split_depthwise
 from model.layers import Heads, JoinHeads, LayerNorm, LayerScale
-from model.recogniser import build_recogniser
 from preprocess.errors import DataError
 
 FORMS = [DeployForm(*choice) for choice in itertools.product(("split", "whole"), ("convolutions", "layer"))]
@@ -34,46 +33,19 @@ LOGIT_TOLERANCE = 1e-4
 EQUAL_CHANNELS_TOLERANCE = 1.2e-4
 
 
-def as_trained(weights, *, seed):
-    """Weights in which nothing is neutral, as after training: no γ is 1, no β, bias or moving mean is 0.
-
-    Moving variances span two decades, where ε counts; γ goes with their root, so that activations keep their size.
-    """
-    rng = np.random.default_rng(seed)
-    out = {}
-    for name, value in weights.items():
-        kind = name.rsplit("/", 1)[-1]
-        if kind == "moving_variance":
-            out[name] = 10.0 ** rng.uniform(-2, 0, value.shape)
-        elif kind in ("bias", "beta", "moving_mean"):
-            out[name] = rng.normal(0, 0.3, value.shape)
-        elif kind == "gamma":
-            out[name] = rng.choice([-1, 1], value.shape) * rng.uniform(0.4, 1.2, value.shape)
-        else:
-            out[name] = value
-    for name in out:
-        if name.endswith("/moving_variance"):
-            out[name.replace("/moving_variance", "/gamma")] *= np.sqrt(out[name])
-    return {name: value.astype(np.float32) for name, value in out.items()}
-
-
-def inputs_of(config, *, batch=2, seed=1):
-    rng = np.random.default_rng(seed)
-    skeleton = rng.random((batch, *config.spec.skeleton.shape)).astype(np.float32)
-    return [skeleton, rng.normal(size=(batch, *config.spec.audio.shape)).astype(np.float32)]
-
-
 def trained(config, *, seed=0):
-    """A training form with the weights of `as_trained`, and the weights."""
-    recogniser = build_recogniser(config, seed=seed)
-    weights = as_trained(recogniser.weights(), seed=seed)
-    recogniser.set_weights(weights)
-    return recogniser, weights
+    """A training form in which no weight is neutral, and the weights."""
+    weights = random_weights(config, seed)
+    for name in [name for name in weights if name.endswith("/moving_variance")]:
+        # So small that ε counts; γ goes with the root, so that activations keep their size.
+        gamma = name.replace("/moving_variance", "/gamma")
+        weights |= {name: weights[name] / 100, gamma: weights[gamma] / 10}
+    return recogniser_with(config, weights), weights
 
 
 def check_logits(config, forms, *, batch=2, seed=0):
     recogniser, weights = trained(config, seed=seed)
-    inputs = dict(zip(INPUTS, inputs_of(config, batch=batch), strict=True))
+    inputs = dict(zip(INPUTS, inputs_of(noise(config, batch, 1)), strict=True))
     for form in forms:
         tensors = [inputs[name] for name in INPUTS_OF[form.stream]]
         expected = recogniser.stream(form.stream)(tensors).numpy()
@@ -154,16 +126,9 @@ def small(norm):
     return trained(replace(config, audio=replace(config.audio, stages=stages)))
 
 
-class Deployed(NamedTuple):
-    """A deploy form with its weights set, and every name and activation that its tap met."""
-
-    model: Any
-    folded: dict
-    tapped: dict
-
-
 @cache
 def deployed(norm, form, wrap=lambda index: lambda x: x):
+    """A deploy form with its weights set, the weights, and every name and activation that its tap met."""
     recogniser, weights = small(norm)
     tapped = []
 
@@ -174,7 +139,7 @@ def deployed(norm, form, wrap=lambda index: lambda x: x):
     model, folded = build_deploy(recogniser.config, form, tap), fold(recogniser.config, weights, form)
     assert len(dict(tapped)) == len(tapped)
     set_deploy_weights(model, folded)
-    return Deployed(model, folded, dict(tapped))
+    return model, folded, dict(tapped)
 
 
 # Taps
@@ -239,7 +204,7 @@ def test_every_stored_activation_is_tapped_in_the_order_of_computation(norm, for
 
 @pytest.mark.parametrize("form", [XNNPACK, ONE_LAYER], ids=str)
 def test_what_a_tap_returns_takes_the_activations_place(form, replace_at):
-    inputs = inputs_of(small("layer")[0].config)
+    inputs = inputs_of(noise(small("layer")[0].config, 2, 1))
     plain = replace_at(form, None, inputs)
     logits = {name: replace_at(form, name, inputs) for name in replaceable(form)[1]}
     np.testing.assert_allclose(logits["logits"], plain**2 + [1, 2, 3], atol=1e-5)
@@ -250,7 +215,7 @@ def test_what_a_tap_returns_takes_the_activations_place(form, replace_at):
 @pytest.mark.parametrize("name", ["skeleton", "audio", "fusion/mixed", "audio/stage3/block0/gelu", "logits"])
 def test_zero_at_a_tap_is_zero_in_the_training_form(name, form, replace_at):
     recogniser, weights = small("layer")
-    inputs = inputs_of(recogniser.config)
+    inputs = inputs_of(noise(recogniser.config, 2, 1))
     logits = replace_at(form, name, inputs, factor=0.0)
     # A reader with a kernel of zeros gives the same as one that reads zeros.
     readers = {
@@ -294,7 +259,7 @@ def test_every_variable_is_set_and_only_layers_of_the_form_remain(norm, form):
 
 def test_weights_of_another_form_are_refused():
     with pytest.raises(DataError, match=r"name \d+ different tensors, the first 'audio/"):
-        set_deploy_weights(deployed("layer", XNNPACK).model, deployed("layer", ONE_LAYER).folded)
+        set_deploy_weights(deployed("layer", XNNPACK)[0], deployed("layer", ONE_LAYER)[1])
 
 
 # Layer norm
@@ -305,7 +270,7 @@ def test_weights_of_another_form_are_refused():
 def test_equal_channels_are_normalised_to_the_offset(level, form):
     """The stem gives `level` in all channels of its first position: variance 0, so γ · 0 + β comes out."""
     model, folded, tapped = deployed("layer", form)
-    skeleton, audio = inputs_of(small("layer")[0].config)
+    skeleton, audio = inputs_of(noise(small("layer")[0].config, 2, 1))
     audio[:, :4, :4] = 0
     outputs = keras.Model(model.inputs, [tapped["audio/stem/conv"], tapped["audio/stem/norm"], *model.outputs])
     set_deploy_weights(model, folded | {"audio/stem/conv/bias": np.full(7, level, np.float32)})
