@@ -63,9 +63,9 @@ def test_an_unfolded_network_answers_and_trains_as_the_original(norm):
 
 
 @cache
-def prepared(norm, form):
+def prepared(norm, form, seed=4):
     config = tiny_config(norm=norm, spec=tiny_spec(side=64, bands=64))
-    return prepare(config, random_weights(config, 4), form, noise(config, 4, 1), CalibrationOptions())
+    return prepare(config, random_weights(config, seed), form, noise(config, 4, 1), CalibrationOptions())
 
 
 @pytest.mark.slow
@@ -85,8 +85,8 @@ def test_the_graph_of_tfmot_rounds_as_the_integer_graph(norm, form):
 
 @pytest.mark.slow
 def test_a_step_trains_the_deployed_weights(tmp_path):
-    student = prepared("layer", UNFOLDED_FORM)
-    original = Checkpoint(student.config, random_weights(student.config, 4), {})
+    student = prepared("layer", UNFOLDED_FORM, seed=5)
+    original = Checkpoint(student.config, random_weights(student.config, 5), {})
     settings = RecoverySettings(training=StageSettings(batch_size=4, learning_rate=3e-3))
     recovery = Recovery(original, original, settings, Split((), (), ()), DataSource(), "")
     trainer = QuantizationAwareTraining(recovery, student, tmp_path)
