@@ -89,7 +89,7 @@ class DataSource:
         return catalogue.refs
 
     def split(self) -> Split:
-        """The parts of the protocol. Raises as `recordings` and `catalogue.split`."""
+        """The parts of the protocol. Raises as `recordings` and `recordings.splits.split`."""
         assert self.protocol is not None
         return split(self.recordings(), self.protocol, seed=self.seed)
 
